@@ -1,0 +1,24 @@
+//! Plain values: what the words of this system mean, and the arithmetic that belongs to them.
+//!
+//! Knows no I/O, no clock and no framework. Everything here can be built and compared in a test without a
+//! server. The terms are the same in code, SQL, API, metrics and documentation.
+
+mod amount;
+mod audit;
+mod key;
+mod period;
+mod quota;
+mod resource;
+mod tenant;
+mod tier;
+mod usage;
+
+pub use amount::{Limit, NotUnits, Units};
+pub use audit::{Actor, ActorKind, AuditOutcome, AuditRow};
+pub use key::{ApiKey, ApiKeyId, KeyLimits};
+pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};
+pub use quota::{AccountKey, Enforcement, LossPolicy, Owner, Quota};
+pub use resource::{BadResource, Resource, ResourceKind, ResourceType};
+pub use tenant::{IllegalMove, Slug, Tenant, TenantId, TenantStatus};
+pub use tier::{Tier, TierQuota};
+pub use usage::{Outcome, RecordedCharge, RequestId, UsageRecord};

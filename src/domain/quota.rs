@@ -1,0 +1,104 @@
+//! Limits of resources, and the accounts that units are taken from.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{ApiKeyId, Limit, Period, Resource, TenantId, Window};
+
+/// Whose units: a tenant's, or one key's of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Owner {
+    Tenant(TenantId),
+    Key(ApiKeyId),
+}
+
+/// What happens at the limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcement {
+    /// Deny.
+    #[default]
+    Hard,
+    /// Allow, and mark what is above as overage.
+    Soft,
+    /// Only count, and report what would have been denied.
+    Monitor,
+}
+
+/// What happens when the authority can't be reached and the till is dry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossPolicy {
+    /// Deny with 503: it is not the tenant's fault.
+    #[default]
+    Till,
+    /// Allow up to a stated cap; booked as debt on recovery.
+    Open,
+    /// Deny even what the till holds.
+    Closed,
+    /// Allow this gateway's share of the limit.
+    Share,
+}
+
+/// The limit of a resource for an owner in a period.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quota {
+    pub owner: Owner,
+    pub resource: Resource,
+    pub period: Period,
+    pub limit: Limit,
+    pub enforcement: Enforcement,
+}
+
+/// What units are taken from. A configuration's revision is no part of it, so changing a limit resets nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AccountKey {
+    pub owner: Owner,
+    pub resource: Resource,
+    pub window: Window,
+}
+
+// === impl Owner ===
+
+impl Owner {
+    pub const fn uuid(self) -> Uuid {
+        match self {
+            Owner::Tenant(TenantId(id)) | Owner::Key(ApiKeyId(id)) => id,
+        }
+    }
+
+    /// `tenant` or `key`: how SQL, the API and messages name the kind of owner.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Owner::Tenant(_) => "tenant",
+            Owner::Key(_) => "key",
+        }
+    }
+
+    /// The inverse of [`Owner::kind`] and [`Owner::uuid`].
+    pub fn of_kind(kind: &str, id: Uuid) -> Option<Owner> {
+        match kind {
+            "tenant" => Some(Owner::Tenant(TenantId(id))),
+            "key" => Some(Owner::Key(ApiKeyId(id))),
+            _ => None,
+        }
+    }
+}
+
+// === impl Enforcement ===
+
+impl Enforcement {
+    pub const ALL: [Enforcement; 3] = [Enforcement::Hard, Enforcement::Soft, Enforcement::Monitor];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Enforcement::Hard => "hard",
+            Enforcement::Soft => "soft",
+            Enforcement::Monitor => "monitor",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Enforcement::ALL.into_iter().find(|enforcement| enforcement.as_str() == text)
+    }
+}

@@ -1,0 +1,123 @@
+//! What is counted.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The name of something that is counted, for example `api_calls`. Held inline: copying it allocates nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resource {
+    length: u8,
+    bytes: [u8; Resource::LENGTH_MAX],
+}
+
+/// Text that is no resource's name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is no resource name: 1 to 31 of a-z, 0-9 and _, beginning with a letter")]
+pub struct BadResource(pub String);
+
+/// How a resource is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceKind {
+    /// Counts up inside a window and starts again at the next.
+    Counter,
+    /// Holds until released; its window never ends.
+    Gauge,
+}
+
+/// One row of `resource_types`. Operators add their own.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResourceType {
+    pub slug: Resource,
+    pub kind: ResourceKind,
+    /// What one unit is, for example `call` or `byte`.
+    pub unit: String,
+    /// How people read it, for example `API calls`.
+    pub display: String,
+}
+
+// === impl Resource ===
+
+impl Resource {
+    pub const LENGTH_MAX: usize = 31;
+
+    pub fn as_str(&self) -> &str {
+        // Only `from_str` fills the bytes, and only with ASCII.
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+impl FromStr for Resource {
+    type Err = BadResource;
+
+    fn from_str(name: &str) -> Result<Self, BadResource> {
+        let bad = || BadResource(name.to_owned());
+        let length = u8::try_from(name.len()).map_err(|_| bad())?;
+        let body = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.len() > Resource::LENGTH_MAX
+            || !name.starts_with(|first: char| first.is_ascii_lowercase())
+            || !name.bytes().all(body)
+        {
+            return Err(bad());
+        }
+        let mut bytes = [0; Resource::LENGTH_MAX];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(Resource { length, bytes })
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Resource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+// === impl ResourceKind ===
+
+impl ResourceKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ResourceKind::Counter => "counter",
+            ResourceKind::Gauge => "gauge",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [ResourceKind::Counter, ResourceKind::Gauge].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Resource;
+
+    #[test]
+    fn names_are_lowercase_words_of_at_most_31_bytes() {
+        for good in ["a", "api_calls", "gb2", &"x".repeat(31)] {
+            assert_eq!(good.parse::<Resource>().map(|r| r.as_str().to_owned()).as_deref(), Ok(good));
+        }
+        for bad in ["", "Api", "1st", "_x", "a-b", "a b", "ä", &"x".repeat(32), &"x".repeat(300)] {
+            assert!(bad.parse::<Resource>().is_err(), "{bad}");
+        }
+    }
+}

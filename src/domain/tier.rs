@@ -1,0 +1,32 @@
+//! Named, versioned sets of limits and prices.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Enforcement, Limit, Period, Resource};
+
+/// One version of a tier. Shipped as data in `config/tiers.toml`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tier {
+    pub slug: String,
+    pub version: i64,
+    pub display: String,
+    /// Price per month in minor units of `currency` (cents).
+    pub price_minor: i64,
+    /// ISO 4217.
+    pub currency: String,
+    pub retention_days: i64,
+    /// `basic`, `standard`, `advanced` or `enterprise`.
+    pub security_level: String,
+    pub flags: Vec<String>,
+    pub quotas: Vec<TierQuota>,
+}
+
+/// A quota that a tier gives to each of its tenants.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TierQuota {
+    pub resource: Resource,
+    pub limit: Limit,
+    pub period: Period,
+    #[serde(default)]
+    pub enforcement: Enforcement,
+}

@@ -1,0 +1,1 @@
+//! One integration binary: black-box tests over loopback, against real processes and real servers.
