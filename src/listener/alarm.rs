@@ -1,0 +1,224 @@
+//! Deadlines of a worker's connections, at the price of a comparison.
+//!
+//! A timer per read and write would cost more than the reads. Instead each connection has one [`Alarm`], a cell that
+//! says by which tick it must have made progress, and the worker looks at all of them once per [`TICK`]. Deadlines
+//! are therefore late by up to one tick, never early, and no request reads a clock for them.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// How often the worker looks: the precision of every timeout of a connection.
+pub const TICK: Duration = Duration::from_millis(50);
+
+const NEVER: u64 = u64::MAX;
+
+/// All alarms of one worker.
+#[derive(Clone, Debug, Default)]
+pub struct Alarms(Rc<Shared>);
+
+/// One connection's alarm.
+#[derive(Debug)]
+pub struct Alarm {
+    cell: Rc<AlarmCell>,
+    alarms: Alarms,
+    index: usize,
+    /// No deadline is later than this tick: the request's total time.
+    ceiling: Cell<u64>,
+}
+
+/// The deadline passed first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expired;
+
+#[derive(Debug, Default)]
+struct Shared {
+    now: Cell<u64>,
+    draining: Cell<bool>,
+    cells: RefCell<Vec<Option<Rc<AlarmCell>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct AlarmCell {
+    due: Cell<u64>,
+    /// Between requests: ends when the worker drains.
+    idle: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+// === impl Alarms ===
+
+impl Alarms {
+    pub fn alarm(&self) -> Alarm {
+        let cell =
+            Rc::new(AlarmCell { due: Cell::new(NEVER), idle: Cell::new(false), waker: RefCell::new(None) });
+        let mut cells = self.0.cells.borrow_mut();
+        let index = self.0.free.borrow_mut().pop().unwrap_or(cells.len());
+        if index == cells.len() {
+            cells.push(None);
+        }
+        cells[index] = Some(cell.clone());
+        Alarm { cell, alarms: self.clone(), index, ceiling: Cell::new(NEVER) }
+    }
+
+    /// One [`TICK`] has passed: wakes whoever's deadline it was.
+    pub fn tick(&self) {
+        self.0.now.set(self.0.now.get() + 1);
+        self.wake_due();
+    }
+
+    /// From now on idle connections end at once and busy ones after their answer.
+    pub fn drain(&self) {
+        self.0.draining.set(true);
+        self.wake_due();
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.get()
+    }
+
+    fn wake_due(&self) {
+        for cell in self.0.cells.borrow().iter().flatten() {
+            if self.is_due(cell)
+                && let Some(waker) = cell.waker.borrow().as_ref()
+            {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn is_due(&self, cell: &AlarmCell) -> bool {
+        cell.due.get() <= self.0.now.get() || (cell.idle.get() && self.0.draining.get())
+    }
+}
+
+// === impl Alarm ===
+
+impl Alarm {
+    /// The future's value, or [`Expired`] if it took longer than `limit` or than [`Alarm::bound`] allows.
+    ///
+    /// Dropping it drops the future and takes the deadline back.
+    pub async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<T, Expired> {
+        self.cell.due.set(self.tick_after(limit).min(self.ceiling.get()));
+        let _reset = Reset(&self.cell);
+        self.unless_due(future).await
+    }
+
+    /// As [`Alarm::within`], and also ends when the worker drains: for the wait between two requests.
+    pub async fn idle<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<T, Expired> {
+        self.cell.idle.set(true);
+        self.within(limit, future).await
+    }
+
+    /// From now on no deadline is later than `total` from now; `None` lifts the bound.
+    pub fn bound(&self, total: Option<Duration>) {
+        self.ceiling.set(total.map_or(NEVER, |total| self.tick_after(total)));
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.alarms.is_draining()
+    }
+
+    async fn unless_due<T>(&self, future: impl Future<Output = T>) -> Result<T, Expired> {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            if let Poll::Ready(value) = future.as_mut().poll(context) {
+                return Poll::Ready(Ok(value));
+            }
+            if self.alarms.is_due(&self.cell) {
+                return Poll::Ready(Err(Expired));
+            }
+            let mut waker = self.cell.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The first tick that is at least `limit` from now: the current one is already running, hence one more.
+    fn tick_after(&self, limit: Duration) -> u64 {
+        let ticks = limit.as_millis().div_ceil(TICK.as_millis());
+        let ticks = u64::try_from(ticks).unwrap_or(NEVER);
+        self.alarms.0.now.get().saturating_add(ticks).saturating_add(1)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.alarms.0.cells.borrow_mut()[self.index] = None;
+        self.alarms.0.free.borrow_mut().push(self.index);
+    }
+}
+
+struct Reset<'a>(&'a AlarmCell);
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.0.due.set(NEVER);
+        self.0.idle.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::{Alarms, Expired, TICK};
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_deadline_is_late_by_at_most_one_tick_and_never_early() {
+        let alarms = Alarms::default();
+        let alarm = alarms.alarm();
+        let mut waits = pin!(alarm.within(TICK * 2, pending::<()>()));
+        for _ in 0..2 {
+            assert_eq!(poll(waits.as_mut()), Poll::Pending);
+            alarms.tick();
+        }
+        assert_eq!(poll(waits.as_mut()), Poll::Pending);
+        alarms.tick();
+        assert_eq!(poll(waits.as_mut()), Poll::Ready(Err(Expired)));
+    }
+
+    #[test]
+    fn what_is_ready_never_expires() {
+        let alarms = Alarms::default();
+        let alarm = alarms.alarm();
+        assert_eq!(poll(pin!(alarm.within(TICK, ready(7)))), Poll::Ready(Ok(7)));
+    }
+
+    #[test]
+    fn the_bound_holds_for_every_later_wait() {
+        let alarms = Alarms::default();
+        let alarm = alarms.alarm();
+        alarm.bound(Some(TICK));
+        alarms.tick();
+        alarms.tick();
+        assert_eq!(poll(pin!(alarm.within(TICK * 100, pending::<()>()))), Poll::Ready(Err(Expired)));
+        alarm.bound(None);
+        assert_eq!(poll(pin!(alarm.within(TICK * 100, pending::<()>()))), Poll::Pending);
+    }
+
+    #[test]
+    fn draining_ends_idle_connections_and_no_busy_ones() {
+        let alarms = Alarms::default();
+        let (idle, busy) = (alarms.alarm(), alarms.alarm());
+        let mut idles = pin!(idle.idle(TICK * 100, pending::<()>()));
+        let mut works = pin!(busy.within(TICK * 100, pending::<()>()));
+        assert!(poll(idles.as_mut()).is_pending() && poll(works.as_mut()).is_pending());
+        alarms.drain();
+        assert_eq!(poll(idles.as_mut()), Poll::Ready(Err(Expired)));
+        assert!(poll(works.as_mut()).is_pending());
+    }
+}
