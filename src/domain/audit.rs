@@ -68,6 +68,14 @@ impl Actor {
 // === impl ActorKind ===
 
 impl ActorKind {
+    pub const ALL: [ActorKind; 5] = [
+        ActorKind::User,
+        ActorKind::ApiKey,
+        ActorKind::PlatformToken,
+        ActorKind::LocalAdmin,
+        ActorKind::System,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             ActorKind::User => "user",
@@ -76,6 +84,10 @@ impl ActorKind {
             ActorKind::LocalAdmin => "local_admin",
             ActorKind::System => "system",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        ActorKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -87,5 +99,9 @@ impl AuditOutcome {
             AuditOutcome::Done => "done",
             AuditOutcome::Denied => "denied",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [AuditOutcome::Done, AuditOutcome::Denied].into_iter().find(|outcome| outcome.as_str() == text)
     }
 }

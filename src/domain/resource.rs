@@ -45,7 +45,11 @@ impl Resource {
 
     pub fn as_str(&self) -> &str {
         // Only `from_str` fills the bytes, and only with ASCII.
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
     }
 }
 

@@ -75,6 +75,9 @@ impl fmt::Display for TenantId {
 impl Slug {
     pub const LENGTH_MAX: usize = 63;
 
+    /// Words that stand in a tenant's place in URLs, as in `/api/tenants/current`.
+    const RESERVED: [&str; 2] = ["current", "metrics"];
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -105,12 +108,14 @@ impl FromStr for Slug {
     type Err = ();
 
     /// 1 to 63 of `a-z`, `0-9` and `-`, beginning with a letter, and no UUID: an id and a slug can't be confused.
+    /// Nor one of the words that stand in a tenant's place in URLs.
     fn from_str(text: &str) -> Result<Self, ()> {
         let body = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let good = text.len() <= Slug::LENGTH_MAX
             && text.starts_with(|first: char| first.is_ascii_lowercase())
             && !text.ends_with('-')
             && text.bytes().all(body)
+            && !Slug::RESERVED.contains(&text)
             && Uuid::try_parse(text).is_err();
         if good { Ok(Slug(text.to_owned())) } else { Err(()) }
     }
@@ -208,6 +213,7 @@ mod tests {
             ("Acme", "acme"),
             ("Acme & Sons, Inc.", "acme-sons-inc"),
             ("3M", "tenant-3m"),
+            ("Current", "tenant-current"),
             ("日本", "tenant"),
             ("", "tenant"),
             ("  --  ", "tenant"),

@@ -119,6 +119,11 @@ impl Alarm {
         self.ceiling.set(total.map_or(NEVER, |total| self.tick_after(total)));
     }
 
+    /// Whether the time that [`Alarm::bound`] gave has passed.
+    pub fn is_past_bound(&self) -> bool {
+        self.ceiling.get() <= self.alarms.0.now.get()
+    }
+
     pub fn is_draining(&self) -> bool {
         self.alarms.is_draining()
     }

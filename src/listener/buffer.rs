@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// One read's worth: most heads and small bodies arrive in one piece.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What a worker keeps for reuse; more than that goes back to the allocator.
-const POOLED_MAX: usize = 128;
+/// What a worker keeps for reuse, 4 MiB; more than that goes back to the allocator.
+const POOLED_MAX: usize = 256;
 
 /// A worker's spare buffers.
 #[derive(Clone, Debug, Default)]

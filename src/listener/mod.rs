@@ -10,4 +10,4 @@ mod worker;
 
 pub use alarm::{Alarm, Alarms, Expired, TICK};
 pub use buffer::{Buffer, Buffers, decimal};
-pub use worker::{Accepted, Admittance, Phase, Place, Service, WorkerParts, bind, spawn};
+pub use worker::{Accepted, Admittance, Phase, Seat, Service, WorkerParts, bind, spawn};

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::alarm::{Alarm, Alarms, TICK};
@@ -24,7 +24,8 @@ use super::buffer::Buffers;
 /// Connections that the kernel may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// After `accept` failed for want of descriptors or memory: wait instead of spinning.
+/// At the limit of connections, and after `accept` failed for want of descriptors or memory: new connections wait in
+/// the kernel's backlog instead of us spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How far the shutdown has come. Only ever moves forward.
@@ -56,7 +57,7 @@ struct ByIp {
 
 /// A place among the connections; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     admittance: Admittance,
     ip: IpAddr,
 }
@@ -67,7 +68,13 @@ pub struct Accepted {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub alarm: Alarm,
-    pub worker: WorkerParts,
+    /// Held until the connection's end.
+    pub seat: Seat,
+}
+
+/// A connection's place among all and among its worker's; given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
     _place: Place,
     _open: OpenConnection,
 }
@@ -121,10 +128,11 @@ pub fn spawn<S: Service>(
     make: impl FnOnce(&WorkerParts) -> Rc<S> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // Tasks of a local runtime are woken without the system call that a `LocalSet` makes for each.
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime =
             runtime.expect("a runtime needs an epoll descriptor and a pipe, and the process has just begun");
-        LocalSet::new().block_on(&runtime, async move {
+        runtime.block_on(async move {
             let parts = WorkerParts::default();
             let service = make(&parts);
             run(listeners, admittance, phase, parts, service).await;
@@ -171,6 +179,9 @@ async fn accept<S: Service>(
 ) {
     let listener = TcpListener::from_std(listener).expect("a non-blocking socket inside a runtime");
     loop {
+        while admittance.is_full() {
+            sleep(ACCEPT_PAUSE).await;
+        }
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) if is_about_one_connection(&error) => continue,
@@ -185,7 +196,7 @@ async fn accept<S: Service>(
         let _ = stream.set_nodelay(true);
         let alarm = parts.alarms.alarm();
         let open = OpenConnection::new(&parts.open);
-        let accepted = Accepted { stream, peer, alarm, worker: parts.clone(), _place: place, _open: open };
+        let accepted = Accepted { stream, peer, alarm, seat: Seat { _place: place, _open: open } };
         tokio::task::spawn_local(service.clone().serve(accepted));
     }
 }
@@ -201,13 +212,19 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 // === impl Admittance ===
 
 impl Admittance {
+    /// At most so many connections in all and of one address; 0 of an address is unlimited.
     pub fn new(connections_max: usize, per_ip_max: usize) -> Self {
+        let per_ip_max = if per_ip_max == 0 { usize::MAX } else { per_ip_max };
         Admittance(Arc::new(Counts { connections_max, per_ip_max, by_ip: Mutex::default() }))
     }
 
     /// Open connections now.
     pub fn open(&self) -> usize {
         self.lock().total
+    }
+
+    fn is_full(&self) -> bool {
+        self.lock().total >= self.0.connections_max
     }
 
     fn enter(&self, ip: IpAddr) -> Option<Place> {

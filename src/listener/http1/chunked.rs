@@ -28,13 +28,13 @@ enum Place {
 
 /// Follows one body. Input may be cut anywhere.
 #[derive(Clone, Copy, Debug)]
-pub struct ChunkedDecoder {
+pub(super) struct ChunkedDecoder {
     place: Place,
 }
 
 /// What the next input bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Piece {
+pub(super) enum Piece {
     /// `skip` bytes of framing, then `length` (at least one) bytes of data.
     Data { skip: usize, length: usize },
     /// All of the input is framing; more is needed.
@@ -61,7 +61,7 @@ impl ChunkedDecoder {
     ///
     /// # Errors
     /// [`BadChunk`] is final.
-    pub fn next(&mut self, input: &[u8]) -> Result<Piece, BadChunk> {
+    pub(super) fn next(&mut self, input: &[u8]) -> Result<Piece, BadChunk> {
         for (skip, byte) in input.iter().enumerate() {
             if let Place::Data { left } = self.place {
                 let length = usize::try_from(left).unwrap_or(usize::MAX).min(input.len() - skip);
@@ -77,7 +77,7 @@ impl ChunkedDecoder {
         Ok(Piece::More { skip: input.len() })
     }
 
-    pub fn is_at_end(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         self.place == Place::End
     }
 }
@@ -134,7 +134,7 @@ impl Place {
 }
 
 /// The size line of a chunk of `length` bytes, for our own writer: hexadecimal and CR LF.
-pub fn size_line(length: usize, line: &mut [u8; 18]) -> &[u8] {
+pub(super) fn size_line(length: usize, line: &mut [u8; 18]) -> &[u8] {
     let mut first = 16;
     line[16..].copy_from_slice(b"\r\n");
     let mut rest = length;

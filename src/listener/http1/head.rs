@@ -46,6 +46,8 @@ pub struct AnswerHead<'a> {
     pub reason: &'a str,
     pub lines: &'a [Line<'a>],
     pub body: BodyLength,
+    /// What `Content-Length` says, also where there is no body: HEAD and 304.
+    pub declared: Option<u64>,
     /// The upstream ends the connection after this answer.
     pub closes: bool,
 }
@@ -236,7 +238,14 @@ impl<'a> AnswerHead<'a> {
             || body == BodyLength::UntilClose
             || status == 101;
         Ok(Parsed::Complete(
-            AnswerHead { status, reason: reason.unwrap_or_default(), lines: headers, body, closes },
+            AnswerHead {
+                status,
+                reason: reason.unwrap_or_default(),
+                lines: headers,
+                body,
+                declared: framing.content_length,
+                closes,
+            },
             length,
         ))
     }

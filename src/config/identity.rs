@@ -1,0 +1,265 @@
+//! `[identity]`: how a request says whose it is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+use super::check::Check;
+use super::text::{FromText, HeaderName, Many, Maybe, One};
+
+/// How a request says whose it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityConfig {
+    /// Which identities are looked for, in this order. A request that brings two different ones is refused.
+    pub order: Vec<IdentityKind>,
+    pub api_key: ApiKeyConfig,
+    /// Issuers of tokens.
+    pub jwt: Vec<JwtConfig>,
+}
+
+/// A kind of identity.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityKind {
+    /// A key of Tollgate's own: `tg_live_…`, `tg_test_…`.
+    ApiKey,
+    /// A signed token of an issuer in `[[identity.jwt]]`.
+    Jwt,
+}
+
+/// API keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiKeyConfig {
+    /// Headers that may hold a key. `Authorization: Bearer tg_…` is understood as well.
+    #[serde(with = "Many::<HeaderName>")]
+    pub headers: Vec<HeaderName>,
+    /// What stored digests of keys depend on besides the key: at least 32 characters, the same on each gateway.
+    /// Absent: made on the first start and kept in the data directory.
+    pub pepper: Option<Secret>,
+    /// Number of the pepper, stored with each digest. Raise it with each new pepper.
+    pub pepper_version: u32,
+}
+
+/// An issuer of tokens.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["issuer", "audiences", "algorithms"]))]
+pub struct JwtConfig {
+    /// What the claim `iss` must be, to the character.
+    pub issuer: String,
+    /// One of them must be in the claim `aud`.
+    pub audiences: Vec<String>,
+    /// Where the keys are: an `https:` URL, or `file:PATH`.
+    #[serde(with = "Maybe::<JwksSource>")]
+    pub jwks: Option<JwksSource>,
+    /// Find the keys through `<issuer>/.well-known/openid-configuration` instead of `jwks`.
+    pub discovery: bool,
+    /// The key of HS256, HS384 and HS512, instead of `jwks`.
+    pub secret: Option<Secret>,
+    /// Accepted algorithms. The token's own word never widens them.
+    pub algorithms: Vec<JwtAlgorithm>,
+    /// The claim that names the tenant (id or slug); a JSON pointer when it starts with `/`.
+    pub tenant_claim: String,
+    /// How far clocks may be apart.
+    #[serde(with = "One::<Duration>")]
+    pub leeway: Duration,
+}
+
+/// Where an issuer's keys are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JwksSource {
+    /// `https:`, or `http:` to this machine.
+    Url(String),
+    File(PathBuf),
+}
+
+/// A signature algorithm of RFC 7518 or RFC 8037.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+pub enum JwtAlgorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    ES512,
+    EdDSA,
+    HS256,
+    HS384,
+    HS512,
+}
+
+// === impl IdentityConfig ===
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        IdentityConfig {
+            order: vec![IdentityKind::ApiKey, IdentityKind::Jwt],
+            api_key: ApiKeyConfig::default(),
+            jwt: Vec::new(),
+        }
+    }
+}
+
+impl IdentityConfig {
+    pub(super) fn validate(&self, at: &Check<'_>) {
+        at.key("order").ensure(!self.order.is_empty(), "must name at least one of `api_key`, `jwt`");
+        at.key("order").distinct(&self.order);
+        self.api_key.validate(&at.key("api_key"));
+        for (index, jwt) in self.jwt.iter().enumerate() {
+            let at = at.key("jwt").item(index);
+            jwt.validate(&at);
+            let is_repeated = self.jwt[..index].iter().any(|earlier| earlier.issuer == jwt.issuer);
+            at.key("issuer").ensure(!is_repeated, format_args!("`{}` is there already", jwt.issuer));
+        }
+    }
+}
+
+impl std::fmt::Display for IdentityKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            IdentityKind::ApiKey => "api_key",
+            IdentityKind::Jwt => "jwt",
+        })
+    }
+}
+
+// === impl ApiKeyConfig ===
+
+impl Default for ApiKeyConfig {
+    fn default() -> Self {
+        ApiKeyConfig { headers: vec![HeaderName::known("x-api-key")], pepper: None, pepper_version: 1 }
+    }
+}
+
+impl ApiKeyConfig {
+    const PEPPER_LENGTH_MIN: usize = 32;
+
+    fn validate(&self, at: &Check<'_>) {
+        at.key("headers").distinct(&self.headers);
+        if let Some(pepper) = &self.pepper {
+            let is_long = pepper.expose().chars().count() >= Self::PEPPER_LENGTH_MIN;
+            at.key("pepper").ensure(is_long, "must have at least 32 characters");
+        }
+        at.key("pepper_version").ensure(self.pepper_version > 0, "must be at least 1");
+    }
+}
+
+// === impl JwtConfig ===
+
+impl Default for JwtConfig {
+    fn default() -> Self {
+        JwtConfig {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            jwks: None,
+            discovery: false,
+            secret: None,
+            algorithms: Vec::new(),
+            tenant_claim: "tenant_id".to_owned(),
+            leeway: Duration::from_secs(60),
+        }
+    }
+}
+
+impl JwtConfig {
+    const LEEWAY_MAX: Duration = Duration::from_secs(300);
+
+    fn validate(&self, at: &Check<'_>) {
+        at.key("issuer").ensure(!self.issuer.is_empty(), "is missing: what the claim `iss` must be");
+        at.key("audiences").ensure(
+            !self.audiences.is_empty(),
+            "is missing: without it any token of the issuer, for whatever service, would pass",
+        );
+        at.key("algorithms").ensure(!self.algorithms.is_empty(), "is missing: for example [\"RS256\"]");
+        at.key("algorithms").distinct(&self.algorithms);
+        at.key("tenant_claim")
+            .ensure(is_claim(&self.tenant_claim), "expected a claim's name or a JSON pointer");
+        at.key("leeway").ensure(self.leeway <= Self::LEEWAY_MAX, "must be at most 5m");
+        self.validate_keys(at);
+    }
+
+    /// Exactly one source of keys, and algorithms that fit it: a public key must never serve as an HMAC secret.
+    fn validate_keys(&self, at: &Check<'_>) {
+        let sources = [self.jwks.is_some(), self.discovery, self.secret.is_some()];
+        match sources.into_iter().filter(|is_given| *is_given).count() {
+            0 => at.key("jwks").fault("is missing: one of `jwks`, `discovery = true` or `secret`"),
+            1 => {}
+            _ => at.fault("only one of `jwks`, `discovery` and `secret` may be given"),
+        }
+        if self.discovery && !is_safe_url(&self.issuer) {
+            at.key("discovery").fault("needs an `issuer` that is an https URL");
+        }
+        for (index, algorithm) in self.algorithms.iter().enumerate() {
+            let at = at.key("algorithms").item(index);
+            match (algorithm.is_symmetric(), self.secret.is_some()) {
+                (true, false) => at.fault(format_args!("{algorithm} needs a `secret`")),
+                (false, true) => at.fault(format_args!("{algorithm} can't be checked with a `secret`")),
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+}
+
+/// A name, or a JSON pointer of RFC 6901, where `~` comes only as `~0` and `~1`.
+fn is_claim(text: &str) -> bool {
+    let escapes = || text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    !text.is_empty() && (!text.starts_with('/') || escapes())
+}
+
+/// TLS, or this machine.
+fn is_safe_url(url: &str) -> bool {
+    let host = |rest: &str| rest.split(['/', ':', '?']).next().unwrap_or_default().to_owned();
+    match url.split_once("://") {
+        Some(("https", rest)) => !host(rest).is_empty(),
+        Some(("http", rest)) => ["localhost", "127.0.0.1"].contains(&&*host(rest)),
+        _ => false,
+    }
+}
+
+// === impl JwtAlgorithm ===
+
+impl JwtAlgorithm {
+    /// Whether one secret both signs and verifies.
+    pub const fn is_symmetric(self) -> bool {
+        matches!(self, JwtAlgorithm::HS256 | JwtAlgorithm::HS384 | JwtAlgorithm::HS512)
+    }
+}
+
+impl std::fmt::Display for JwtAlgorithm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The names of the variants are the names of the RFCs.
+        write!(f, "{self:?}")
+    }
+}
+
+// === impl JwksSource ===
+
+impl FromText for JwksSource {
+    const NAME: &'static str = "JwksSource";
+    const EXPECTED: &'static str = "an https URL or \"file:PATH\"";
+    /// `file:` names the file that is watched; it does not stand for what the file holds.
+    const IS_VERBATIM: bool = true;
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.strip_prefix("file:") {
+            Some("") => None,
+            Some(path) => Some(JwksSource::File(path.into())),
+            None => is_safe_url(text).then(|| JwksSource::Url(text.to_owned())),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        match self {
+            JwksSource::Url(url) => url.clone(),
+            JwksSource::File(path) => format!("file:{}", path.display()),
+        }
+    }
+}
