@@ -16,14 +16,14 @@
 //! | 4 | `control`: operations of administrators · `gateway`: the walk of a request · `flush`: journal to database, exactly once |
 //! | 3 | `directory`: what is known of keys and tenants, compiled and cached |
 //! | 2 | `store`: the database · [`authority`]: who grants units |
-//! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · `journal`: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · `secret`: keys and peppers · [`config`]: the configuration file |
+//! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · [`journal`]: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · `secret`: keys and peppers · [`config`]: the configuration file |
 //! | 0 | [`domain`]: plain values and calendar arithmetic · [`clock`]: time · `telemetry`: logs, readiness |
 //!
 //! # A request's way
 //!
 //! [`listener`] accepts it on a worker thread and parses its head; `gateway` finds the route, presents the key to
 //! `directory`, which hands out the caller's entitlements with handles to the till's slots; one compare-and-swap per
-//! charge in [`till`] admits or denies it; `journal` is told before the upstream is, and again when the answer has
+//! charge in [`till`] admits or denies it; [`journal`] is told before the upstream is, and again when the answer has
 //! ended; `flush` brings the record to `store`. On the way no lock is taken, and no system call is made but two
 //! reads and two writes.
 //!
@@ -34,5 +34,6 @@ pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod journal;
 pub mod listener;
 pub mod till;

@@ -1,0 +1,601 @@
+//! The journal for everybody but the workers: opening, making segments ahead, syncing, handing out ranges.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use uuid::{NoContext, Uuid};
+
+use super::cursor::{Cursor, Cut, Position};
+use super::disk::{Disk, FileDisk};
+use super::header::{HEADER_BYTES, Header, Kind};
+use super::in_flight::Table;
+use super::reader::{CutReader, Found, Read, Walk};
+use super::record::{RECORD_BYTES_MAX, WORD};
+use super::recover::{Recovered, Recovery, Site};
+use super::segment::{FIRST, Segment, Shard};
+use super::writer::Writer;
+use crate::clock::Timestamp;
+use crate::domain::AccountKey;
+
+/// Identifies a journal for good. A UUIDv7.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JournalId(pub Uuid);
+
+/// When what was written reaches the disk. A `kill -9` costs nothing in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyncPolicy {
+    /// A power loss may cost this much.
+    Every(Duration),
+    /// Before the answer's end.
+    Always,
+    /// When the kernel pleases.
+    Never,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalSettings {
+    /// Length of a segment.
+    pub segment_bytes: u64,
+    /// The journal itself has no timer: whoever calls [`Journal::sync`] goes by this.
+    pub sync: SyncPolicy,
+    /// How many requests a worker may have in flight at once.
+    pub in_flight_max: usize,
+    /// How long all segments together may become.
+    pub capacity_bytes: u64,
+}
+
+/// The handle. One per data directory, shared by all but the workers, which have a [`Writer`] each.
+///
+/// Whoever opens it holds the directory's lock (the till's): two journals on one directory would corrupt it.
+pub struct Journal {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    id: JournalId,
+    till: Uuid,
+    boot: Uuid,
+    settings: JournalSettings,
+    shards: Vec<Arc<Shard>>,
+    progress: Mutex<Progress>,
+    /// Held while a segment is made, so that two callers don't make the same one.
+    preparing: Mutex<()>,
+    is_damaged: AtomicBool,
+    recovery: Recovery,
+}
+
+/// How much of the journal is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Depth {
+    /// Bytes of records that no committed batch holds.
+    pub pending_bytes: u64,
+    /// Bytes of all segments' files.
+    pub file_bytes: u64,
+    /// What [`Depth::file_bytes`] may become.
+    pub capacity_bytes: u64,
+    /// Shards that lack their next segment.
+    pub shards_short: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("journal settings: {0}")]
+    Settings(String),
+    #[error("{action} {}", .path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is no file of a journal; move it away", .0.display())]
+    Foreign(PathBuf),
+    #[error("{} is of version {version}, made by a newer tollgate", .path.display())]
+    TooNew { path: PathBuf, version: u32 },
+    #[error("{} holds several journals; keep the one that belongs to this data directory", .0.display())]
+    Several(PathBuf),
+    #[error("{} is damaged: which records reached the database is not known", .0.display())]
+    Cursor(PathBuf),
+    #[error("the segment {0:?} is gone, which has records that did not reach the database")]
+    Gone(Cut),
+}
+
+struct Progress {
+    cursor: Cursor,
+    /// The shard that is looked at first, so that none starves.
+    turn: usize,
+}
+
+/// How far ahead of the writer pages are made ready. At 100,000 records of 128 bytes per second and 20 calls per
+/// second, a writer needs 640 KiB between two.
+const AHEAD_BYTES: u32 = 1 << 20;
+
+/// Entries of the table that are made ready at the start: as many requests at once are common.
+const ENTRIES_AHEAD: u32 = 512;
+
+/// Accounts and what pending records have charged to them.
+pub type Sums = HashMap<AccountKey, u64>;
+
+// === impl Default for JournalSettings ===
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        JournalSettings {
+            segment_bytes: 64 << 20,
+            sync: SyncPolicy::Every(Duration::from_millis(50)),
+            in_flight_max: 16_384,
+            capacity_bytes: 8 << 30,
+        }
+    }
+}
+
+// === impl JournalSettings ===
+
+impl JournalSettings {
+    fn check(&self, shards: usize) -> Result<(), JournalError> {
+        // A segment takes what one worker may have in flight, and as much again before it is full.
+        let least = (HEADER_BYTES + WORD + 2 * (self.in_flight_max + 1) * RECORD_BYTES_MAX) as u64;
+        let fault = if self.in_flight_max == 0 || u32::try_from(self.in_flight_max).is_err() {
+            "in_flight_max is 0 or above 2^32".to_owned()
+        } else if self.segment_bytes < least {
+            format!("a segment needs {least} bytes for {} requests in flight", self.in_flight_max)
+        } else if self.segment_bytes > u64::from(u32::MAX) || !self.segment_bytes.is_multiple_of(8) {
+            "segment_bytes is above 2^32 - 1 or not divisible by 8".to_owned()
+        } else if self.capacity_bytes < 2 * self.segment_bytes * shards as u64 {
+            format!("the capacity is less than two segments for each of {shards} shards")
+        } else {
+            return Ok(());
+        };
+        Err(JournalError::Settings(fault))
+    }
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// Opens the journal in `<data directory>/journal`, or begins one, and recovers what a crash left behind.
+    ///
+    /// `till` is the till that requests are charged to from now on; records keep the till of their time. `now`
+    /// is only for the id of a new journal. There is one [`Writer`] per shard. Shards of an earlier start that
+    /// are no longer written to are still read.
+    ///
+    /// # Errors
+    /// [`JournalError`], and then nothing was lost: the next call does it again.
+    pub fn open(
+        directory: &Path,
+        settings: &JournalSettings,
+        shards: usize,
+        till: Uuid,
+        now: Timestamp,
+    ) -> Result<(Journal, Vec<Writer>), JournalError> {
+        Journal::open_on(Arc::new(FileDisk), directory, settings, shards, till, now)
+    }
+
+    /// [`Journal::open`] on any disk.
+    ///
+    /// # Errors
+    /// See [`Journal::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        settings: &JournalSettings,
+        shards: usize,
+        till: Uuid,
+        now: Timestamp,
+    ) -> Result<(Journal, Vec<Writer>), JournalError> {
+        settings.check(shards)?;
+        let root = directory.join("journal");
+        let id = find(&*disk, &root, now)?;
+        let directory = root.join(id.0.to_string());
+        let boot = disk.boot().map_err(io_error("reading the boot's id for", &directory))?;
+        let cursor = load_cursor(&*disk, &directory)?;
+        let mut journal = Journal {
+            disk,
+            directory,
+            id,
+            till,
+            boot,
+            settings: *settings,
+            shards: Vec::new(),
+            progress: Mutex::new(Progress { cursor: Cursor::default(), turn: 0 }),
+            preparing: Mutex::new(()),
+            is_damaged: AtomicBool::new(false),
+            recovery: Recovery::default(),
+        };
+        let writers = journal.open_shards(&cursor, count(shards))?;
+        journal.progress().cursor = cursor;
+        journal.prepare()?;
+        Ok((journal, writers))
+    }
+
+    fn open_shards(&mut self, cursor: &Cursor, live: u32) -> Result<Vec<Writer>, JournalError> {
+        let mut writers = Vec::new();
+        for number in self.shard_numbers(live)? {
+            let recovered = self.site(number, cursor).recover()?;
+            self.recovery.add(&recovered.report);
+            if number < live {
+                writers.push(self.open_live(number, recovered)?);
+            } else {
+                let directory = self.directory.join(number.to_string());
+                let tail = Position::default();
+                let shard = Shard::new(number, directory, None, recovered.segments, tail);
+                self.shards.push(Arc::new(shard));
+            }
+        }
+        Ok(writers)
+    }
+
+    fn shard_numbers(&self, live: u32) -> Result<Vec<u32>, JournalError> {
+        let names = self.disk.list(&self.directory).map_err(io_error("listing", &self.directory))?;
+        let old = names.iter().filter_map(|name| name.parse().ok()).filter(|&number: &u32| number >= live);
+        let mut numbers: Vec<u32> = (0..live).chain(old).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn site<'a>(&'a self, shard: u32, cursor: &'a Cursor) -> Site<'a> {
+        let directory = self.directory.join(shard.to_string());
+        Site { disk: &*self.disk, journal: self.id, boot: self.boot, directory, shard, cursor }
+    }
+
+    fn open_live(&mut self, number: u32, recovered: Recovered) -> Result<Writer, JournalError> {
+        let directory = self.directory.join(number.to_string());
+        let sequence = recovered.next;
+        let entries = count(self.settings.in_flight_max);
+        let header = Header { kind: Kind::InFlight, number: entries, ..self.header(number, sequence) };
+        let table = Table::create(&*self.disk, &directory, &header)
+            .map_err(io_error("making the table of requests in flight in", &directory))?;
+        table.populate(ENTRIES_AHEAD);
+        let table = Arc::new(table);
+        let active = Arc::new(self.make_segment(number, sequence, &directory)?);
+        let mut segments = recovered.segments;
+        segments.insert(sequence, Arc::clone(&active));
+        let tail = Position { sequence, offset: FIRST };
+        let shard = Arc::new(Shard::new(number, directory, Some(Arc::clone(&table)), segments, tail));
+        self.shards.push(Arc::clone(&shard));
+        Ok(Writer::new(shard, table, active))
+    }
+
+    fn header(&self, shard: u32, sequence: u32) -> Header {
+        let Journal { id: journal, till, boot, .. } = *self;
+        Header { kind: Kind::Segment, shard, number: sequence, journal, till, boot }
+    }
+
+    fn make_segment(&self, shard: u32, sequence: u32, directory: &Path) -> Result<Segment, JournalError> {
+        let bytes = usize::try_from(self.settings.segment_bytes).unwrap_or(usize::MAX);
+        let made = Segment::create(&*self.disk, directory, &self.header(shard, sequence), bytes);
+        made.map_err(io_error("making a segment in", directory))
+    }
+
+    pub fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// The till that records are written for since this journal was opened.
+    pub fn till(&self) -> Uuid {
+        self.till
+    }
+
+    pub fn settings(&self) -> &JournalSettings {
+        &self.settings
+    }
+
+    /// How many shards there are, those included that nobody writes to any more.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// What opening found and mended.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Makes each writer's next segment and gets its next pages ready, so that no worker waits for the disk.
+    /// To be called some 20 times a second, by one background task; blocks on the disk now and then.
+    ///
+    /// At capacity it makes none, which [`Journal::depth`] tells.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], for example when the disk is full: writers go on with what they have, and the next
+    /// call tries again.
+    pub fn prepare(&self) -> Result<(), JournalError> {
+        let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in self.shards.iter().filter(|shard| shard.is_live()) {
+            self.prepare_next(shard)?;
+            populate_ahead(shard);
+        }
+        Ok(())
+    }
+
+    fn prepare_next(&self, shard: &Shard) -> Result<(), JournalError> {
+        let next = shard.tail().sequence + 1;
+        let is_there = shard.segments().contains_key(&next);
+        if is_there || self.file_bytes() + self.settings.segment_bytes > self.settings.capacity_bytes {
+            return Ok(());
+        }
+        let segment = self.make_segment(shard.number, next, &shard.directory)?;
+        shard.segments().insert(next, Arc::new(segment));
+        Ok(())
+    }
+
+    fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.bytes()).sum()
+    }
+
+    /// Brings to disk what was published before the call. To be called on a thread that may block.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]. What the kernel failed to write it may have dropped, and it says so only once: so
+    /// the journal stays marked ([`Journal::is_damaged`]) and the node should report that it is not ready.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.shards.iter().filter(|shard| shard.is_live()).try_for_each(|shard| self.sync_shard(shard))
+    }
+
+    fn sync_shard(&self, shard: &Shard) -> Result<(), JournalError> {
+        let synced = Position::from_bits(shard.synced.load(Ordering::Acquire));
+        let tail = shard.tail();
+        if synced == tail {
+            return Ok(());
+        }
+        sync_between(shard, synced, tail).map_err(|source| {
+            self.is_damaged.store(true, Ordering::Release);
+            JournalError::Io { action: "syncing", path: shard.directory.clone(), source }
+        })?;
+        shard.synced.fetch_max(tail.to_bits(), Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Whether all that `shard`'s writer published up to `position` would survive a power loss.
+    pub fn is_synced(&self, shard: u32, position: Position) -> bool {
+        let shard = self.shards.iter().find(|candidate| candidate.number == shard);
+        shard.is_some_and(|shard| shard.synced.load(Ordering::Acquire) >= position.to_bits())
+    }
+
+    /// Whether a sync ever failed.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Acquire)
+    }
+
+    pub fn depth(&self) -> Depth {
+        let progress = self.progress();
+        let pending = |shard: &Arc<Shard>| shard.unread_bytes(progress.cursor.position(shard.number));
+        let short =
+            |shard: &&Arc<Shard>| shard.is_live() && shard.segment(shard.tail().sequence + 1).is_none();
+        Depth {
+            pending_bytes: self.shards.iter().map(pending).sum(),
+            file_bytes: self.file_bytes(),
+            capacity_bytes: self.settings.capacity_bytes,
+            shards_short: self.shards.iter().filter(short).count(),
+        }
+    }
+
+    /// Units per account of all published records that no finished cut holds and that tell of the present till.
+    /// Reads every one of them.
+    pub fn sums_beyond_cursor(&self) -> Sums {
+        let mut sums = Sums::new();
+        for shard in &self.shards {
+            let mut position = self.progress().cursor.position(shard.number);
+            while let Some((segment, from, to)) = shard.unread(position) {
+                position = Position { sequence: segment.sequence, offset: to };
+                if segment.till == self.till {
+                    let cut = Cut { shard: shard.number, sequence: segment.sequence, from, to };
+                    add_units(CutReader::new(segment, &cut), &mut sums);
+                }
+            }
+        }
+        sums
+    }
+
+    // --- for the flush, which is the only caller of these ---
+
+    /// The cut that was begun and not finished, of this start or an earlier one. It has to be sent again first.
+    pub fn unfinished_cut(&self) -> Option<Cut> {
+        self.progress().cursor.cut
+    }
+
+    /// The next range of records to send: whole records of one segment, about `bytes_max` at most, and at least
+    /// one if there is any.
+    pub fn next_cut(&self, bytes_max: u32) -> Option<Cut> {
+        let mut progress = self.progress();
+        for step in 0..self.shards.len() {
+            let turn = (progress.turn + step) % self.shards.len();
+            let shard = &self.shards[turn];
+            let position = progress.cursor.position(shard.number);
+            if let Some((segment, from, to)) = shard.unread(position) {
+                progress.turn = turn + 1;
+                let to = boundary(&segment, from, to, bytes_max);
+                return Some(Cut { shard: shard.number, sequence: segment.sequence, from, to });
+            }
+        }
+        None
+    }
+
+    /// Makes the cut a fact: once this returns, the range will only ever be sent as it is. Syncs the journal
+    /// first, so that a power loss can't bring back what the database has.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: nothing may be sent.
+    pub fn begin_cut(&self, cut: Cut) -> Result<(), JournalError> {
+        self.sync()?;
+        self.advance(|cursor| cursor.cut = Some(cut))
+    }
+
+    /// The records of a cut.
+    ///
+    /// # Errors
+    /// [`JournalError::Gone`] if the segment is not there: someone removed it.
+    pub fn read(&self, cut: &Cut) -> Result<CutReader, JournalError> {
+        let segment = self.shard(cut.shard).and_then(|shard| shard.segment(cut.sequence));
+        segment.map(|segment| CutReader::new(segment, cut)).ok_or(JournalError::Gone(*cut))
+    }
+
+    /// Moves the cursor past a cut that the database has committed, and removes the segments that are done with.
+    ///
+    /// `journalled` are the accounts of the cut with all units of theirs that the database now has: what the till
+    /// is to be told after this, and at the next start again.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: the cursor did not move. To be called again.
+    pub fn finish_cut(&self, cut: Cut, journalled: Vec<(AccountKey, u64)>) -> Result<(), JournalError> {
+        let position = self.position_after(&cut);
+        self.advance(|cursor| {
+            cursor.positions.insert(cut.shard, position);
+            cursor.cut = None;
+            cursor.till = self.till;
+            cursor.journalled = journalled;
+        })?;
+        self.remove_below(cut.shard, position);
+        Ok(())
+    }
+
+    /// What the till was to be told of the last finished cut. Empty if that was another till.
+    pub fn journalled(&self) -> Vec<(AccountKey, u64)> {
+        let progress = self.progress();
+        let is_ours = progress.cursor.till == self.till;
+        if is_ours { progress.cursor.journalled.clone() } else { Vec::new() }
+    }
+
+    fn position_after(&self, cut: &Cut) -> Position {
+        let segment = self.shard(cut.shard).and_then(|shard| shard.segment(cut.sequence));
+        let is_done = segment.is_none_or(|segment| segment.end().is_some_and(|end| end <= cut.to));
+        if is_done {
+            Position { sequence: cut.sequence + 1, offset: FIRST }
+        } else {
+            Position { sequence: cut.sequence, offset: cut.to }
+        }
+    }
+
+    /// Changes the cursor on disk, then in memory.
+    fn advance(&self, change: impl FnOnce(&mut Cursor)) -> Result<(), JournalError> {
+        let mut cursor = self.progress().cursor.clone();
+        change(&mut cursor);
+        cursor
+            .store(&*self.disk, &self.directory)
+            .map_err(io_error("writing the cursor in", &self.directory))?;
+        self.progress().cursor = cursor;
+        Ok(())
+    }
+
+    /// A file that can't be removed is tried again after the next cut, and at the next start.
+    fn remove_below(&self, shard: u32, position: Position) {
+        let Some(shard) = self.shard(shard) else { return };
+        let done: BTreeMap<u32, Arc<Segment>> = shard
+            .segments()
+            .range(..position.sequence)
+            .map(|(&s, segment)| (s, Arc::clone(segment)))
+            .collect();
+        for (sequence, segment) in done {
+            if self.disk.remove(&segment.path).is_ok() {
+                shard.segments().remove(&sequence);
+            }
+        }
+    }
+
+    fn shard(&self, number: u32) -> Option<&Arc<Shard>> {
+        self.shards.iter().find(|shard| shard.number == number)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("id", &self.id).field("depth", &self.depth()).finish_non_exhaustive()
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> JournalError + 'a {
+    move |source| JournalError::Io { action, path: path.to_owned(), source }
+}
+
+/// The journal that is there, or a new one's id.
+fn find(disk: &dyn Disk, root: &Path, now: Timestamp) -> Result<JournalId, JournalError> {
+    let names = disk.list(root).map_err(io_error("listing", root))?;
+    let mut ids = names.iter().filter_map(|name| Uuid::try_parse(name).ok());
+    match (ids.next(), ids.next()) {
+        (Some(_), Some(_)) => Err(JournalError::Several(root.to_owned())),
+        (Some(id), None) => Ok(JournalId(id)),
+        (None, _) => {
+            let seconds = u64::try_from(now.seconds()).unwrap_or_default();
+            Ok(JournalId(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, 0))))
+        }
+    }
+}
+
+fn load_cursor(disk: &dyn Disk, directory: &Path) -> Result<Cursor, JournalError> {
+    Cursor::load(disk, directory).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => JournalError::Cursor(directory.join("cursor")),
+        _ => io_error("reading the cursor in", directory)(source),
+    })
+}
+
+fn sync_between(shard: &Shard, from: Position, to: Position) -> io::Result<()> {
+    for sequence in from.sequence..=to.sequence {
+        let Some(segment) = shard.segment(sequence) else { continue };
+        let begin = if sequence == from.sequence { from.offset } else { 0 };
+        let end = if sequence == to.sequence { to.offset } else { segment.bytes() };
+        segment.sync(begin, end)?;
+    }
+    shard.table.as_ref().map_or(Ok(()), |table| table.sync())
+}
+
+fn populate_ahead(shard: &Shard) {
+    let tail = shard.tail();
+    if let Some(segment) = shard.segment(tail.sequence) {
+        segment.populate(tail.offset, AHEAD_BYTES);
+        let left = segment.bytes() - tail.offset;
+        if let Some(next) = shard.segment(tail.sequence + 1).filter(|_| left < AHEAD_BYTES) {
+            next.populate(0, AHEAD_BYTES);
+        }
+    }
+}
+
+/// The end of the last record that ends within `bytes_max` of `from`; the end of the first one at least.
+fn boundary(segment: &Segment, from: u32, to: u32, bytes_max: u32) -> u32 {
+    if to - from <= bytes_max {
+        return to;
+    }
+    let mut walk = Walk::new(from, to);
+    let mut end = from;
+    loop {
+        let next = match walk.next(segment) {
+            Found::Record { end, .. } => end,
+            Found::Damaged { to, .. } => to,
+            Found::End { .. } => return to,
+        };
+        if end > from && next - from > bytes_max {
+            return end;
+        }
+        end = next;
+    }
+}
+
+fn add_units(mut reader: CutReader, sums: &mut Sums) {
+    while let Some(read) = reader.next() {
+        let Read::Record(record) = read else { continue };
+        for charge in record.charges {
+            *sums.entry(charge.account).or_default() += charge.units.get();
+        }
+    }
+}
+
+// === impl Recovery ===
+
+impl Recovery {
+    fn add(&mut self, other: &Recovery) {
+        self.crashed += other.crashed;
+        self.unsent += other.unsent;
+        self.damaged_bytes += other.damaged_bytes;
+        self.segments_missing += other.segments_missing;
+        self.headers_damaged += other.headers_damaged;
+    }
+}

@@ -1,0 +1,186 @@
+//! The table of requests in flight: for each, the record that would be true if the process died now.
+//!
+//! ```text
+//! entry   state (u32) and length of the record (u32), noted position, eight lowered units, the record
+//! ```
+//! The state is stored last when an entry is made and first when it is left, so a crash never finds half an
+//! entry. Before a record is published its position is noted here: whoever finds an entry after a crash looks
+//! there to learn whether the record got out.
+//!
+//! # Why units can be lowered one by one
+//! Giving units back to the till and telling so here are two stores, and a crash may fall between them. Told
+//! first, the books are short of units that the till still has as spent, which recovery gives back. The other
+//! way round, the record would claim more than the till spent, and nothing could mend it.
+
+use std::path::{Path, PathBuf};
+
+use super::cursor::Position;
+use super::disk::{Disk, Region};
+use super::header::{BadHeader, HEADER_BYTES, Header, Kind};
+use super::record::{RECORD_BYTES_MAX, Seed, WORD, Word};
+use crate::domain::{Units, UsageRecord};
+
+/// Entries begin on pages' quarters: an entry of one charge touches four cache lines.
+const ENTRY_BYTES: usize = 1024;
+const NOTED: usize = WORD;
+const LOWERED: usize = 2 * WORD;
+const RECORD: usize = LOWERED + UsageRecord::CHARGES_MAX * WORD;
+const _: () = assert!(RECORD + RECORD_BYTES_MAX <= ENTRY_BYTES);
+const _: () = assert!(HEADER_BYTES <= ENTRY_BYTES);
+
+/// Units that were not lowered.
+const AS_RECORDED: u64 = u64::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    Free,
+    /// Units taken, nothing sent: as if it had never been.
+    Admitted,
+    /// The upstream may have seen it.
+    Sent,
+    /// Sent, and all units are being given back.
+    Returning,
+}
+
+pub(super) struct Table {
+    region: Region,
+    seed: Seed,
+    entries: u32,
+}
+
+/// An entry that a crash left behind, of a request that the upstream may have seen.
+pub(super) struct Owed {
+    pub(super) index: u32,
+    pub(super) noted: Position,
+    pub(super) payload: Vec<u8>,
+    /// What each charge was lowered to.
+    pub(super) lowered: [Units; UsageRecord::CHARGES_MAX],
+}
+
+// === impl State ===
+
+impl State {
+    const fn code(self) -> u64 {
+        match self {
+            State::Free => 0,
+            State::Admitted => 1,
+            State::Sent => 2,
+            State::Returning => 3,
+        }
+    }
+
+    fn of_code(code: u64) -> Option<State> {
+        [State::Free, State::Admitted, State::Sent, State::Returning]
+            .into_iter()
+            .find(|state| state.code() == code)
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    pub(super) fn path(directory: &Path) -> PathBuf {
+        directory.join("in-flight")
+    }
+
+    pub(super) fn create(disk: &dyn Disk, directory: &Path, header: &Header) -> std::io::Result<Table> {
+        let bytes = (header.number as usize + 1) * ENTRY_BYTES;
+        let region = disk.create(&Table::path(directory), bytes, &header.encode())?;
+        Ok(Table { region, seed: Seed::in_flight(header.journal, header.shard), entries: header.number })
+    }
+
+    /// The table that `region` holds, and its header.
+    pub(super) fn of_region(region: Region) -> Result<(Table, Header), BadHeader> {
+        let mut bytes = [0; HEADER_BYTES];
+        if region.bytes() < ENTRY_BYTES {
+            return Err(BadHeader::Unreadable);
+        }
+        region.read(0, &mut bytes);
+        let header = Header::decode(&bytes)?;
+        let entries = header.number;
+        if header.kind != Kind::InFlight || region.bytes() != (entries as usize + 1) * ENTRY_BYTES {
+            return Err(BadHeader::Unreadable);
+        }
+        Ok((Table { region, seed: Seed::in_flight(header.journal, header.shard), entries }, header))
+    }
+
+    pub(super) fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    #[inline]
+    const fn at(index: u32) -> usize {
+        (index as usize + 1) * ENTRY_BYTES
+    }
+
+    /// Makes an entry, its state last. `record` begins with room for its header word.
+    #[inline]
+    pub(super) fn admit(&self, index: u32, record: &mut [u8], charges: usize) {
+        let at = Table::at(index);
+        self.region.store(at + NOTED, 0);
+        for charge in 0..charges {
+            self.region.store(at + LOWERED + charge * WORD, AS_RECORDED);
+        }
+        self.region.write(at + RECORD + WORD, &record[WORD..]);
+        self.region.store(at + RECORD, self.seed.header(index, record));
+        self.set_state(index, State::Admitted);
+    }
+
+    #[inline]
+    pub(super) fn set_state(&self, index: u32, state: State) {
+        self.region.store(Table::at(index), state.code());
+    }
+
+    #[inline]
+    pub(super) fn note(&self, index: u32, position: Position) {
+        self.region.store(Table::at(index) + NOTED, position.to_bits());
+    }
+
+    #[inline]
+    pub(super) fn lower(&self, index: u32, charge: usize, units: Units) {
+        debug_assert!(charge < UsageRecord::CHARGES_MAX);
+        self.region.store(Table::at(index) + LOWERED + charge * WORD, units.get());
+    }
+
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        self.region.sync(0, self.region.bytes())
+    }
+
+    pub(super) fn populate(&self, entries: u32) {
+        self.region.populate(0, Table::at(entries.min(self.entries)));
+    }
+
+    /// The entries that a crash left behind and that count.
+    pub(super) fn owed(&self) -> Vec<Owed> {
+        (0..self.entries).filter_map(|index| self.owed_by(index)).collect()
+    }
+
+    fn owed_by(&self, index: u32) -> Option<Owed> {
+        let at = Table::at(index);
+        let lowered = match State::of_code(self.region.load(at))? {
+            State::Free | State::Admitted => return None,
+            State::Sent => std::array::from_fn(|charge| {
+                Units::saturating(self.region.load(at + LOWERED + charge * WORD))
+            }),
+            State::Returning => [Units::ZERO; UsageRecord::CHARGES_MAX],
+        };
+        let noted = Position::from_bits(self.region.load(at + NOTED));
+        let payload = self.payload(index)?;
+        Some(Owed { index, noted, payload, lowered })
+    }
+
+    fn payload(&self, index: u32) -> Option<Vec<u8>> {
+        let at = Table::at(index) + RECORD;
+        let header = self.region.load(at);
+        let Word::Record(bytes) = Word::of(header) else { return None };
+        let mut record = vec![0; bytes];
+        self.region.read(at, &mut record);
+        self.seed.verifies(index, header, &mut record).then(|| record.split_off(WORD))
+    }
+
+    /// How many entries were taken but never sent.
+    pub(super) fn unsent(&self) -> usize {
+        let admitted = |&index: &u32| self.region.load(Table::at(index)) == State::Admitted.code();
+        (0..self.entries).filter(admitted).count()
+    }
+}

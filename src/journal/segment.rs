@@ -1,0 +1,240 @@
+//! One file of records: a header, records without gaps, a seal.
+//!
+//! A record is published by the store of its header word, after all of its payload. The [`Shard`] holds the
+//! segments of one writer and its tail: what lies below the tail is published and never changes again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+use super::cursor::Position;
+use super::disk::{Disk, Region};
+use super::header::{BadHeader, HEADER_BYTES, Header};
+use super::in_flight::Table;
+use super::record::{Seed, WORD, WORD_BYTES};
+
+/// Where the first record of a segment begins.
+#[expect(clippy::cast_possible_truncation, reason = "128")]
+pub(super) const FIRST: u32 = HEADER_BYTES as u32;
+
+/// A segment's end while it is still written to.
+const OPEN: u32 = u32::MAX;
+
+pub(super) struct Segment {
+    pub(super) sequence: u32,
+    /// The till whose units its records tell of; nil when the header is damaged.
+    pub(super) till: Uuid,
+    pub(super) path: PathBuf,
+    pub(super) seed: Seed,
+    region: Region,
+    /// Where the seal is, or [`OPEN`].
+    end: AtomicU32,
+}
+
+/// The segments of one writer.
+///
+/// Alone on its cache lines: the writer stores the tail once per record.
+#[repr(align(128))]
+pub(super) struct Shard {
+    tail: AtomicU64,
+    /// All below is on disk. Written by whoever syncs.
+    pub(super) synced: AtomicU64,
+    pub(super) number: u32,
+    pub(super) directory: PathBuf,
+    /// `None` when no worker writes here any more.
+    pub(super) table: Option<Arc<Table>>,
+    segments: Mutex<BTreeMap<u32, Arc<Segment>>>,
+}
+
+// === impl Segment ===
+
+impl Segment {
+    /// A new file, empty and durable.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        directory: &Path,
+        header: &Header,
+        bytes: usize,
+    ) -> std::io::Result<Segment> {
+        let path = directory.join(Segment::name(header.number));
+        let region = disk.create(&path, bytes, &header.encode())?;
+        Ok(Segment::new(path, region, header, header.till))
+    }
+
+    /// An existing file. Its place in the directory says which it is; a damaged header costs it only its till.
+    pub(super) fn of_region(path: PathBuf, region: Region, place: &Header) -> Result<Segment, BadHeader> {
+        let mut bytes = [0; HEADER_BYTES];
+        if region.bytes() < HEADER_BYTES + WORD || u32::try_from(region.bytes()).is_err() {
+            return Err(BadHeader::Unreadable);
+        }
+        region.read(0, &mut bytes);
+        let till = match Header::decode(&bytes) {
+            Ok(header) => header.till,
+            Err(BadHeader::Unreadable) => Uuid::nil(),
+            Err(newer @ BadHeader::TooNew(_)) => return Err(newer),
+        };
+        Ok(Segment::new(path, region, place, till))
+    }
+
+    fn new(path: PathBuf, region: Region, place: &Header, till: Uuid) -> Segment {
+        let seed = Seed::segment(place.journal, place.shard, place.number);
+        Segment { sequence: place.number, till, path, seed, region, end: AtomicU32::new(OPEN) }
+    }
+
+    pub(super) fn name(sequence: u32) -> String {
+        format!("{sequence:010}.seg")
+    }
+
+    pub(super) fn sequence_of(name: &str) -> Option<u32> {
+        name.strip_suffix(".seg")?.parse().ok()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "checked when the file was made or opened")]
+    pub(super) fn bytes(&self) -> u32 {
+        self.region.bytes() as u32
+    }
+
+    /// Where records must end, so that the seal still has a place.
+    #[inline]
+    pub(super) fn room(&self) -> u32 {
+        self.bytes() - WORD_BYTES
+    }
+
+    /// Where the records end, once the segment is closed.
+    pub(super) fn end(&self) -> Option<u32> {
+        Some(self.end.load(Ordering::Acquire)).filter(|&end| end != OPEN)
+    }
+
+    /// Puts a record in its place without publishing it; answers the word that publishes it.
+    #[inline]
+    pub(super) fn place(&self, offset: u32, record: &mut [u8]) -> u64 {
+        self.region.write(offset as usize + WORD, &record[WORD..]);
+        self.seed.header(offset, record)
+    }
+
+    #[inline]
+    pub(super) fn publish(&self, offset: u32, header: u64) {
+        self.region.store(offset as usize, header);
+    }
+
+    /// Ends the segment at `offset`. One store, so a crash leaves it open or sealed.
+    pub(super) fn seal(&self, offset: u32) {
+        debug_assert!(offset <= self.room());
+        self.region.store(offset as usize, self.seed.seal(offset));
+        self.close(offset);
+    }
+
+    /// Remembers where the seal is.
+    pub(super) fn close(&self, offset: u32) {
+        self.end.store(offset, Ordering::Release);
+    }
+
+    pub(super) fn word(&self, offset: u32) -> u64 {
+        self.region.load(offset as usize)
+    }
+
+    /// The record's payload if it verifies in its place.
+    pub(super) fn payload<'b>(
+        &self,
+        offset: u32,
+        header: u64,
+        bytes: usize,
+        into: &'b mut Vec<u8>,
+    ) -> Option<&'b [u8]> {
+        into.resize(bytes, 0);
+        self.region.read(offset as usize, into);
+        self.seed.verifies(offset, header, into).then(|| &into[WORD..])
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "below the length of the file")]
+    pub(super) fn first_nonzero(&self, from: u32, to: u32) -> Option<u32> {
+        self.region.first_nonzero(from as usize, to as usize).map(|offset| offset as u32)
+    }
+
+    pub(super) fn sync(&self, from: u32, to: u32) -> std::io::Result<()> {
+        self.region.sync(from as usize, to.min(self.bytes()) as usize)
+    }
+
+    pub(super) fn populate(&self, from: u32, bytes: u32) {
+        self.region.populate(from as usize, from.saturating_add(bytes) as usize);
+    }
+}
+
+// === impl Shard ===
+
+impl Shard {
+    pub(super) fn new(
+        number: u32,
+        directory: PathBuf,
+        table: Option<Arc<Table>>,
+        segments: BTreeMap<u32, Arc<Segment>>,
+        tail: Position,
+    ) -> Shard {
+        Shard {
+            tail: AtomicU64::new(tail.to_bits()),
+            synced: AtomicU64::new(tail.to_bits()),
+            number,
+            directory,
+            table,
+            segments: Mutex::new(segments),
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Everything below is published and, for its writer's requests, cleared from the table.
+    pub(super) fn tail(&self) -> Position {
+        Position::from_bits(self.tail.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(super) fn set_tail(&self, tail: Position) {
+        self.tail.store(tail.to_bits(), Ordering::Release);
+    }
+
+    /// Never held while a file is touched.
+    pub(super) fn segments(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Segment>>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segment(&self, sequence: u32) -> Option<Arc<Segment>> {
+        self.segments().get(&sequence).cloned()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments().values().map(|segment| u64::from(segment.bytes())).sum()
+    }
+
+    /// The first published bytes at or after `position`, of one segment.
+    pub(super) fn unread(&self, position: Position) -> Option<(Arc<Segment>, u32, u32)> {
+        let tail = self.tail();
+        let segments = self.segments();
+        for (&sequence, segment) in segments.range(position.sequence..) {
+            let from = if sequence == position.sequence { position.offset.max(FIRST) } else { FIRST };
+            let closed = segment.end();
+            let open = (self.is_live() && sequence == tail.sequence).then_some(tail.offset);
+            let to = closed.or(open)?;
+            if from < to {
+                return Some((Arc::clone(segment), from, to));
+            }
+        }
+        None
+    }
+
+    /// Bytes of records at or after `position`.
+    pub(super) fn unread_bytes(&self, position: Position) -> u64 {
+        let tail = self.tail();
+        let segments = self.segments();
+        let unread = |(&sequence, segment): (&u32, &Arc<Segment>)| {
+            let from = if sequence == position.sequence { position.offset.max(FIRST) } else { FIRST };
+            let open = if self.is_live() && sequence == tail.sequence { tail.offset } else { FIRST };
+            u64::from(segment.end().unwrap_or(open).saturating_sub(from))
+        };
+        segments.range(position.sequence..).map(unread).sum()
+    }
+}

@@ -1,0 +1,225 @@
+//! A process that is killed, or a machine that loses its power, after any step that it takes on a disk.
+
+use std::collections::BTreeMap;
+
+use super::tape::TapeDisk;
+use super::{Sample, flush, open, pass, requests};
+use crate::domain::{Outcome, Units};
+use crate::journal::{Journal, Writer};
+
+/// What the books must hold: units per request that the upstream may have seen, less those taken out already.
+type Books = BTreeMap<u128, u64>;
+
+/// A story on a disk, with the books as they should be found after each step of it.
+struct Story {
+    disk: TapeDisk,
+    /// Steps of the tape and the books from then on.
+    pages: Vec<(usize, Books)>,
+    books: Books,
+}
+
+impl Story {
+    fn new() -> Story {
+        let disk = TapeDisk::new();
+        Story { disk, pages: vec![(0, Books::new())], books: Books::new() }
+    }
+
+    /// One call of the journal, and what it changes.
+    fn call<T>(&mut self, call: impl FnOnce() -> T, change: impl FnOnce(&mut Books)) -> T {
+        let done = call();
+        change(&mut self.books);
+        self.pages.push((self.disk.steps(), self.books.clone()));
+        done
+    }
+
+    /// The books that may be found after `step`: those before and those after the call it belongs to.
+    fn allowed(&self, step: usize) -> Vec<&Books> {
+        let after = self.pages.partition_point(|(steps, _)| *steps < step);
+        let before = after.saturating_sub(1);
+        self.pages[before..(after + 1).min(self.pages.len())].iter().map(|(_, books)| books).collect()
+    }
+
+    fn pass(&mut self, writer: &Writer, number: u128) {
+        let sample = Sample::of(number);
+        let ticket = self.call(|| writer.begin(&sample.record()).unwrap(), |_| {});
+        self.call(
+            || writer.sent(&ticket),
+            |books| {
+                books.insert(number, 1);
+            },
+        );
+        self.call(|| writer.finish(ticket, &sample.record()), |_| {});
+    }
+
+    fn refund(&mut self, writer: &Writer, number: u128) {
+        let mut sample = Sample::of(number);
+        let ticket = self.call(|| writer.begin(&sample.record()).unwrap(), |_| {});
+        self.call(
+            || writer.sent(&ticket),
+            |books| {
+                books.insert(number, 1);
+            },
+        );
+        self.call(
+            || writer.refunding(&ticket),
+            |books| {
+                books.insert(number, 0);
+            },
+        );
+        sample.charges[0].units = Units::ZERO;
+        self.call(|| writer.finish(ticket, &sample.record()), |_| {});
+    }
+
+    fn settle_for_less(&mut self, writer: &Writer, number: u128) {
+        let mut sample = Sample::of(number);
+        sample.charges[0].units = Units::saturating(10);
+        let ticket = self.call(|| writer.begin(&sample.record()).unwrap(), |_| {});
+        self.call(
+            || writer.sent(&ticket),
+            |books| {
+                books.insert(number, 10);
+            },
+        );
+        let lowered = Units::saturating(4);
+        self.call(
+            || writer.lowering(&ticket, 0, lowered),
+            |books| {
+                books.insert(number, 4);
+            },
+        );
+        sample.charges[0].units = lowered;
+        self.call(|| writer.finish(ticket, &sample.record()), |_| {});
+    }
+
+    fn flush(&mut self, journal: &Journal) {
+        let Some(cut) = journal.next_cut(300) else { return };
+        self.call(|| journal.begin_cut(cut).unwrap(), |_| {});
+        let (samples, _) = super::read(journal, &cut);
+        let take_out = |books: &mut Books| books.retain(|request, _| !requests(&samples).contains(request));
+        self.call(|| journal.finish_cut(cut, Vec::new()).unwrap(), take_out);
+    }
+}
+
+/// Everything that can happen to requests, over several segments, with a flush behind them.
+fn story() -> Story {
+    let mut story = Story::new();
+    let disk = story.disk.clone();
+    let (journal, mut writers) = story.call(|| open(&disk, 1), |_| {});
+    let writer = writers.remove(0);
+    let unsent = story.call(|| writer.begin(&Sample::of(1).record()).unwrap(), |_| {});
+    let kept = story.call(|| writer.begin(&Sample::of(2).record()).unwrap(), |_| {});
+    story.call(
+        || writer.sent(&kept),
+        |books| {
+            books.insert(2, 1);
+        },
+    );
+    story.refund(&writer, 3);
+    story.settle_for_less(&writer, 4);
+    for number in 10..75 {
+        story.pass(&writer, number);
+        if number % 5 == 0 {
+            story.call(|| journal.prepare().unwrap(), |_| {});
+            story.flush(&journal);
+        }
+    }
+    story.call(|| writer.abandon(unsent), |_| {});
+    story.call(|| writer.finish(kept, &Sample::of(2).record()), |_| {});
+    story
+}
+
+/// Opens the disk and takes everything out. No request twice.
+fn found(disk: &TapeDisk) -> Books {
+    let (journal, _writers) = open(disk, 1);
+    let samples = flush(&journal);
+    let books: Books =
+        samples.iter().map(|sample| (sample.request.0.as_u128(), sample.charges[0].units.get())).collect();
+    assert_eq!(books.len(), samples.len(), "no request has two records: {:?}", requests(&samples));
+    books
+}
+
+#[test]
+fn killed_after_any_step_the_records_are_what_the_upstream_may_have_seen() {
+    let story = story();
+    for step in 0..=story.disk.steps() {
+        let books = found(&story.disk.killed_at(step));
+        assert!(story.allowed(step).contains(&&books), "killed at {step}: {books:?}");
+    }
+}
+
+#[test]
+fn recovery_may_be_killed_after_any_step_of_its_own() {
+    let story = story();
+    for step in (0..=story.disk.steps()).step_by(31) {
+        let first = story.disk.killed_at(step);
+        let begun = first.steps();
+        drop(open(&first, 1));
+        for again in begun..=first.steps() {
+            let books = found(&first.killed_at(again));
+            assert!(story.allowed(step).contains(&&books), "killed at {step}, again at {again}: {books:?}");
+        }
+    }
+}
+
+#[test]
+fn after_a_power_loss_nothing_comes_twice_and_what_was_synced_is_there() {
+    let mut story = Story::new();
+    let disk = story.disk.clone();
+    let (journal, writers) = open(&disk, 1);
+    let mut synced = Vec::new();
+    let mut taken = Vec::new();
+    for number in 10..60 {
+        story.pass(&writers[0], number);
+        if number % 6 == 0 {
+            journal.prepare().unwrap();
+            journal.sync().unwrap();
+            synced.push((disk.steps(), number));
+        }
+        if number % 8 == 0 {
+            let cut = journal.next_cut(400).unwrap();
+            journal.begin_cut(cut).unwrap();
+            let samples = requests(&super::read(&journal, &cut).0);
+            journal.finish_cut(cut, Vec::new()).unwrap();
+            taken.push((disk.steps(), samples));
+        }
+    }
+    for step in (0..disk.steps()).step_by(3) {
+        for seed in [0, 1, u64::MAX, step as u64] {
+            let unplugged = disk.unplugged_at(step, |at| keep(seed, at));
+            let books = found(&unplugged);
+            let durable = synced.iter().rev().find(|(steps, _)| *steps <= step).map_or(9, |(_, last)| *last);
+            let gone: Vec<u128> =
+                taken.iter().filter(|(steps, _)| *steps <= step).flat_map(|(_, it)| it.clone()).collect();
+            assert!(gone.iter().all(|request| !books.contains_key(request)), "at {step}, seed {seed}");
+            let maybe_gone: Vec<u128> = taken.iter().flat_map(|(_, it)| it.clone()).collect();
+            let missing = (10..=durable)
+                .filter(|request| !books.contains_key(request) && !maybe_gone.contains(request));
+            assert_eq!(missing.count(), 0, "at {step}, seed {seed}: {books:?}, synced to {durable}");
+        }
+    }
+}
+
+/// All, none, or half of the words, by chance.
+fn keep(seed: u64, at: usize) -> bool {
+    match seed {
+        0 => false,
+        u64::MAX => true,
+        _ => (at as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 1,
+    }
+}
+
+#[test]
+fn a_crashed_request_says_so_and_one_that_was_not_sent_says_nothing() {
+    let disk = TapeDisk::new();
+    let (_journal, writers) = open(&disk, 1);
+    pass(&writers[0], &Sample::of(1));
+    let _unsent = writers[0].begin(&Sample::of(2).record()).unwrap();
+    let sent = writers[0].begin(&Sample::of(3).record()).unwrap();
+    writers[0].sent(&sent);
+    let (journal, _writers) = open(&disk.killed_at(disk.steps()), 1);
+    assert_eq!((journal.recovery().crashed, journal.recovery().unsent), (1, 1));
+    let samples = flush(&journal);
+    assert_eq!(requests(&samples), [1, 3]);
+    let crashed = samples.iter().find(|sample| sample.request == Sample::of(3).request).unwrap();
+    assert_eq!(*crashed, Sample { outcome: Outcome::Crashed, ..Sample::of(3) });
+}

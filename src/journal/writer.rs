@@ -1,0 +1,186 @@
+//! Appending: one writer per thread, and nothing in its way.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::cursor::Position;
+use super::in_flight::{State, Table};
+use super::record::{self, Buffer, RECORD_BYTES_MAX};
+use super::segment::{FIRST, Segment, Shard};
+use crate::domain::{Units, UsageRecord};
+
+/// What one thread writes its records with. `Send`, not `Sync`: many tasks of one thread may share it.
+///
+/// Dropping it leaves its requests in flight to the next [`Journal::open`](super::Journal::open), which takes
+/// those that were sent for crashed.
+pub struct Writer {
+    shard: Arc<Shard>,
+    table: Arc<Table>,
+    state: RefCell<Active>,
+}
+
+/// A request that is in flight. Ends with [`Writer::finish`] or [`Writer::abandon`] of the writer that made it; one that is
+/// dropped keeps its place until the next start, where it counts as crashed if it was sent.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a ticket must be finished or abandoned"]
+pub struct Ticket {
+    index: u32,
+}
+
+/// Why a request can't be recorded now. Nothing was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum JournalFull {
+    /// The disk, or the capacity that was configured, is used up by records that the database has not.
+    #[error("the journal has no space left")]
+    Space,
+    /// More requests at once than [`JournalSettings::in_flight_max`](super::JournalSettings::in_flight_max).
+    #[error("too many requests in flight on one worker")]
+    InFlight,
+}
+
+struct Active {
+    segment: Arc<Segment>,
+    /// Where the next record goes.
+    offset: u32,
+    /// In hand before it is needed, so that changing over can't fail.
+    next: Option<Arc<Segment>>,
+    /// Entries of the table that are free. Last in, first out: what is used is warm.
+    free: Vec<u32>,
+    buffer: Box<Buffer>,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "below 1024")]
+const RECORD_MAX: u32 = RECORD_BYTES_MAX as u32;
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn new(shard: Arc<Shard>, table: Arc<Table>, segment: Arc<Segment>) -> Writer {
+        let free = (0..table.entries()).rev().collect();
+        let buffer = Box::new([0; RECORD_BYTES_MAX]);
+        let active = Active { segment, offset: FIRST, next: None, free, buffer };
+        Writer { shard, table, state: RefCell::new(active) }
+    }
+
+    /// Which shard it writes.
+    pub fn shard(&self) -> u32 {
+        self.shard.number
+    }
+
+    /// Notes a request whose units were just taken, and sets space aside for its record.
+    ///
+    /// `record` says what is known now; its charges are what a crash would count, once the request is
+    /// [`sent`](Writer::sent). Until then a crash counts nothing.
+    ///
+    /// # Errors
+    /// [`JournalFull`]: give the units back and refuse, or let it pass unrecorded, as the policy says.
+    ///
+    /// # Panics
+    /// With more than [`UsageRecord::CHARGES_MAX`] charges: a fault of the caller.
+    #[inline]
+    pub fn begin(&self, record: &UsageRecord<'_>) -> Result<Ticket, JournalFull> {
+        let active = &mut *self.state.borrow_mut();
+        active.ensure_space(&self.shard, self.table.entries())?;
+        let index = active.free.pop().ok_or(JournalFull::InFlight)?;
+        let bytes = record::encode(record, &mut active.buffer);
+        self.table.admit(index, &mut active.buffer[..bytes], record.charges.len());
+        Ok(Ticket { index })
+    }
+
+    /// The next byte goes to the upstream: from here on the request counts, whatever happens.
+    #[inline]
+    pub fn sent(&self, ticket: &Ticket) {
+        self.table.set_state(ticket.index, State::Sent);
+    }
+
+    /// All units of the request are about to be given back to the till. To be called *before* they are.
+    #[inline]
+    pub fn refunding(&self, ticket: &Ticket) {
+        self.table.set_state(ticket.index, State::Returning);
+    }
+
+    /// The charge at `index` is about to be lowered to `units`, the difference given back to the till. To be
+    /// called *before* it is. (Raised charges need no telling: a crash gives back what no record claims.)
+    ///
+    /// # Panics
+    /// In debug builds, if `index` is not below [`UsageRecord::CHARGES_MAX`].
+    #[inline]
+    pub fn lowering(&self, ticket: &Ticket, index: usize, units: Units) {
+        self.table.lower(ticket.index, index, units);
+    }
+
+    /// Publishes the request's record. Always succeeds. Answers where the record ends:
+    /// [`Journal::is_synced`](super::Journal::is_synced) tells when a power loss can't reach it any more.
+    ///
+    /// # Panics
+    /// With more than [`UsageRecord::CHARGES_MAX`] charges: a fault of the caller.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
+    #[expect(clippy::cast_possible_truncation, reason = "a record is shorter than 1024 bytes")]
+    pub fn finish(&self, ticket: Ticket, record: &UsageRecord<'_>) -> Position {
+        let active = &mut *self.state.borrow_mut();
+        let bytes = record::encode(record, &mut active.buffer);
+        if active.segment.room() - active.offset < bytes as u32 {
+            active.change_over(&self.shard);
+        }
+        let position = Position { sequence: active.segment.sequence, offset: active.offset };
+        let header = active.segment.place(position.offset, &mut active.buffer[..bytes]);
+        // Three stores in this order, and the tail last: a crash between any two finds either no record, or a
+        // record that the entry knows of; and no reader passes a record whose entry could come back.
+        self.table.note(ticket.index, position);
+        active.segment.publish(position.offset, header);
+        self.table.set_state(ticket.index, State::Free);
+        active.free.push(ticket.index);
+        active.offset += bytes as u32;
+        let tail = Position { offset: active.offset, ..position };
+        self.shard.set_tail(tail);
+        tail
+    }
+
+    /// Forgets a request that was not sent and whose units were given back.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
+    pub fn abandon(&self, ticket: Ticket) {
+        self.table.set_state(ticket.index, State::Free);
+        self.state.borrow_mut().free.push(ticket.index);
+    }
+
+    /// How many requests are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.table.entries() as usize - self.state.borrow().free.len()
+    }
+}
+
+// === impl Active ===
+
+impl Active {
+    /// Whether the records of all in flight, and of one more, have a place.
+    #[inline]
+    fn ensure_space(&mut self, shard: &Shard, entries: u32) -> Result<(), JournalFull> {
+        let in_flight = u64::from(entries) - self.free.len() as u64;
+        let left = u64::from(self.segment.room() - self.offset);
+        if left >= (in_flight + 1) * u64::from(RECORD_MAX) || self.next.is_some() {
+            return Ok(());
+        }
+        self.take_next(shard)
+    }
+
+    /// Once per segment, or when there is none: the only lock on a worker's way, held for a look-up.
+    #[cold]
+    fn take_next(&mut self, shard: &Shard) -> Result<(), JournalFull> {
+        self.next = shard.segment(self.segment.sequence + 1);
+        if self.next.is_some() { Ok(()) } else { Err(JournalFull::Space) }
+    }
+
+    #[cold]
+    fn change_over(&mut self, shard: &Shard) {
+        if self.next.is_none() {
+            let taken = self.take_next(shard);
+            debug_assert!(taken.is_ok(), "space was set aside when the request began");
+        }
+        let next = self.next.take().expect("space for every request in flight was set aside when it began");
+        self.segment.seal(self.offset);
+        self.segment = next;
+        self.offset = FIRST;
+    }
+}
