@@ -1,0 +1,65 @@
+//! Why an operation was not done.
+
+use serde::Serialize;
+
+use crate::domain::IllegalMove;
+use crate::store::{BadPage, StoreError};
+
+/// An operation was not done; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is none, or the caller may not see it: the same answer for both.
+    #[error("there is no {what} `{which}`")]
+    NotFound { what: &'static str, which: String },
+    /// The caller sees it but may not do that.
+    #[error("{actor} may not do {operation}: {needs}")]
+    Forbidden { actor: String, operation: &'static str, needs: &'static str },
+    /// All faults of the input at once.
+    #[error("{}", faults_text(.0))]
+    Invalid(Vec<FieldFault>),
+    /// The input is good, but something that exists stands against it.
+    #[error("{0}")]
+    Conflict(String),
+    #[error(transparent)]
+    IllegalMove(#[from] IllegalMove),
+    /// Somebody else changed it first.
+    #[error("version {expected} was expected, but it is at version {actual}: read it again")]
+    Stale { expected: i64, actual: i64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the operating system gave no random bytes")]
+    Random(#[source] getrandom::Error),
+}
+
+/// A fault of the input, and the field it is in, for example `billing_email`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FieldFault {
+    pub field: String,
+    pub message: String,
+}
+
+fn faults_text(faults: &[FieldFault]) -> String {
+    let lines: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+    lines.join("; ")
+}
+
+// === impl ControlError ===
+
+impl From<BadPage> for ControlError {
+    fn from(bad: BadPage) -> Self {
+        let field = match bad {
+            BadPage::Limit(_) => "limit",
+            BadPage::Offset(_) => "offset",
+            BadPage::Cursor => "cursor",
+        };
+        ControlError::Invalid(vec![FieldFault::new(field, bad.to_string())])
+    }
+}
+
+// === impl FieldFault ===
+
+impl FieldFault {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> FieldFault {
+        FieldFault { field: field.into(), message: message.into() }
+    }
+}

@@ -1,0 +1,357 @@
+//! Tenants: made, found, changed, moved from status to status.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::principal::Operation;
+use super::validate::Faults;
+use super::work::{Target, Told, Work};
+use super::{Control, ControlError, Principal, TenantRef};
+use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Tier, Zone};
+use crate::store::{Listed, Page, TenantFilter, TenantSort};
+
+/// What a new tenant is made of. Text as it was typed: [`Control::create_tenant`] checks it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewTenant {
+    pub name: String,
+    /// Suggested from the name, and numbered when taken, if absent.
+    pub slug: Option<String>,
+    /// A tier's slug or alias; `free` if absent.
+    pub tier: Option<String>,
+    pub billing_email: Option<String>,
+    pub contact_phone: Option<String>,
+    /// IANA name; `UTC` if absent.
+    pub timezone: Option<String>,
+    /// BCP 47; `en` if absent.
+    pub locale: Option<String>,
+    /// The reseller above it: id or slug.
+    pub parent: Option<String>,
+}
+
+/// What to change of a tenant: `None` leaves it as it is. Slug, tier and time zone are the platform's to change.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantChange {
+    pub name: Option<String>,
+    pub slug: Option<String>,
+    pub tier: Option<String>,
+    /// Empty removes it.
+    pub billing_email: Option<String>,
+    /// Empty removes it.
+    pub contact_phone: Option<String>,
+    /// Moves the boundaries of the tenant's windows: what was used counts in the window that it was used in.
+    pub timezone: Option<String>,
+    pub locale: Option<String>,
+}
+
+/// The tier of tenants that ask for none.
+const TIER_DEFAULT: &str = "free";
+const LOCALE_DEFAULT: &str = "en";
+/// A tier with this flag may have tenants below its own.
+const RESELLER: &str = "reseller";
+
+impl Control {
+    /// Makes a tenant. Its quotas are its tier's.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] names all faults; [`ControlError::Conflict`] when the given slug is taken.
+    pub async fn create_tenant(&self, principal: &Principal, new: NewTenant) -> Result<Tenant, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.create_tenant(&new, TenantStatus::Active).await;
+        work.end(outcome).await
+    }
+
+    /// The tenants that the caller may see; deleted ones only if the filter asks for them.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] for another list's cursor.
+    pub async fn tenants(
+        &self,
+        principal: &Principal,
+        filter: &TenantFilter,
+        sort: TenantSort,
+        page: &Page,
+    ) -> Result<Listed<Tenant>, ControlError> {
+        principal.authorize(Operation::ReadTenant)?;
+        let mut snapshot = self.read().await?;
+        let mut filter = filter.clone();
+        if let Some(alias) = &filter.tier {
+            let tier = snapshot.tier(alias).await?;
+            filter.tier = tier.map(|tier| tier.slug).or(filter.tier);
+        }
+        Ok(snapshot.tenants(principal.tenant(), &filter, sort, page).await??)
+    }
+
+    /// # Errors
+    /// [`ControlError::NotFound`]
+    pub async fn tenant(&self, principal: &Principal, tenant: &TenantRef) -> Result<Tenant, ControlError> {
+        Ok(self.read_tenant(principal, Operation::ReadTenant, tenant).await?.1)
+    }
+
+    /// Changes what `change` holds. A changed tier is in force at once; use carries over, overrides stay.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] names all faults; [`ControlError::Stale`] if `if_version` is not the tenant's
+    /// version; [`ControlError::Conflict`] when the slug is taken or the tenant is deleted.
+    pub async fn change_tenant(
+        &self,
+        principal: &Principal,
+        tenant: &TenantRef,
+        change: TenantChange,
+        if_version: Option<i64>,
+    ) -> Result<Tenant, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.change_tenant(tenant, &change, if_version).await;
+        work.end(outcome).await
+    }
+
+    /// Moves the tenant to `status`; to be there already is success and writes nothing. `deleted` is final.
+    ///
+    /// # Errors
+    /// [`ControlError::IllegalMove`]; [`ControlError::Invalid`] if suspended without a reason.
+    pub async fn set_status(
+        &self,
+        principal: &Principal,
+        tenant: &TenantRef,
+        status: TenantStatus,
+        reason: Option<String>,
+    ) -> Result<Tenant, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.set_status(tenant, status, reason.as_deref()).await;
+        work.end(outcome).await
+    }
+}
+
+/// What a tenant looks like in the audit log and in plans.
+pub(super) fn shown(tenant: &Tenant) -> Value {
+    json!({
+        "name": tenant.name,
+        "slug": tenant.slug,
+        "status": tenant.status,
+        "tier": tenant.tier,
+        "tier_version": tenant.tier_version,
+        "parent": tenant.parent,
+        "billing_email": tenant.billing_email,
+        "contact_phone": tenant.contact_phone,
+        "timezone": tenant.timezone,
+        "locale": tenant.locale,
+    })
+}
+
+// === impl TenantChange ===
+
+impl TenantChange {
+    /// Whether it touches what only the platform may change.
+    const fn is_of_terms(&self) -> bool {
+        self.slug.is_some() || self.tier.is_some() || self.timezone.is_some()
+    }
+}
+
+// === impl Work ===
+
+impl Work<'_> {
+    pub(super) async fn create_tenant(
+        &mut self,
+        new: &NewTenant,
+        status: TenantStatus,
+    ) -> Result<Tenant, ControlError> {
+        let anyone = Target { tenant: None, kind: "tenant", id: new.name.clone() };
+        self.authorize(Operation::CreateTenant, &anyone)?;
+        let (mut tenant, tier) = self.checked(new).await?;
+        tenant.status = status;
+        self.tx.insert_tenant(&tenant, tier.retention_days).await?;
+        self.audit(Operation::CreateTenant, &Target::tenant(&tenant), Told::made(shown(&tenant))).await?;
+        Ok(tenant)
+    }
+
+    async fn checked(&mut self, new: &NewTenant) -> Result<(Tenant, Tier), ControlError> {
+        let mut faults = Faults::default();
+        let name = faults.name("name", &new.name);
+        let asked_slug = new.slug.as_deref().map(|slug| faults.slug("slug", slug));
+        let tier = self.tier(&mut faults, new.tier.as_deref().unwrap_or(TIER_DEFAULT)).await?;
+        let billing_email = faults.email("billing_email", new.billing_email.as_deref().unwrap_or(""));
+        let contact_phone = faults.phone("contact_phone", new.contact_phone.as_deref().unwrap_or(""));
+        let timezone = faults.timezone("timezone", new.timezone.as_deref().unwrap_or(Zone::UTC.name()));
+        let locale = faults.locale("locale", new.locale.as_deref().unwrap_or(LOCALE_DEFAULT));
+        let parent = self.parent(&mut faults, new.parent.as_deref()).await?;
+        let all_good = faults.is_empty();
+        let (Some(name), Some(tier), Some(timezone), Some(locale), true) =
+            (name, tier, timezone, locale, all_good)
+        else {
+            return Err(faults.refusal());
+        };
+        let slug = match asked_slug.flatten() {
+            Some(slug) => self.free(slug).await?,
+            None => self.suggested(&name).await?,
+        };
+        let tenant = Tenant {
+            id: TenantId(self.control.new_id()),
+            name,
+            slug,
+            status: TenantStatus::Active,
+            tier: tier.slug.clone(),
+            tier_version: tier.version,
+            parent,
+            billing_email: billing_email.flatten(),
+            contact_phone: contact_phone.flatten(),
+            timezone,
+            locale,
+            anchor: Anchor::Anniversary(self.now),
+            created_at: self.now,
+            updated_at: self.now,
+            version: 1,
+        };
+        Ok((tenant, tier))
+    }
+
+    async fn tier(&mut self, faults: &mut Faults, asked: &str) -> Result<Option<Tier>, ControlError> {
+        if let Some(tier) = self.tx.tier(asked).await? {
+            return Ok(Some(tier));
+        }
+        let known: Vec<_> = self.tx.tiers().await?.into_iter().map(|tier| tier.slug).collect();
+        faults.add("tier", format!("there is no such tier; there are {}", known.join(", ")));
+        Ok(None)
+    }
+
+    async fn parent(
+        &mut self,
+        faults: &mut Faults,
+        asked: Option<&str>,
+    ) -> Result<Option<TenantId>, ControlError> {
+        let Some(asked) = asked else { return Ok(None) };
+        let found = match asked.parse::<TenantRef>() {
+            Ok(TenantRef::Id(id)) => self.tx.tenant(id).await?,
+            Ok(TenantRef::Slug(slug)) => self.tx.tenant_by_slug(&slug).await?,
+            Err(()) => None,
+        };
+        let Some(parent) = found.filter(|parent| parent.status != TenantStatus::Deleted) else {
+            faults.add("parent", "there is no such tenant");
+            return Ok(None);
+        };
+        let tier = self.tx.tier(&parent.tier).await?;
+        if !tier.is_some_and(|tier| tier.flags.iter().any(|flag| flag == RESELLER)) {
+            faults.add("parent", format!("the tier {} may not have tenants below its own", parent.tier));
+        }
+        Ok(Some(parent.id))
+    }
+
+    async fn free(&mut self, slug: Slug) -> Result<Slug, ControlError> {
+        if self.tx.is_slug_taken(&slug).await? {
+            return Err(ControlError::Conflict(format!("the slug `{slug}` is taken")));
+        }
+        Ok(slug)
+    }
+
+    /// The slug that the name suggests, with a number if that is taken.
+    ///
+    /// Doubles the number until a free one is found and then halves the gap, so that the thousandth tenant of a
+    /// name costs twenty look-ups.
+    async fn suggested(&mut self, name: &str) -> Result<Slug, ControlError> {
+        let slug = Slug::suggested(name);
+        if !self.tx.is_slug_taken(&slug).await? {
+            return Ok(slug);
+        }
+        let (mut taken, mut free) = (1, 2);
+        while self.tx.is_slug_taken(&slug.numbered(free)).await? {
+            taken = free;
+            free *= 2;
+        }
+        while free - taken > 1 {
+            let middle = taken + (free - taken) / 2;
+            if self.tx.is_slug_taken(&slug.numbered(middle)).await? { taken = middle } else { free = middle }
+        }
+        Ok(slug.numbered(free))
+    }
+
+    pub(super) async fn change_tenant(
+        &mut self,
+        tenant: &TenantRef,
+        change: &TenantChange,
+        if_version: Option<i64>,
+    ) -> Result<Tenant, ControlError> {
+        let before = self.living_tenant_for(Operation::ChangeTenant, tenant).await?;
+        if change.is_of_terms() {
+            self.authorize(Operation::ChangeTerms, &Target::tenant(&before))?;
+        }
+        if let Some(expected) = if_version.filter(|expected| *expected != before.version) {
+            return Err(ControlError::Stale { expected, actual: before.version });
+        }
+        let after = self.changed(&before, change).await?;
+        if after == before {
+            return Ok(before);
+        }
+        self.update(Operation::ChangeTenant, &before, after, None).await
+    }
+
+    /// What `before` becomes; its version and instants are still as they were.
+    async fn changed(&mut self, before: &Tenant, change: &TenantChange) -> Result<Tenant, ControlError> {
+        let mut faults = Faults::default();
+        let mut after = before.clone();
+        replace(&mut after.name, change.name.as_deref(), |text| faults.name("name", text));
+        replace(&mut after.slug, change.slug.as_deref(), |text| faults.slug("slug", text));
+        replace(&mut after.billing_email, change.billing_email.as_deref(), |text| {
+            faults.email("billing_email", text)
+        });
+        replace(&mut after.contact_phone, change.contact_phone.as_deref(), |text| {
+            faults.phone("contact_phone", text)
+        });
+        replace(&mut after.timezone, change.timezone.as_deref(), |text| faults.timezone("timezone", text));
+        replace(&mut after.locale, change.locale.as_deref(), |text| faults.locale("locale", text));
+        if let Some(asked) = &change.tier
+            && let Some(tier) = self.tier(&mut faults, asked).await?
+            && tier.slug != before.tier
+        {
+            (after.tier, after.tier_version) = (tier.slug, tier.version);
+        }
+        faults.finish()?;
+        if after.slug != before.slug {
+            after.slug = self.free(after.slug).await?;
+        }
+        Ok(after)
+    }
+
+    pub(super) async fn set_status(
+        &mut self,
+        tenant: &TenantRef,
+        status: TenantStatus,
+        reason: Option<&str>,
+    ) -> Result<Tenant, ControlError> {
+        let before = self.tenant_for(Operation::SetStatus, tenant).await?;
+        if before.status == status {
+            return Ok(before);
+        }
+        let mut faults = Faults::default();
+        let reason = faults.reason(reason);
+        if status == TenantStatus::Suspended && reason.is_none() {
+            faults.add("reason", "a tenant is suspended for a reason: say it");
+        }
+        let status = before.status.moved_to(status)?;
+        faults.finish()?;
+        let after = Tenant { status, ..before.clone() };
+        self.update(Operation::SetStatus, &before, after, reason).await
+    }
+
+    async fn update(
+        &mut self,
+        operation: Operation,
+        before: &Tenant,
+        mut after: Tenant,
+        reason: Option<String>,
+    ) -> Result<Tenant, ControlError> {
+        after.version = before.version + 1;
+        after.updated_at = self.now;
+        let retention_days = self.tx.tier_retention_days(&after).await?;
+        self.tx.update_tenant(&after, retention_days).await?;
+        let told = Told::changed(&shown(before), &shown(&after)).because(reason);
+        self.audit(operation, &Target::tenant(&after), told).await?;
+        Ok(after)
+    }
+}
+
+/// Puts what `read` makes of the text, if there is text and it is good, into the place.
+fn replace<T>(place: &mut T, text: Option<&str>, read: impl FnOnce(&str) -> Option<T>) {
+    if let Some(value) = text.and_then(read) {
+        *place = value;
+    }
+}

@@ -1,0 +1,785 @@
+//! The room through its door, over a real store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Control, ControlError, DryRun, Manifest, NewKey, NewTenant, PlannedAction, Principal, QuotaChange,
+    QuotaUse, Rights, Scope, TenantChange, TenantRef,
+};
+use crate::clock::{Clock, TestClock};
+use crate::domain::{
+    AccountKey, Actor, ActorKind, ApiKeyId, AuditOutcome, Enforcement, KeyLimits, Limit, Owner, Period,
+    Resource, Tenant, TenantId, TenantStatus, Units,
+};
+use crate::secret::hash::Pepper;
+use crate::store::testing::temporary;
+use crate::store::{AuditEntry, AuditVerdict, Page, QuotaSource, Store, TenantFilter, TenantSort};
+use crate::till::{Charge, Opening, Till, TillSettings, reserve};
+
+struct House {
+    control: Control,
+    store: Store,
+    clock: TestClock,
+    changed: Arc<Notify>,
+    owner: Principal,
+    directory: TempDir,
+}
+
+impl House {
+    async fn new() -> House {
+        let (directory, store) = temporary().await;
+        let (clock, changed) = (TestClock::at("2026-11-23T06:00:00Z"), Arc::new(Notify::new()));
+        let pepper = Pepper::new(1, &[7; 32]);
+        let control = Control::new(store.clone(), Arc::new(clock.clone()), pepper, changed.clone());
+        let owner = Principal::platform(Actor::system("test"), Uuid::max());
+        House { control, store, clock, changed, owner, directory }
+    }
+
+    async fn tenant(&self, name: &str) -> Tenant {
+        self.control.create_tenant(&self.owner, named(name)).await.unwrap()
+    }
+
+    async fn audit(&self, tenant: &Tenant) -> Vec<AuditEntry> {
+        self.control.audit_logs(&self.owner, &by_id(tenant), &Page::default()).await.unwrap().items
+    }
+
+    async fn quota(&self, tenant: &Tenant, resource: &str) -> QuotaUse {
+        let quotas = self.control.quotas(&self.owner, &by_id(tenant)).await.unwrap();
+        quotas.into_iter().find(|quota| quota.resource_type.as_str() == resource).unwrap()
+    }
+
+    async fn apply(&self, manifest: &str, dry_run: DryRun) -> Vec<super::Planned> {
+        let manifest: Manifest = toml::from_str(manifest).unwrap();
+        self.control.apply(&self.owner, manifest, dry_run).await.unwrap()
+    }
+
+    /// How often the store has changed for gateways.
+    async fn changes(&self) -> i64 {
+        self.store.latest_change().await.unwrap()
+    }
+}
+
+fn named(name: &str) -> NewTenant {
+    NewTenant { name: name.to_owned(), ..NewTenant::default() }
+}
+
+fn by_id(tenant: &Tenant) -> TenantRef {
+    TenantRef::Id(tenant.id)
+}
+
+fn resource(name: &str) -> Resource {
+    name.parse().unwrap()
+}
+
+fn limit(units: u64) -> Limit {
+    Limit::Of(Units::new(units).unwrap())
+}
+
+fn quota(name: &str, limit: Limit) -> QuotaChange {
+    QuotaChange {
+        resource: resource(name),
+        limit,
+        period: None,
+        enforcement: None,
+        key: None,
+        reason: None,
+        expires_at: None,
+    }
+}
+
+fn of_tenant(tenant: &Tenant, scope: Scope) -> Principal {
+    let actor = Actor { kind: ActorKind::ApiKey, name: "ci".to_owned(), ..Actor::system("") };
+    Principal { actor, rights: Rights::Tenant { tenant: tenant.id, scope }, correlation: Uuid::nil() }
+}
+
+fn fields(error: &ControlError) -> Vec<&str> {
+    let ControlError::Invalid(faults) = error else { panic!("not invalid: {error:?}") };
+    faults.iter().map(|fault| fault.field.as_str()).collect()
+}
+
+// === tenants ===
+
+#[tokio::test]
+async fn a_new_tenant_is_active_on_the_free_tier_and_has_its_quotas() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme & Sons").await;
+    assert_eq!(
+        (acme.slug.as_str(), acme.status, acme.tier.as_str()),
+        ("acme-sons", TenantStatus::Active, "free")
+    );
+    let quotas = house.control.quotas(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(quotas.len(), 5);
+    let calls = house.quota(&acme, "api_calls").await;
+    assert_eq!(
+        (calls.limit, calls.used, calls.remaining),
+        (limit(1_000), Units::ZERO, Units::new(1_000).ok())
+    );
+    assert_eq!((calls.percent, calls.source, calls.period), (Some(0.0), QuotaSource::Tier, Period::Month));
+    assert_eq!(calls.window.start.to_string(), "2026-11-23T00:00:00.000000Z");
+    assert_eq!(calls.window.end.to_string(), "2026-12-23T00:00:00.000000Z");
+}
+
+#[tokio::test]
+async fn a_tenant_is_found_by_id_and_by_slug() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    for name in [acme.id.to_string(), "acme".to_owned()] {
+        let found = house.control.tenant(&house.owner, &name.parse().unwrap()).await.unwrap();
+        assert_eq!(found, acme);
+    }
+}
+
+#[tokio::test]
+async fn tier_aliases_are_understood() {
+    let house = House::new().await;
+    let new = NewTenant { tier: Some("professional".to_owned()), ..named("Acme") };
+    assert_eq!(house.control.create_tenant(&house.owner, new).await.unwrap().tier, "pro");
+}
+
+#[tokio::test]
+async fn concurrent_tenants_of_one_name_get_distinct_slugs() {
+    let house = House::new().await;
+    let made = (0..12).map(|_| {
+        let (control, owner) = (house.control.clone(), house.owner.clone());
+        tokio::spawn(async move { control.create_tenant(&owner, named("Acme")).await })
+    });
+    let mut slugs = Vec::new();
+    for made in made.collect::<Vec<_>>() {
+        slugs.push(made.await.unwrap().unwrap().slug.to_string());
+    }
+    slugs.sort();
+    slugs.dedup();
+    assert_eq!(slugs.len(), 12, "{slugs:?}");
+    assert!(slugs.contains(&"acme".to_owned()) && slugs.contains(&"acme-2".to_owned()), "{slugs:?}");
+}
+
+#[tokio::test]
+async fn a_slug_that_was_asked_for_and_is_taken_is_a_conflict() {
+    let house = House::new().await;
+    house.tenant("Acme").await;
+    let new = NewTenant { slug: Some("acme".to_owned()), ..named("Other") };
+    let error = house.control.create_tenant(&house.owner, new).await.unwrap_err();
+    assert!(matches!(&error, ControlError::Conflict(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn all_faults_are_named_at_once_and_nothing_is_left_behind() {
+    let house = House::new().await;
+    let before = house.changes().await;
+    let new = NewTenant {
+        name: " ".to_owned(),
+        slug: Some("Not A Slug".to_owned()),
+        tier: Some("gold".to_owned()),
+        billing_email: Some("nobody".to_owned()),
+        contact_phone: Some("call me".to_owned()),
+        timezone: Some("Mars/Olympus".to_owned()),
+        locale: Some("en_US".to_owned()),
+        parent: Some("nobody".to_owned()),
+    };
+    let error = house.control.create_tenant(&house.owner, new).await.unwrap_err();
+    let expected = ["name", "slug", "tier", "billing_email", "contact_phone", "timezone", "locale", "parent"];
+    assert_eq!(fields(&error), expected);
+    assert_eq!(house.changes().await, before);
+    let log = house.control.platform_audit_logs(&house.owner, &Page::default()).await.unwrap();
+    assert_eq!(log.items, []);
+}
+
+#[tokio::test]
+async fn only_a_resellers_tier_may_have_tenants_below_it() {
+    let house = House::new().await;
+    house.tenant("Plain").await;
+    let msp = NewTenant { tier: Some("msp_bundle".to_owned()), ..named("Seller") };
+    let msp = house.control.create_tenant(&house.owner, msp).await.unwrap();
+    let child = |parent: &str| NewTenant { parent: Some(parent.to_owned()), ..named("Child") };
+    let made = house.control.create_tenant(&house.owner, child("seller")).await.unwrap();
+    assert_eq!(made.parent, Some(msp.id));
+    let error = house.control.create_tenant(&house.owner, child("plain")).await.unwrap_err();
+    assert_eq!(fields(&error), ["parent"]);
+}
+
+#[tokio::test]
+async fn a_change_touches_what_it_names_and_raises_the_version() {
+    let house = House::new().await;
+    let new = NewTenant { billing_email: Some("a@example.com".to_owned()), ..named("Acme") };
+    let acme = house.control.create_tenant(&house.owner, new).await.unwrap();
+    house.clock.advance(Duration::from_secs(60));
+    let change = TenantChange {
+        name: Some("Acme Inc".to_owned()),
+        billing_email: Some(String::new()),
+        locale: Some("de-CH".to_owned()),
+        ..TenantChange::default()
+    };
+    let changed =
+        house.control.change_tenant(&house.owner, &by_id(&acme), change.clone(), Some(1)).await.unwrap();
+    let expected = Tenant {
+        name: "Acme Inc".to_owned(),
+        billing_email: None,
+        locale: "de-CH".to_owned(),
+        updated_at: house.clock.now(),
+        version: 2,
+        ..acme.clone()
+    };
+    assert_eq!(changed, expected);
+    assert_eq!(house.control.tenant(&house.owner, &by_id(&acme)).await.unwrap(), expected);
+    let again = house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
+    assert_eq!(again.version, 2, "what is so already is no change");
+    assert_eq!(house.audit(&acme).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_of_an_older_version_is_refused() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let change = TenantChange { name: Some("B".to_owned()), ..TenantChange::default() };
+    let error = house.control.change_tenant(&house.owner, &by_id(&acme), change, Some(7)).await.unwrap_err();
+    assert!(matches!(error, ControlError::Stale { expected: 7, actual: 1 }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_tier_change_is_in_force_at_once_and_keeps_overrides() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("alerts", limit(7))).await.unwrap();
+    let change = TenantChange { tier: Some("pro".to_owned()), ..TenantChange::default() };
+    house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
+    let calls = house.quota(&acme, "api_calls").await;
+    assert_eq!((calls.limit, calls.source), (limit(10_000), QuotaSource::Tier));
+    let alerts = house.quota(&acme, "alerts").await;
+    assert_eq!((alerts.limit, alerts.source), (limit(7), QuotaSource::Override));
+}
+
+#[tokio::test]
+async fn a_tenant_is_suspended_for_a_reason_only() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let suspend = async |reason: Option<&str>| {
+        let reason = reason.map(str::to_owned);
+        house.control.set_status(&house.owner, &by_id(&acme), TenantStatus::Suspended, reason).await
+    };
+    for missing in [None, Some("  ")] {
+        assert_eq!(fields(&suspend(missing).await.unwrap_err()), ["reason"]);
+    }
+    assert_eq!(suspend(Some("unpaid")).await.unwrap().status, TenantStatus::Suspended);
+    let log = house.audit(&acme).await;
+    assert_eq!(
+        (log[0].row.action.as_str(), log[0].row.reason.as_deref()),
+        ("tenant.set_status", Some("unpaid"))
+    );
+    assert_eq!(log[0].row.before, Some(serde_json::json!({"status": "active"})));
+    let changes = house.changes().await;
+    suspend(None).await.unwrap();
+    assert_eq!(
+        (house.changes().await, house.audit(&acme).await.len()),
+        (changes, log.len()),
+        "staying is no change"
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_is_a_tombstone() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let tenant = by_id(&acme);
+    house.control.set_status(&house.owner, &tenant, TenantStatus::Deleted, None).await.unwrap();
+    assert_eq!(house.control.tenant(&house.owner, &tenant).await.unwrap().status, TenantStatus::Deleted);
+    let list = async |status| {
+        let filter = TenantFilter { status, ..TenantFilter::default() };
+        house
+            .control
+            .tenants(&house.owner, &filter, TenantSort::default(), &Page::default())
+            .await
+            .unwrap()
+            .items
+            .len()
+    };
+    assert_eq!((list(None).await, list(Some(TenantStatus::Deleted)).await), (0, 1));
+    assert_eq!(house.audit(&acme).await.len(), 2);
+    assert_eq!(house.tenant("Acme").await.slug.as_str(), "acme-2");
+    let key = house
+        .control
+        .create_key(&house.owner, &tenant, NewKey { name: "x".to_owned(), ..NewKey::default() })
+        .await;
+    assert!(matches!(key, Err(ControlError::Conflict(_))));
+    let error =
+        house.control.set_status(&house.owner, &tenant, TenantStatus::Active, None).await.unwrap_err();
+    assert!(matches!(error, ControlError::IllegalMove(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn lists_are_filtered_sorted_and_paged() {
+    let house = House::new().await;
+    for name in ["Delta", "Alpha", "Charlie", "Bravo_1", "Bravo%2"] {
+        house.tenant(name).await;
+        house.clock.advance(Duration::from_secs(1));
+    }
+    let names = async |q: &str, sort: &str| {
+        let filter = TenantFilter { q: Some(q.to_owned()), ..TenantFilter::default() };
+        let (sort, mut names, mut cursor) = (TenantSort::parse(sort).unwrap(), Vec::new(), None);
+        loop {
+            let page = Page::new(Some(2), None, cursor.as_deref()).unwrap();
+            let listed = house.control.tenants(&house.owner, &filter, sort, &page).await.unwrap();
+            assert_eq!(listed.total.is_some(), cursor.is_none(), "the first page counts");
+            names.extend(listed.items.into_iter().map(|tenant| tenant.name));
+            cursor = listed.next_cursor;
+            if cursor.is_none() {
+                return names.join(" ");
+            }
+        }
+    };
+    assert_eq!(names("", "-created_at").await, "Bravo%2 Bravo_1 Charlie Alpha Delta");
+    assert_eq!(names("", "name").await, "Alpha Bravo%2 Bravo_1 Charlie Delta");
+    assert_eq!(names("", "-slug").await, "Delta Charlie Bravo%2 Bravo_1 Alpha");
+    assert_eq!(names("BRAVO", "name").await, "Bravo%2 Bravo_1");
+    assert_eq!(names("%", "name").await, "Bravo%2", "wildcards mean themselves");
+    assert_eq!(names("o_1", "name").await, "Bravo_1");
+}
+
+#[tokio::test]
+async fn another_lists_cursor_is_refused() {
+    let house = House::new().await;
+    let (acme, page) = (house.tenant("Acme").await, Page::new(Some(1), None, None).unwrap());
+    let change = TenantChange { name: Some("B".to_owned()), ..TenantChange::default() };
+    house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
+    let log = house.control.audit_logs(&house.owner, &by_id(&acme), &page).await.unwrap();
+    let page = Page::new(None, None, log.next_cursor.as_deref()).unwrap();
+    let (filter, sort) = (TenantFilter::default(), TenantSort::default());
+    let error = house.control.tenants(&house.owner, &filter, sort, &page).await.unwrap_err();
+    assert_eq!(fields(&error), ["cursor"]);
+    for bad in ["zz", "0", "7b7d", &"00".repeat(2_000)] {
+        assert!(Page::new(None, None, Some(bad)).is_err(), "{bad}");
+    }
+}
+
+// === quotas ===
+
+#[tokio::test]
+async fn an_override_takes_period_and_enforcement_from_the_tier_and_expires() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let until = house.clock.now().plus(Duration::from_secs(3_600));
+    let change = QuotaChange {
+        reason: Some("launch".to_owned()),
+        expires_at: Some(until),
+        ..quota("api_calls", limit(5_000))
+    };
+    let set = house.control.set_quota(&house.owner, &by_id(&acme), change).await.unwrap();
+    assert_eq!((set.limit, set.period, set.enforcement), (limit(5_000), Period::Month, Enforcement::Hard));
+    assert_eq!((set.reason.as_deref(), set.expires_at), (Some("launch"), Some(until)));
+    assert_eq!(house.quota(&acme, "api_calls").await, set);
+    house.clock.advance(Duration::from_secs(3_600));
+    let calls = house.quota(&acme, "api_calls").await;
+    assert_eq!((calls.limit, calls.source), (limit(1_000), QuotaSource::Tier));
+}
+
+#[tokio::test]
+async fn setting_a_quota_raises_the_tenants_version_once() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    for _ in 0..2 {
+        house.control.set_quota(&house.owner, &by_id(&acme), quota("users", Limit::Unlimited)).await.unwrap();
+        assert_eq!(house.control.tenant(&house.owner, &by_id(&acme)).await.unwrap().version, 2);
+    }
+    let users = house.quota(&acme, "users").await;
+    assert_eq!((users.limit, users.remaining, users.percent), (Limit::Unlimited, None, None));
+}
+
+#[tokio::test]
+async fn a_quota_that_makes_no_sense_is_refused() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let past = Some(house.clock.now());
+    for (change, faults) in [
+        (quota("bananas", limit(1)), &["resource_type"][..]),
+        (QuotaChange { period: Some(Period::Month), ..quota("users", limit(1)) }, &["period"]),
+        (QuotaChange { expires_at: past, ..quota("api_calls", limit(1)) }, &["expires_at"]),
+    ] {
+        let error = house.control.set_quota(&house.owner, &by_id(&acme), change).await.unwrap_err();
+        assert_eq!(fields(&error), faults);
+    }
+    let other = QuotaChange { key: Some(Uuid::max()), ..quota("api_calls", limit(1)) };
+    let error = house.control.set_quota(&house.owner, &by_id(&acme), other).await.unwrap_err();
+    assert!(matches!(error, ControlError::NotFound { what: "key", .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_removed_quota_gives_the_tiers_back() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let (tenant, calls) = (by_id(&acme), resource("api_calls"));
+    house.control.set_quota(&house.owner, &tenant, quota("api_calls", limit(9))).await.unwrap();
+    house.control.remove_quota(&house.owner, &tenant, calls, None, None).await.unwrap();
+    assert_eq!(house.quota(&acme, "api_calls").await.limit, limit(1_000));
+    let error = house.control.remove_quota(&house.owner, &tenant, calls, None, None).await.unwrap_err();
+    assert!(matches!(error, ControlError::NotFound { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_keys_quota_stands_beside_the_tenants() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
+    let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().key;
+    let change = QuotaChange { key: Some(key.id.0), ..quota("api_calls", limit(10)) };
+    let set = house.control.set_quota(&house.owner, &by_id(&acme), change).await.unwrap();
+    assert_eq!((set.source, set.key_id), (QuotaSource::Key, Some(key.id.0)));
+    assert_eq!(house.control.quotas(&house.owner, &by_id(&acme)).await.unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn use_comes_from_the_till_when_it_holds_the_account() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let till = Till::open(&house.directory.path().join("till"), &TillSettings { accounts_max: 64 }).unwrap();
+    let till = Arc::new(till);
+    let control = house.control.clone().with_till(till.clone());
+    let window = house.quota(&acme, "api_calls").await.window;
+    let key = AccountKey { owner: Owner::Tenant(acme.id), resource: resource("api_calls"), window };
+    let opening = Opening { limit: Limit::Unlimited, base: Units::new(200).unwrap() };
+    let account = till.account(&key, opening).unwrap();
+    let units = Units::new(50).unwrap();
+    let charge = Charge { account: &account, units, enforcement: Enforcement::Monitor };
+    reserve(&[charge]).unwrap().sent();
+    let quotas = control.quotas(&house.owner, &by_id(&acme)).await.unwrap();
+    let calls = quotas.iter().find(|quota| quota.resource_type == key.resource).unwrap();
+    assert_eq!(
+        (calls.used, calls.remaining, calls.percent),
+        (Units::new(250).unwrap(), Units::new(750).ok(), Some(25.0))
+    );
+}
+
+// === keys ===
+
+#[tokio::test]
+async fn a_keys_text_is_shown_once_and_opens_its_profile() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let new = NewKey { name: "ci".to_owned(), test: true, ..NewKey::default() };
+    let created = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap();
+    assert!(created.text.starts_with("tg_test_") && created.text.starts_with(&created.key.prefix));
+    let digest = Pepper::new(1, &[7; 32]).digest(created.text.as_bytes());
+    let profile = house.store.key_profile(&digest, house.clock.now()).await.unwrap().unwrap();
+    assert_eq!((profile.key, profile.tenant.id), (created.key, acme.id));
+    assert!(!format!("{:?}", house.audit(&acme).await).contains(&created.text[19..]), "no secret in the log");
+}
+
+#[tokio::test]
+async fn a_revoked_key_stays_revoked_and_is_revoked_once() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
+    let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().key;
+    let revoked = house.control.revoke_key(&house.owner, key.id).await.unwrap();
+    assert_eq!(revoked.revoked_at, Some(house.clock.now()));
+    let changes = house.changes().await;
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(house.control.revoke_key(&house.owner, key.id).await.unwrap(), revoked);
+    assert_eq!(house.changes().await, changes);
+    let unknown = house.control.revoke_key(&house.owner, ApiKeyId(Uuid::max())).await.unwrap_err();
+    assert!(matches!(unknown, ControlError::NotFound { what: "key", .. }), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_makes_no_sense_is_refused_with_all_its_faults() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let limits = KeyLimits {
+        scopes: vec!["ok".to_owned(), "not ok".to_owned()],
+        routes: vec!["r".to_owned(); 65],
+        networks: Vec::new(),
+        expires_at: Some(house.clock.now()),
+    };
+    let new = NewKey { name: String::new(), limits, test: false };
+    let error = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap_err();
+    assert_eq!(fields(&error), ["name", "scopes[1]", "routes", "expires_at"]);
+}
+
+// === who may ===
+
+#[tokio::test]
+async fn another_tenants_things_do_not_exist() {
+    let house = House::new().await;
+    let (acme, other) = (house.tenant("Acme").await, house.tenant("Other").await);
+    let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
+    let key = house.control.create_key(&house.owner, &by_id(&acme), new.clone()).await.unwrap().key;
+    let (eve, acme_ref) = (of_tenant(&other, Scope::Admin), by_id(&acme));
+    let control = &house.control;
+    let changes = house.changes().await;
+    let answers = [
+        control.tenant(&eve, &acme_ref).await.map(|_| ()),
+        control.quotas(&eve, &acme_ref).await.map(|_| ()),
+        control.keys(&eve, &acme_ref, &Page::default()).await.map(|_| ()),
+        control.audit_logs(&eve, &acme_ref, &Page::default()).await.map(|_| ()),
+        control.change_tenant(&eve, &acme_ref, TenantChange::default(), None).await.map(|_| ()),
+        control.set_status(&eve, &acme_ref, TenantStatus::Deleted, None).await.map(|_| ()),
+        control.set_quota(&eve, &acme_ref, quota("users", limit(1))).await.map(|_| ()),
+        control.create_key(&eve, &acme_ref, new).await.map(|_| ()),
+        control.revoke_key(&eve, key.id).await.map(|_| ()),
+    ];
+    for (at, answer) in answers.into_iter().enumerate() {
+        assert!(matches!(answer, Err(ControlError::NotFound { .. })), "{at}: {answer:?}");
+    }
+    assert_eq!(house.changes().await, changes);
+    let filter = TenantFilter::default();
+    let listed = control.tenants(&eve, &filter, TenantSort::default(), &Page::default()).await.unwrap();
+    assert_eq!(listed.items, std::slice::from_ref(&other));
+    let denied = house.audit(&other).await;
+    assert_eq!(denied.iter().filter(|entry| entry.row.outcome == AuditOutcome::Denied).count(), 5);
+    assert_eq!(house.audit(&acme).await.len(), 2, "the victim's log holds only what happened to it");
+}
+
+#[tokio::test]
+async fn a_tenants_admin_may_not_change_what_the_tenant_is_sold() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let (admin, tenant, control) = (of_tenant(&acme, Scope::Admin), by_id(&acme), &house.control);
+    for change in [
+        TenantChange { tier: Some("msp".to_owned()), ..TenantChange::default() },
+        TenantChange { timezone: Some("Asia/Tokyo".to_owned()), ..TenantChange::default() },
+        TenantChange { slug: Some("other".to_owned()), ..TenantChange::default() },
+    ] {
+        let error = control.change_tenant(&admin, &tenant, change, None).await.unwrap_err();
+        assert!(matches!(error, ControlError::Forbidden { .. }), "{error:?}");
+    }
+    let error = control.set_quota(&admin, &tenant, quota("users", Limit::Unlimited)).await.unwrap_err();
+    assert!(matches!(error, ControlError::Forbidden { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "ci may not do quota.set: that needs a platform token");
+    let log = house.audit(&acme).await;
+    let denied = log.iter().filter(|entry| entry.row.outcome == AuditOutcome::Denied);
+    assert_eq!(denied.count(), 4, "attempts are noted where the tenant sees them");
+    let name = TenantChange { name: Some("Acme Inc".to_owned()), ..TenantChange::default() };
+    assert_eq!(control.change_tenant(&admin, &tenant, name, None).await.unwrap().name, "Acme Inc");
+}
+
+#[tokio::test]
+async fn a_key_administers_by_its_scope_while_it_and_its_tenant_are_good() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let create = async |scopes: &[&str], networks: &[&str]| {
+        let limits = KeyLimits {
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+            ..KeyLimits::default()
+        };
+        let new = NewKey { name: "k".to_owned(), limits, test: false };
+        house.control.create_key(&house.owner, &TenantRef::Id(acme.id), new).await.unwrap()
+    };
+    let scope = async |text: &str| match house.control.authenticate(text).await.unwrap() {
+        Some((Rights::Tenant { tenant, scope }, actor)) => {
+            assert_eq!((tenant, actor.kind), (acme.id, ActorKind::ApiKey));
+            Some(scope)
+        }
+        Some((Rights::Platform, _)) => panic!("a key is no platform token"),
+        None => None,
+    };
+    let (plain, reader, admin) =
+        (create(&[], &[]).await, create(&["admin:read"], &[]).await, create(&["admin"], &[]).await);
+    assert_eq!(scope(&plain.text).await, None);
+    assert_eq!(scope(&reader.text).await, Some(Scope::Read));
+    assert_eq!(scope(&admin.text).await, Some(Scope::Admin));
+
+    let bound = create(&["admin"], &["10.0.0.0/8"]).await;
+    assert_eq!(scope(&bound.text).await, None);
+    for (ip, good) in [("10.1.2.3", true), ("192.0.2.1", false)] {
+        let found = house.control.authenticate_from(&bound.text, Some(ip.parse().unwrap())).await.unwrap();
+        assert_eq!(found.is_some(), good, "{ip}");
+    }
+
+    let suspended = TenantStatus::Suspended;
+    house
+        .control
+        .set_status(&house.owner, &by_id(&acme), suspended, Some("unpaid".to_owned()))
+        .await
+        .unwrap();
+    assert_eq!(scope(&admin.text).await, Some(Scope::Read), "who is suspended may still read");
+    house.control.revoke_key(&house.owner, admin.key.id).await.unwrap();
+    assert_eq!(scope(&admin.text).await, None);
+    house.control.set_status(&house.owner, &by_id(&acme), TenantStatus::Deleted, None).await.unwrap();
+    assert_eq!(scope(&reader.text).await, None);
+}
+
+#[tokio::test]
+async fn a_platform_token_is_made_once_and_opens_everything() {
+    let house = House::new().await;
+    let token = house.control.ensure_platform_token(None).await.unwrap().unwrap();
+    assert_eq!(house.control.ensure_platform_token(None).await.unwrap(), None);
+    let (rights, actor) = house.control.authenticate(&token).await.unwrap().unwrap();
+    assert_eq!((rights, actor.kind), (Rights::Platform, ActorKind::PlatformToken));
+    for bad in ["", "tgp_", &format!("{token}x"), &token[..token.len() - 1]] {
+        assert_eq!(house.control.authenticate(bad).await.unwrap(), None, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_configured_token_is_good_until_another_one_is_configured() {
+    let house = House::new().await;
+    let (one, two) = ("1".repeat(32), "2".repeat(32));
+    let is_good = async |token: &str| house.control.authenticate(token).await.unwrap().is_some();
+    assert_eq!(
+        fields(&house.control.ensure_platform_token(Some("short")).await.unwrap_err()),
+        ["platform_token"]
+    );
+    for _ in 0..2 {
+        assert_eq!(house.control.ensure_platform_token(Some(&one)).await.unwrap(), None);
+    }
+    assert!(is_good(&one).await);
+    house.control.ensure_platform_token(Some(&two)).await.unwrap();
+    assert!(!is_good(&one).await && is_good(&two).await);
+    let bootstrap = house.control.ensure_platform_token(None).await.unwrap().unwrap();
+    assert!(!is_good(&two).await && is_good(&bootstrap).await);
+    let log = house.control.platform_audit_logs(&house.owner, &Page::default()).await.unwrap();
+    assert_eq!(log.items.len(), 5, "three made, two revoked");
+}
+
+// === audit, changes ===
+
+#[tokio::test]
+async fn every_change_is_audited_told_and_verifiable() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    house.changed.notified().await;
+    let before = house.changes().await;
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("users", limit(6))).await.unwrap();
+    house.changed.notified().await;
+    assert_eq!(house.changes().await, before + 1);
+    let log = house.audit(&acme).await;
+    let entry = &log[0].row;
+    assert_eq!((entry.action.as_str(), entry.target_id.as_str()), ("quota.set", "users/forever"));
+    assert_eq!((entry.correlation, entry.at), (Uuid::max(), house.clock.now()));
+    assert_eq!(entry.after.as_ref().unwrap()["limit"], 6);
+    let verdict = house.control.verify_audit(&house.owner, Some(&by_id(&acme))).await.unwrap();
+    assert_eq!(verdict, AuditVerdict::Whole { rows: 2 });
+}
+
+// === apply ===
+
+const MANIFEST: &str = r#"
+[[tenant]]
+slug = "acme"
+name = "Acme Inc"
+tier = "professional"
+status = "suspended"
+reason = "unpaid"
+quota = [{ resource = "api_calls", limit = 5000, reason = "contract" }, { resource = "users" }]
+key = [{ name = "ci", limits = { scopes = ["admin:read"] } }]
+
+[[tenant]]
+slug = "beta"
+status = "trial"
+"#;
+
+#[tokio::test]
+async fn a_manifest_is_made_true_and_a_second_run_plans_nothing() {
+    let house = House::new().await;
+    let plan = house.apply(MANIFEST, DryRun::No).await;
+    let what: Vec<_> = plan.iter().map(|planned| planned.what.as_str()).collect();
+    let expected = [
+        "tenant acme",
+        "tenant acme quota api_calls/month",
+        "tenant acme quota users/forever",
+        "tenant acme key ci",
+        "tenant beta",
+    ];
+    assert_eq!(what, expected);
+    assert!(plan.iter().all(|planned| planned.action == PlannedAction::Create));
+    let text = plan[3].key.as_deref().unwrap();
+    assert!(house.control.authenticate(text).await.unwrap().is_some());
+    let acme = house.control.tenant(&house.owner, &"acme".parse().unwrap()).await.unwrap();
+    assert_eq!((acme.tier.as_str(), acme.status), ("pro", TenantStatus::Suspended));
+    assert_eq!(house.quota(&acme, "users").await.limit, Limit::Unlimited);
+
+    let changes = house.changes().await;
+    let again = house.apply(MANIFEST, DryRun::No).await;
+    assert_eq!(again.len(), expected.len());
+    assert!(again.iter().all(|planned| planned.action == PlannedAction::None && planned.key.is_none()));
+    assert_eq!(house.changes().await, changes);
+}
+
+#[tokio::test]
+async fn a_dry_run_plans_the_same_and_changes_nothing() {
+    let house = House::new().await;
+    let changes = house.changes().await;
+    let dry = house.apply(MANIFEST, DryRun::Yes).await;
+    assert_eq!(house.changes().await, changes);
+    assert!(dry.iter().all(|planned| planned.key.is_none()));
+    let wet = house.apply(MANIFEST, DryRun::No).await;
+    let actions =
+        |plan: &[super::Planned]| plan.iter().map(|p| (p.action, p.what.clone())).collect::<Vec<_>>();
+    assert_eq!(actions(&dry), actions(&wet));
+}
+
+#[tokio::test]
+async fn a_changed_manifest_plans_the_difference() {
+    let house = House::new().await;
+    house.apply(MANIFEST, DryRun::No).await;
+    let plan = house.apply(&MANIFEST.replace("5000", "6000").replace("trial", "active"), DryRun::No).await;
+    let changed: Vec<_> = plan.iter().filter(|planned| planned.action == PlannedAction::Change).collect();
+    let [calls, beta] = changed[..] else { panic!("{plan:?}") };
+    assert_eq!(calls.before, Some(serde_json::json!({"limit": 5000})));
+    assert_eq!(calls.after, Some(serde_json::json!({"limit": 6000})));
+    assert_eq!(beta.after, Some(serde_json::json!({"status": "active"})));
+}
+
+#[tokio::test]
+async fn a_manifest_with_faults_changes_nothing_and_names_them_all() {
+    let house = House::new().await;
+    let changes = house.changes().await;
+    let manifest: Manifest = toml::from_str(
+        r#"
+        tenant = [
+            { slug = "good" },
+            { slug = "Bad Slug" },
+            { slug = "acme", tier = "gold", billing_email = "x" },
+            { slug = "good", quota = [{ resource = "bananas", limit = 1 }], key = [{ name = "" }] },
+            { slug = "held", status = "suspended" },
+        ]"#,
+    )
+    .unwrap();
+    let error = house.control.apply(&house.owner, manifest, DryRun::No).await.unwrap_err();
+    let expected = [
+        "tenant[3].slug",
+        "tenant[1].slug",
+        "tenant[2].tier",
+        "tenant[2].billing_email",
+        "tenant[3].quota[0].resource_type",
+        "tenant[3].key[0].name",
+        "tenant[4].reason",
+    ];
+    assert_eq!(fields(&error), expected);
+    assert_eq!(house.changes().await, changes);
+    let good = house.control.tenant(&house.owner, &"good".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(good, ControlError::NotFound { .. }), "{good:?}");
+}
+
+#[tokio::test]
+async fn only_the_platform_applies_manifests() {
+    let house = House::new().await;
+    let acme = house.tenant("Acme").await;
+    let admin = of_tenant(&acme, Scope::Admin);
+    let error = house.control.apply(&admin, Manifest::default(), DryRun::Yes).await.unwrap_err();
+    assert!(matches!(error, ControlError::Forbidden { .. }), "{error:?}");
+    let log = house.control.platform_audit_logs(&house.owner, &Page::default()).await.unwrap();
+    assert_eq!(log.items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_key_of_the_manifest_is_not_made_again() {
+    let house = House::new().await;
+    house.apply(MANIFEST, DryRun::No).await;
+    let acme = "acme".parse().unwrap();
+    let keys = house.control.keys(&house.owner, &acme, &Page::default()).await.unwrap().items;
+    house.control.revoke_key(&house.owner, keys[0].id).await.unwrap();
+    let again = house.apply(MANIFEST, DryRun::No).await;
+    assert!(again.iter().all(|planned| planned.action == PlannedAction::None), "{again:?}");
+}
+
+#[tokio::test]
+async fn ids_are_in_the_order_of_their_making_within_one_instant() {
+    let house = House::new().await;
+    let ids: Vec<_> = (0..1_000).map(|_| TenantId(house.control.new_id())).collect();
+    assert!(ids.is_sorted() && ids[0] < ids[999]);
+}

@@ -1,0 +1,65 @@
+use super::{CHANGES_KEPT, Change, Changed};
+use crate::secret::hash::KeyDigest;
+use crate::store::AuditVerdict;
+use crate::store::testing::{audit_row, key, temporary, tenant};
+
+#[tokio::test]
+async fn each_commit_tells_what_it_changed_once_and_in_order() {
+    let (_directory, store) = temporary().await;
+    let start = store.latest_change().await.unwrap();
+    let (acme, mut tx) = (tenant("acme"), store.begin().await.unwrap());
+    let ci = key(&acme, "ci");
+    tx.insert_tenant(&acme, 30).await.unwrap();
+    tx.touch_tenant(acme.id, acme.created_at).await.unwrap();
+    tx.insert_key(&ci, &KeyDigest([1; 32]), 1).await.unwrap();
+    tx.commit().await.unwrap();
+    let expected = [
+        Change { version: start + 1, what: Changed::Tenant(acme.id) },
+        Change { version: start + 2, what: Changed::Key(ci.id) },
+    ];
+    assert_eq!(store.changes_after(start, 10).await.unwrap(), expected);
+    assert_eq!(store.changes_after(start, 1).await.unwrap(), expected[..1]);
+    assert_eq!(store.latest_change().await.unwrap(), start + 2);
+}
+
+#[tokio::test]
+async fn the_shipped_tiers_are_the_first_changes() {
+    let (_directory, store) = temporary().await;
+    let changes = store.changes_after(0, 100).await.unwrap();
+    assert_eq!(changes.len(), 5);
+    assert!(changes.contains(&Change { version: 1, what: Changed::Tier("free".to_owned()) }));
+    assert_eq!(store.oldest_change().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_leaves_no_change_and_no_audit_row() {
+    let (_directory, store) = temporary().await;
+    let start = store.latest_change().await.unwrap();
+    let (acme, mut tx) = (tenant("acme"), store.begin().await.unwrap());
+    tx.insert_tenant(&acme, 30).await.unwrap();
+    tx.audit(&audit_row(Some(acme.id), "tenant.create")).await.unwrap();
+    drop(tx);
+    assert_eq!(store.latest_change().await.unwrap(), start);
+    let mut snapshot = store.read().await.unwrap();
+    assert_eq!(snapshot.tenant(acme.id).await.unwrap(), None);
+    assert_eq!(snapshot.verify_audit(Some(acme.id)).await.unwrap(), AuditVerdict::Whole { rows: 0 });
+}
+
+#[tokio::test]
+async fn old_changes_are_pruned_and_versions_never_come_twice() {
+    let (_directory, store) = temporary().await;
+    sqlx::query("INSERT INTO directory_changes (version, kind, id) VALUES ($1, 'tier', 'far')")
+        .bind(CHANGES_KEPT + 2)
+        .execute(&store.writer)
+        .await
+        .unwrap();
+    let mut tx = store.begin().await.unwrap();
+    tx.changed(Changed::Tier("next".to_owned()));
+    tx.commit().await.unwrap();
+    assert_eq!(store.oldest_change().await.unwrap(), 4, "the newest {CHANGES_KEPT} versions are kept");
+    sqlx::query("DELETE FROM directory_changes").execute(&store.writer).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    tx.changed(Changed::Tier("after".to_owned()));
+    tx.commit().await.unwrap();
+    assert_eq!(store.latest_change().await.unwrap(), CHANGES_KEPT + 4);
+}

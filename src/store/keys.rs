@@ -1,0 +1,214 @@
+//! API keys, and the profile under which the data plane knows their callers.
+
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::quotas::Keys;
+use super::values::{get, json, to_json};
+use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
+use crate::clock::Timestamp;
+use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Quota, Tenant, TenantId};
+use crate::secret::hash::KeyDigest;
+
+/// What the data plane must know of a key's caller.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeyProfile {
+    pub key: ApiKey,
+    pub tenant: Tenant,
+    /// The tenant's effective quotas (its tier's, overridden by its own until those expire), then the key's own.
+    pub quotas: Vec<Quota>,
+    /// When an override ends: the profile must be read again by then.
+    pub good_until: Option<Timestamp>,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// The key with this digest, its tenant and their quotas, whatever their states.
+    ///
+    /// `now` decides which overrides have expired.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn key_profile(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<KeyProfile>, StoreError> {
+        self.read().await?.key_profile(digest, now).await
+    }
+
+    /// Notes when keys were last used; never backwards. A batch, and no change that anyone needs to hear of.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_keys_used(&self, used: &[(ApiKeyId, Timestamp)]) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for (key, at) in used {
+            sqlx::query(
+                "UPDATE api_keys SET last_used_at = $2
+                 WHERE key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
+            )
+            .bind(key.0)
+            .bind(at)
+            .execute(tx.connection())
+            .await?;
+        }
+        tx.commit().await
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// See [`Store::key_profile`].
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn key_profile(
+        &mut self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<KeyProfile>, StoreError> {
+        let Some(key) = self.key_by_digest(digest).await? else { return Ok(None) };
+        let Some(tenant) = self.tenant(key.tenant).await? else { return Ok(None) };
+        let quotas = self.quotas_with(&tenant, Keys::One(key.id), now).await?;
+        let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
+        let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
+        Ok(Some(KeyProfile { key, tenant, quotas, good_until }))
+    }
+
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn key_by_digest(&mut self, digest: &KeyDigest) -> Result<Option<ApiKey>, StoreError> {
+        let row = sqlx::query("SELECT * FROM api_keys WHERE digest = $1")
+            .bind(digest.0.as_slice())
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(key).transpose()
+    }
+
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn key(&mut self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        let row = sqlx::query("SELECT * FROM api_keys WHERE key_id = $1")
+            .bind(id.0)
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(key).transpose()
+    }
+
+    /// The tenant's newest key of that name, revoked or not.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn key_named(&mut self, tenant: TenantId, name: &str) -> Result<Option<ApiKey>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM api_keys WHERE tenant_id = $1 AND name = $2 ORDER BY key_id DESC LIMIT 1",
+        )
+        .bind(tenant.0)
+        .bind(name)
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(key).transpose()
+    }
+
+    /// The tenant's keys, newest first. Ids are UUIDv7, so their order is that of the keys' making.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
+    pub async fn keys(
+        &mut self,
+        tenant: TenantId,
+        page: &Page,
+    ) -> Result<Result<Listed<ApiKey>, BadPage>, StoreError> {
+        let Ok(before) = page.cursor().map(|cursor| Uuid::try_parse(&cursor.id)).transpose() else {
+            return Ok(Err(BadPage::Cursor));
+        };
+        let rows = sqlx::query(
+            "SELECT * FROM api_keys WHERE tenant_id = $1 AND key_id < $2
+             ORDER BY key_id DESC LIMIT $3 OFFSET $4",
+        )
+        .bind(tenant.0)
+        .bind(before.unwrap_or(Uuid::max()))
+        .bind(i64::from(page.limit()) + 1)
+        .bind(i64::from(page.offset()))
+        .fetch_all(self.connection())
+        .await?;
+        let keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        let cursor = |last: &ApiKey| Cursor { after: last.created_at.to_string(), id: last.id.to_string() };
+        Ok(Ok(Listed::of(keys, page, cursor)))
+    }
+}
+
+fn key(row: &SqliteRow) -> Result<ApiKey, StoreError> {
+    Ok(ApiKey {
+        id: ApiKeyId(get(row, "key_id")?),
+        tenant: TenantId(get(row, "tenant_id")?),
+        name: get(row, "name")?,
+        prefix: get(row, "prefix")?,
+        limits: KeyLimits {
+            scopes: json(row, "scopes")?,
+            routes: json(row, "routes")?,
+            networks: json(row, "networks")?,
+            expires_at: get(row, "expires_at")?,
+        },
+        enabled: get(row, "enabled")?,
+        created_at: get(row, "created_at")?,
+        revoked_at: get(row, "revoked_at")?,
+        last_used_at: get(row, "last_used_at")?,
+    })
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn insert_key(
+        &mut self,
+        key: &ApiKey,
+        digest: &KeyDigest,
+        pepper_version: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO api_keys (tenant_id, key_id, name, prefix, digest, pepper_version, scopes, routes,
+                 networks, expires_at, enabled, created_at, revoked_at, last_used_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(key.tenant.0)
+        .bind(key.id.0)
+        .bind(&key.name)
+        .bind(&key.prefix)
+        .bind(digest.0.as_slice())
+        .bind(pepper_version)
+        .bind(to_json(&key.limits.scopes))
+        .bind(to_json(&key.limits.routes))
+        .bind(to_json(&key.limits.networks))
+        .bind(key.limits.expires_at)
+        .bind(key.enabled)
+        .bind(key.created_at)
+        .bind(key.revoked_at)
+        .bind(key.last_used_at)
+        .execute(self.connection())
+        .await?;
+        // Gateways may remember that there is no such key.
+        self.changed(Changed::Key(key.id));
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn revoke_key(&mut self, key: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL")
+            .bind(key.0)
+            .bind(at)
+            .execute(self.connection())
+            .await?;
+        self.changed(Changed::Key(key));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+use sqlx::Row;
+
+use crate::domain::{Enforcement, KeyLimits, Limit, Owner, Period, Quota, Tenant};
+use crate::secret::hash::KeyDigest;
+use crate::store::testing::{at, key, temporary, tenant};
+use crate::store::{OwnQuota, Page, Store};
+
+const DIGEST: KeyDigest = KeyDigest([7; 32]);
+
+async fn with_acme() -> (tempfile::TempDir, Store, Tenant) {
+    let (directory, store) = temporary().await;
+    let acme = tenant("acme");
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_tenant(&acme, 30).await.unwrap();
+    tx.commit().await.unwrap();
+    (directory, store, acme)
+}
+
+#[tokio::test]
+async fn a_profile_holds_key_tenant_and_both_their_quotas() {
+    let (_directory, store, acme) = with_acme().await;
+    let mut ci = key(&acme, "ci");
+    ci.limits = KeyLimits {
+        scopes: vec!["orders:read".to_owned()],
+        routes: vec!["orders".to_owned()],
+        networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        expires_at: Some(at("2027-01-01T00:00:00Z")),
+    };
+    let (other, own_end) = (key(&acme, "other"), at("2026-12-24T00:00:00Z"));
+    let own = |owner, expires_at| {
+        let resource = "api_calls".parse().unwrap();
+        let (period, limit, enforcement) = (Period::Minute, Limit::Unlimited, Enforcement::Monitor);
+        let quota = Quota { owner, resource, period, limit, enforcement };
+        OwnQuota { quota, version: 1, reason: None, expires_at }
+    };
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_key(&ci, &DIGEST, 1).await.unwrap();
+    tx.insert_key(&other, &KeyDigest([8; 32]), 1).await.unwrap();
+    for one in [own(Owner::Key(ci.id), Some(own_end)), own(Owner::Key(other.id), None)] {
+        tx.set_own_quota(acme.id, &one, acme.created_at).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    let profile = store.key_profile(&DIGEST, acme.created_at).await.unwrap().unwrap();
+    assert_eq!((&profile.key, &profile.tenant), (&ci, &acme));
+    assert_eq!(profile.quotas.len(), 6, "five of the tier, one of its own: {:?}", profile.quotas);
+    assert!(profile.quotas.contains(&own(Owner::Key(ci.id), None).quota));
+    assert_eq!(profile.good_until, Some(own_end));
+    assert_eq!(store.key_profile(&KeyDigest([9; 32]), acme.created_at).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_digest_is_found_by_its_index() {
+    let (_directory, store, _) = with_acme().await;
+    let rows = sqlx::query("EXPLAIN QUERY PLAN SELECT * FROM api_keys WHERE digest = $1")
+        .bind(DIGEST.0.as_slice())
+        .fetch_all(&store.readers)
+        .await
+        .unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+    assert!(plan.iter().all(|step| step.starts_with("SEARCH") && step.contains("(digest=?)")), "{plan:?}");
+}
+
+#[tokio::test]
+async fn pages_of_keys_hold_each_key_once_newest_first() {
+    let (_directory, store, acme) = with_acme().await;
+    let mut tx = store.begin().await.unwrap();
+    let mut made = Vec::new();
+    for number in 0..7_u8 {
+        let one = key(&acme, &number.to_string());
+        tx.insert_key(&one, &KeyDigest([number; 32]), 1).await.unwrap();
+        made.push(one.id);
+    }
+    tx.commit().await.unwrap();
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = Page::new(Some(3), None, cursor.as_deref()).unwrap();
+        let listed = store.read().await.unwrap().keys(acme.id, &page).await.unwrap().unwrap();
+        seen.extend(listed.items.iter().map(|key| key.id));
+        cursor = listed.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    made.reverse();
+    assert_eq!(seen, made);
+}
+
+#[tokio::test]
+async fn last_use_never_goes_back() {
+    let (_directory, store, acme) = with_acme().await;
+    let ci = key(&acme, "ci");
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_key(&ci, &DIGEST, 1).await.unwrap();
+    tx.commit().await.unwrap();
+    let (early, late) = (at("2026-11-23T07:00:00Z"), at("2026-11-23T08:00:00Z"));
+    for (at, expected) in [(early, early), (late, late), (early, late)] {
+        store.set_keys_used(&[(ci.id, at)]).await.unwrap();
+        let found = store.read().await.unwrap().key(ci.id).await.unwrap().unwrap();
+        assert_eq!(found.last_used_at, Some(expected));
+    }
+}

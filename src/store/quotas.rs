@@ -1,0 +1,306 @@
+//! Quotas: a tier's, a tenant's own, a key's own.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+
+use super::values::{corrupt, get, limit, parsed};
+use super::{Snapshot, StoreError, Tx};
+use crate::clock::Timestamp;
+use crate::domain::{ApiKeyId, Enforcement, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota};
+
+/// Where a quota comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaSource {
+    Tier,
+    /// The tenant's own, instead of its tier's.
+    Override,
+    Key,
+}
+
+/// A quota in force, and where it comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantQuota {
+    pub quota: Quota,
+    pub source: QuotaSource,
+    pub reason: Option<String>,
+    /// When an override ends and the tier's quota is in force again.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// One row of `tenant_resource_quotas`: a limit of a tenant's or a key's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnQuota {
+    pub quota: Quota,
+    /// Raised by each change of this limit, also across its removal.
+    pub version: i64,
+    pub reason: Option<String>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Quotas of which keys are asked for, beside the tenant's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Keys {
+    One(ApiKeyId),
+    /// All that are not revoked.
+    All,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// The quotas in force at `now`: the tenant's, then those of its keys that are not revoked; in the order of
+    /// owner, resource, period.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn quotas(&mut self, tenant: &Tenant, now: Timestamp) -> Result<Vec<TenantQuota>, StoreError> {
+        self.quotas_with(tenant, Keys::All, now).await
+    }
+
+    pub(super) async fn quotas_with(
+        &mut self,
+        tenant: &Tenant,
+        keys: Keys,
+        now: Timestamp,
+    ) -> Result<Vec<TenantQuota>, StoreError> {
+        let tier = self.tier_quotas(&tenant.tier, tenant.tier_version).await?;
+        let own = match keys {
+            Keys::One(key) => {
+                let mut own = self.own_quotas_of(tenant.id, Owner::Tenant(tenant.id)).await?;
+                own.extend(self.own_quotas_of(tenant.id, Owner::Key(key)).await?);
+                own
+            }
+            Keys::All => {
+                let revoked = self.revoked_keys(tenant.id).await?;
+                let is_living = |owner| !matches!(owner, Owner::Key(key) if revoked.contains(&key));
+                let mut own = self.own_quotas(tenant.id).await?;
+                own.retain(|own| is_living(own.quota.owner));
+                own
+            }
+        };
+        Ok(in_force(tenant.id, &tier, own, now))
+    }
+
+    /// All limits of the tenant's and its keys' own, expired ones included.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn own_quotas(&mut self, tenant: TenantId) -> Result<Vec<OwnQuota>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM tenant_resource_quotas WHERE tenant_id = $1
+             ORDER BY owner_kind, owner_id, resource_type, period",
+        )
+        .bind(tenant.0)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(own_quota).collect()
+    }
+
+    /// The same of one owner: a tenant may have a thousand keys with limits.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn own_quotas_of(
+        &mut self,
+        tenant: TenantId,
+        owner: Owner,
+    ) -> Result<Vec<OwnQuota>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM tenant_resource_quotas WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3
+             ORDER BY resource_type, period",
+        )
+        .bind(tenant.0)
+        .bind(owner.kind())
+        .bind(owner.uuid())
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(own_quota).collect()
+    }
+
+    async fn revoked_keys(&mut self, tenant: TenantId) -> Result<HashSet<ApiKeyId>, StoreError> {
+        let rows = sqlx::query("SELECT key_id FROM api_keys WHERE tenant_id = $1 AND revoked_at IS NOT NULL")
+            .bind(tenant.0)
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(|row| get(row, "key_id").map(ApiKeyId)).collect()
+    }
+
+    /// The version that the next change of that limit has.
+    async fn next_quota_version(&mut self, tenant: TenantId, quota: &Quota) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT COALESCE(MAX(version), 0) + 1 FROM quota_changes
+             WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3 AND resource_type = $4 AND period = $5",
+        )
+        .bind(tenant.0)
+        .bind(quota.owner.kind())
+        .bind(quota.owner.uuid())
+        .bind(quota.resource.as_str())
+        .bind(quota.period.as_str())
+        .fetch_one(self.connection())
+        .await?)
+    }
+}
+
+/// What is in force: the tier's quotas, replaced per resource and period by the tenant's own until those expire,
+/// and the keys' own beside them.
+fn in_force(
+    tenant: TenantId,
+    tier: &[TierQuota],
+    own: impl IntoIterator<Item = OwnQuota>,
+    now: Timestamp,
+) -> Vec<TenantQuota> {
+    let mut quotas: Vec<_> = tier.iter().map(|quota| TenantQuota::of_tier(tenant, quota)).collect();
+    for own in own.into_iter().filter(|own| own.expires_at.is_none_or(|end| now < end)) {
+        let own = TenantQuota::own(own);
+        quotas.retain(|other| account_of(&other.quota) != account_of(&own.quota));
+        quotas.push(own);
+    }
+    quotas.sort_by_key(|one| account_of(&one.quota));
+    quotas
+}
+
+/// What at most one quota in force limits.
+const fn account_of(quota: &Quota) -> (Owner, Resource, Period) {
+    (quota.owner, quota.resource, quota.period)
+}
+
+fn own_quota(row: &SqliteRow) -> Result<OwnQuota, StoreError> {
+    let (kind, id): (&str, _) = (get(row, "owner_kind")?, get(row, "owner_id")?);
+    Ok(OwnQuota {
+        quota: Quota {
+            owner: Owner::of_kind(kind, id).ok_or_else(|| corrupt("owner_kind", format!("`{kind}`")))?,
+            resource: parsed(row, "resource_type", |text| text.parse().ok())?,
+            period: parsed(row, "period", |text| text.parse().ok())?,
+            limit: limit(row, "limit_amount")?,
+            enforcement: parsed(row, "enforcement", Enforcement::parse)?,
+        },
+        version: get(row, "version")?,
+        reason: get(row, "reason")?,
+        expires_at: get(row, "expires_at")?,
+    })
+}
+
+// === impl TenantQuota ===
+
+impl TenantQuota {
+    fn of_tier(tenant: TenantId, quota: &TierQuota) -> TenantQuota {
+        let TierQuota { resource, limit, period, enforcement } = *quota;
+        let quota = Quota { owner: Owner::Tenant(tenant), resource, period, limit, enforcement };
+        TenantQuota { quota, source: QuotaSource::Tier, reason: None, expires_at: None }
+    }
+
+    fn own(own: OwnQuota) -> TenantQuota {
+        let source = match own.quota.owner {
+            Owner::Tenant(_) => QuotaSource::Override,
+            Owner::Key(_) => QuotaSource::Key,
+        };
+        TenantQuota { quota: own.quota, source, reason: own.reason, expires_at: own.expires_at }
+    }
+}
+
+impl From<OwnQuota> for TenantQuota {
+    fn from(own: OwnQuota) -> Self {
+        TenantQuota::own(own)
+    }
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// Sets a limit of the tenant's or a key's own, and notes what it was set to. `own.version` is not read.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_own_quota(
+        &mut self,
+        tenant: TenantId,
+        own: &OwnQuota,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let version = self.next_quota_version(tenant, &own.quota).await?;
+        sqlx::query(
+            "INSERT INTO tenant_resource_quotas (tenant_id, owner_kind, owner_id, resource_type, period,
+                 limit_amount, enforcement, version, reason, expires_at, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+             ON CONFLICT (tenant_id, owner_kind, owner_id, resource_type, period) DO UPDATE SET
+                 limit_amount = excluded.limit_amount, enforcement = excluded.enforcement,
+                 version = excluded.version, reason = excluded.reason, expires_at = excluded.expires_at,
+                 updated_at = excluded.updated_at",
+        )
+        .bind(tenant.0)
+        .bind(own.quota.owner.kind())
+        .bind(own.quota.owner.uuid())
+        .bind(own.quota.resource.as_str())
+        .bind(own.quota.period.as_str())
+        .bind(own.quota.limit.to_sql())
+        .bind(own.quota.enforcement.as_str())
+        .bind(version)
+        .bind(&own.reason)
+        .bind(own.expires_at)
+        .bind(at)
+        .execute(self.connection())
+        .await?;
+        self.insert_quota_change(tenant, own, version, "set", at).await
+    }
+
+    /// Removes a limit of the tenant's or a key's own.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn remove_own_quota(
+        &mut self,
+        tenant: TenantId,
+        own: &OwnQuota,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let version = self.next_quota_version(tenant, &own.quota).await?;
+        sqlx::query(
+            "DELETE FROM tenant_resource_quotas
+             WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3 AND resource_type = $4 AND period = $5",
+        )
+        .bind(tenant.0)
+        .bind(own.quota.owner.kind())
+        .bind(own.quota.owner.uuid())
+        .bind(own.quota.resource.as_str())
+        .bind(own.quota.period.as_str())
+        .execute(self.connection())
+        .await?;
+        self.insert_quota_change(tenant, own, version, "removed", at).await
+    }
+
+    async fn insert_quota_change(
+        &mut self,
+        tenant: TenantId,
+        own: &OwnQuota,
+        version: i64,
+        change: &'static str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO quota_changes (tenant_id, owner_kind, owner_id, resource_type, period, version, change,
+                 limit_amount, enforcement, reason, expires_at, changed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(tenant.0)
+        .bind(own.quota.owner.kind())
+        .bind(own.quota.owner.uuid())
+        .bind(own.quota.resource.as_str())
+        .bind(own.quota.period.as_str())
+        .bind(version)
+        .bind(change)
+        .bind(own.quota.limit.to_sql())
+        .bind(own.quota.enforcement.as_str())
+        .bind(&own.reason)
+        .bind(own.expires_at)
+        .bind(at)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

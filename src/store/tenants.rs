@@ -1,0 +1,323 @@
+//! Tenants: the table `organizations`.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
+
+use super::values::{get, parsed};
+use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
+use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Zone};
+
+/// Which tenants. `None` is all of them, except that deleted ones are only found when `status` asks for them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TenantFilter {
+    pub status: Option<TenantStatus>,
+    pub tier: Option<String>,
+    /// Part of the name, slug or e-mail address, in any case.
+    pub q: Option<String>,
+}
+
+/// In which order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TenantSort {
+    pub by: TenantSortBy,
+    pub descending: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TenantSortBy {
+    #[default]
+    CreatedAt,
+    Name,
+    Slug,
+}
+
+// === impl TenantSort ===
+
+/// Newest first.
+impl Default for TenantSort {
+    fn default() -> Self {
+        TenantSort { by: TenantSortBy::CreatedAt, descending: true }
+    }
+}
+
+impl TenantSort {
+    /// `created_at`, `name` or `slug`, with a `-` before it for descending.
+    pub fn parse(text: &str) -> Option<TenantSort> {
+        let (descending, by) = text.strip_prefix('-').map_or((false, text), |by| (true, by));
+        let by = match by {
+            "created_at" => TenantSortBy::CreatedAt,
+            "name" => TenantSortBy::Name,
+            "slug" => TenantSortBy::Slug,
+            _ => return None,
+        };
+        Some(TenantSort { by, descending })
+    }
+}
+
+// === impl TenantSortBy ===
+
+impl TenantSortBy {
+    const fn column(self) -> &'static str {
+        match self {
+            TenantSortBy::CreatedAt => "created_at",
+            TenantSortBy::Name => "name",
+            TenantSortBy::Slug => "slug",
+        }
+    }
+
+    fn cursor(self, tenant: &Tenant) -> Cursor {
+        let after = match self {
+            TenantSortBy::CreatedAt => tenant.created_at.to_string(),
+            TenantSortBy::Name => tenant.name.clone(),
+            TenantSortBy::Slug => tenant.slug.to_string(),
+        };
+        Cursor { after, id: tenant.id.to_string() }
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenant(&mut self, id: TenantId) -> Result<Option<Tenant>, StoreError> {
+        let row = sqlx::query("SELECT * FROM organizations WHERE tenant_id = $1")
+            .bind(id.0)
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(tenant).transpose()
+    }
+
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenant_by_slug(&mut self, slug: &Slug) -> Result<Option<Tenant>, StoreError> {
+        let row = sqlx::query("SELECT * FROM organizations WHERE slug = $1")
+            .bind(slug.as_str())
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(tenant).transpose()
+    }
+
+    /// Whether a tenant, deleted ones included, has that slug.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn is_slug_taken(&mut self, slug: &Slug) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM organizations WHERE slug = $1")
+            .bind(slug.as_str())
+            .fetch_one(self.connection())
+            .await?;
+        Ok(found > 0)
+    }
+
+    /// The tenants that the filter lets through, or `only` one if it does. The first page tells how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
+    pub async fn tenants(
+        &mut self,
+        only: Option<TenantId>,
+        filter: &TenantFilter,
+        sort: TenantSort,
+        page: &Page,
+    ) -> Result<Result<Listed<Tenant>, BadPage>, StoreError> {
+        let Ok(after) = page.cursor().map(|cursor| Uuid::try_parse(&cursor.id)).transpose() else {
+            return Ok(Err(BadPage::Cursor));
+        };
+        let mut query = QueryBuilder::new("SELECT * FROM organizations WHERE ");
+        push_filter(&mut query, only, filter);
+        if let (Some(cursor), Some(id)) = (page.cursor(), after) {
+            push_after(&mut query, sort, &cursor.after, id);
+        }
+        push_order(&mut query, sort, page);
+        let rows = query.build().fetch_all(self.connection()).await?;
+        let tenants = rows.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
+        let mut listed = Listed::of(tenants, page, |last| sort.by.cursor(last));
+        if page.cursor().is_none() {
+            listed.total = Some(self.count_tenants(only, filter).await?);
+        }
+        Ok(Ok(listed))
+    }
+
+    async fn count_tenants(
+        &mut self,
+        only: Option<TenantId>,
+        filter: &TenantFilter,
+    ) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM organizations WHERE ");
+        push_filter(&mut query, only, filter);
+        let count: i64 = query.build_query_scalar().fetch_one(self.connection()).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+}
+
+fn push_filter(query: &mut QueryBuilder<Sqlite>, only: Option<TenantId>, filter: &TenantFilter) {
+    match filter.status {
+        Some(status) => query.push("status = ").push_bind(status.as_str()),
+        None => query.push("status <> ").push_bind(TenantStatus::Deleted.as_str()),
+    };
+    if let Some(only) = only {
+        query.push(" AND tenant_id = ").push_bind(only.0);
+    }
+    if let Some(tier) = &filter.tier {
+        query.push(" AND tier = ").push_bind(tier.clone());
+    }
+    if let Some(q) = filter.q.as_deref().filter(|q| !q.is_empty()) {
+        let pattern = like_pattern(q);
+        for (before, column) in
+            [(" AND (", "name"), (" OR ", "slug"), (" OR ", "COALESCE(billing_email, '')")]
+        {
+            query.push(before).push("LOWER(").push(column).push(") LIKE ").push_bind(pattern.clone());
+            query.push(" ESCAPE '\\'");
+        }
+        query.push(")");
+    }
+}
+
+/// `q` anywhere; its own wildcards mean themselves.
+fn like_pattern(q: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in q.chars().flat_map(char::to_lowercase) {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
+fn push_after(query: &mut QueryBuilder<Sqlite>, sort: TenantSort, after: &str, id: Uuid) {
+    let (column, beyond) = (sort.by.column(), if sort.descending { " < " } else { " > " });
+    query.push(" AND (").push(column).push(", tenant_id)").push(beyond);
+    query.push("(").push_bind(after.to_owned()).push(", ").push_bind(id).push(")");
+}
+
+fn push_order(query: &mut QueryBuilder<Sqlite>, sort: TenantSort, page: &Page) {
+    let direction = if sort.descending { " DESC" } else { "" };
+    query.push(" ORDER BY ").push(sort.by.column()).push(direction).push(", tenant_id").push(direction);
+    query.push(" LIMIT ").push_bind(i64::from(page.limit()) + 1);
+    query.push(" OFFSET ").push_bind(i64::from(page.offset()));
+}
+
+fn tenant(row: &SqliteRow) -> Result<Tenant, StoreError> {
+    Ok(Tenant {
+        id: TenantId(get(row, "tenant_id")?),
+        name: get(row, "name")?,
+        slug: parsed(row, "slug", |text| text.parse().ok())?,
+        status: parsed(row, "status", TenantStatus::parse)?,
+        tier: get(row, "tier")?,
+        tier_version: get(row, "tier_version")?,
+        parent: get::<Option<Uuid>>(row, "parent_id")?.map(TenantId),
+        billing_email: get(row, "billing_email")?,
+        contact_phone: get(row, "contact_phone")?,
+        timezone: parsed(row, "timezone", Zone::named)?,
+        locale: get(row, "locale")?,
+        anchor: get::<Option<_>>(row, "anchored_at")?.map_or(Anchor::Calendar, Anchor::Anniversary),
+        created_at: get(row, "created_at")?,
+        updated_at: get(row, "updated_at")?,
+        version: get(row, "version")?,
+    })
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// Adds a tenant. Its usage rows are kept for its tier's `retention_days`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a slug that is taken is one, so ask first.
+    pub async fn insert_tenant(&mut self, tenant: &Tenant, retention_days: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO organizations (tenant_id, name, slug, status, tier, tier_version, parent_id,
+                 billing_email, contact_phone, timezone, locale, anchored_at, retention_class, version,
+                 created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        )
+        .bind(tenant.id.0)
+        .bind(&tenant.name)
+        .bind(tenant.slug.as_str())
+        .bind(tenant.status.as_str())
+        .bind(&tenant.tier)
+        .bind(tenant.tier_version)
+        .bind(tenant.parent.map(|parent| parent.0))
+        .bind(&tenant.billing_email)
+        .bind(&tenant.contact_phone)
+        .bind(tenant.timezone.name())
+        .bind(&tenant.locale)
+        .bind(anchored_at(tenant))
+        .bind(retention_class(retention_days))
+        .bind(tenant.version)
+        .bind(tenant.created_at)
+        .bind(tenant.updated_at)
+        .execute(self.connection())
+        .await?;
+        self.changed(Changed::Tenant(tenant.id));
+        Ok(())
+    }
+
+    /// Makes the tenant's row what `tenant` is. `created_at` and `parent` stay; `version` and `updated_at` are
+    /// the caller's to raise.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn update_tenant(&mut self, tenant: &Tenant, retention_days: i64) -> Result<(), StoreError> {
+        let deleted_at = (tenant.status == TenantStatus::Deleted).then_some(tenant.updated_at);
+        sqlx::query(
+            "UPDATE organizations SET name = $2, slug = $3, status = $4, tier = $5, tier_version = $6,
+                 billing_email = $7, contact_phone = $8, timezone = $9, locale = $10, anchored_at = $11,
+                 retention_class = $12, version = $13, updated_at = $14, deleted_at = $15
+             WHERE tenant_id = $1",
+        )
+        .bind(tenant.id.0)
+        .bind(&tenant.name)
+        .bind(tenant.slug.as_str())
+        .bind(tenant.status.as_str())
+        .bind(&tenant.tier)
+        .bind(tenant.tier_version)
+        .bind(&tenant.billing_email)
+        .bind(&tenant.contact_phone)
+        .bind(tenant.timezone.name())
+        .bind(&tenant.locale)
+        .bind(anchored_at(tenant))
+        .bind(retention_class(retention_days))
+        .bind(tenant.version)
+        .bind(tenant.updated_at)
+        .bind(deleted_at)
+        .execute(self.connection())
+        .await?;
+        self.changed(Changed::Tenant(tenant.id));
+        Ok(())
+    }
+
+    /// Raises the tenant's version, because its quotas changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn touch_tenant(
+        &mut self,
+        tenant: TenantId,
+        at: crate::clock::Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE organizations SET version = version + 1, updated_at = $2 WHERE tenant_id = $1")
+            .bind(tenant.0)
+            .bind(at)
+            .execute(self.connection())
+            .await?;
+        self.changed(Changed::Tenant(tenant));
+        Ok(())
+    }
+}
+
+fn anchored_at(tenant: &Tenant) -> Option<crate::clock::Timestamp> {
+    match tenant.anchor {
+        Anchor::Calendar => None,
+        Anchor::Anniversary(since) => Some(since),
+    }
+}
+
+/// The class of partitions that keeps rows for at least so long; the longest for what is longer still.
+fn retention_class(days: i64) -> i64 {
+    [30, 90, 365].into_iter().find(|class| days <= *class).unwrap_or(730)
+}

@@ -1,0 +1,223 @@
+//! Usage: the log of what was used, and the units of accounts.
+//!
+//! # Why one table and not one per month
+//! Rows of a tenant lie together in the order of time, so a page of the log, and what retention deletes, are
+//! neighbours on disk. SQLite gains nothing from more tables than that; Postgres partitions by month.
+
+mod batch;
+
+use serde::Serialize;
+use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::{QueryBuilder, Row};
+use uuid::Uuid;
+
+use super::values::{corrupt, get, parsed};
+use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError};
+use crate::clock::Timestamp;
+use crate::domain::{AccountKey, ApiKeyId, Outcome, Owner, Resource, TenantId, Units, Window};
+
+pub use batch::{
+    AccountUse, Fault, Inserted, JournalRange, ParkedRecord, Rollup, RollupPeriod, UsageBatch, UsageLog,
+    UsageSums,
+};
+
+/// Which usage rows. `None` is all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UsageFilter {
+    pub resource: Option<Resource>,
+    pub key: Option<ApiKeyId>,
+    pub route: Option<String>,
+    /// Inclusive.
+    pub from: Option<Timestamp>,
+    /// Exclusive.
+    pub to: Option<Timestamp>,
+}
+
+/// One row of `tenant_usage_logs`: what a key used of a resource on a route within ten seconds.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct UsageRow {
+    pub id: Uuid,
+    pub tenant: TenantId,
+    /// [`UsageRow::UNCHARGED`] for requests that were charged nothing.
+    pub resource: Resource,
+    pub usage_amount: Units,
+    /// Start of the ten seconds.
+    pub usage_date: Timestamp,
+    pub description: Option<String>,
+    pub key: Option<ApiKeyId>,
+    pub route: String,
+    pub outcome: Outcome,
+    /// Requests that used the resource; one that used several resources counts in a row of each.
+    pub requests: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub latency_sum_micros: u64,
+}
+
+const COLUMNS: &str =
+    "SELECT log_id, tenant_id, resource_type, usage_amount, usage_date, description, key_id,
+    route, outcome, requests, bytes_in, bytes_out, latency_sum_micros FROM tenant_usage_logs";
+
+// === impl UsageRow ===
+
+impl UsageRow {
+    /// Stands in `resource_type` where a request was charged nothing.
+    pub const UNCHARGED: &str = "uncharged";
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// The tenant's usage log, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
+    pub async fn usage_rows(
+        &mut self,
+        tenant: TenantId,
+        filter: &UsageFilter,
+        page: &Page,
+    ) -> Result<Result<Listed<UsageRow>, BadPage>, StoreError> {
+        let Ok(after) = page.cursor().map(position).transpose() else {
+            return Ok(Err(BadPage::Cursor));
+        };
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push(" WHERE tenant_id = ").push_bind(tenant.0);
+        push_filter(&mut query, filter);
+        if let Some((date, id)) = after {
+            query.push(" AND (usage_date, log_id) < (").push_bind(date).push(", ").push_bind(id).push(")");
+        }
+        query.push(" ORDER BY usage_date DESC, log_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
+        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
+        let rows = query.build().fetch_all(self.connection()).await?;
+        let rows = rows.iter().map(usage_row).collect::<Result<Vec<_>, _>>()?;
+        let cursor = |last: &UsageRow| Cursor { after: last.usage_date.to_string(), id: last.id.to_string() };
+        Ok(Ok(Listed::of(rows, page, cursor)))
+    }
+
+    /// What all tills together used of each account, as far as their journals were flushed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn account_units(&mut self, accounts: &[AccountKey]) -> Result<Vec<Units>, StoreError> {
+        self.units_without(accounts, None).await
+    }
+
+    /// What all tills but `till` used of each account, as far as their journals were flushed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn other_tills_units(
+        &mut self,
+        accounts: &[AccountKey],
+        till: Uuid,
+    ) -> Result<Vec<Units>, StoreError> {
+        self.units_without(accounts, Some(till)).await
+    }
+
+    /// What the database has of a till, account by account: to compare with what the till says itself.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn till_units(&mut self, till: Uuid) -> Result<Vec<(AccountKey, Units)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT owner_kind, owner_id, resource_type, period, window_start, window_end, units
+             FROM account_units WHERE till = $1",
+        )
+        .bind(till)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| Ok((account(row)?, units(row, "units")?))).collect()
+    }
+
+    async fn units_without(
+        &mut self,
+        accounts: &[AccountKey],
+        till: Option<Uuid>,
+    ) -> Result<Vec<Units>, StoreError> {
+        let mut sums = Vec::with_capacity(accounts.len());
+        for AccountKey { owner, resource, window } in accounts {
+            let row = sqlx::query(
+                "SELECT CAST(COALESCE(SUM(units), 0) AS BIGINT) AS units FROM account_units
+                 WHERE owner_kind = $1 AND owner_id = $2 AND resource_type = $3 AND period = $4
+                   AND window_start = $5 AND window_end = $6 AND till <> $7",
+            )
+            .bind(owner.kind())
+            .bind(owner.uuid())
+            .bind(resource.as_str())
+            .bind(window.period.as_str())
+            .bind(window.start)
+            .bind(window.end)
+            // No till has this id, not even the unknown one, which is nil.
+            .bind(till.unwrap_or(Uuid::max()))
+            .fetch_one(self.connection())
+            .await?;
+            sums.push(units(&row, "units")?);
+        }
+        Ok(sums)
+    }
+}
+
+fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &UsageFilter) {
+    let UsageFilter { resource, key, route, from, to } = filter;
+    if let Some(resource) = resource {
+        query.push(" AND resource_type = ").push_bind(resource.as_str().to_owned());
+    }
+    if let Some(key) = key {
+        query.push(" AND key_id = ").push_bind(key.0);
+    }
+    if let Some(route) = route {
+        query.push(" AND route = ").push_bind(route.clone());
+    }
+    if let Some(from) = from {
+        query.push(" AND usage_date >= ").push_bind(*from);
+    }
+    if let Some(to) = to {
+        query.push(" AND usage_date < ").push_bind(*to);
+    }
+}
+
+fn position(cursor: &Cursor) -> Result<(Timestamp, Uuid), ()> {
+    let date = Timestamp::parse(&cursor.after).ok_or(())?;
+    Ok((date, Uuid::try_parse(&cursor.id).map_err(drop)?))
+}
+
+fn usage_row(row: &SqliteRow) -> Result<UsageRow, StoreError> {
+    Ok(UsageRow {
+        id: get(row, "log_id")?,
+        tenant: TenantId(get(row, "tenant_id")?),
+        resource: parsed(row, "resource_type", |text| text.parse().ok())?,
+        usage_amount: units(row, "usage_amount")?,
+        usage_date: get(row, "usage_date")?,
+        description: get(row, "description")?,
+        key: get::<Option<Uuid>>(row, "key_id")?.map(ApiKeyId),
+        route: get(row, "route")?,
+        outcome: parsed(row, "outcome", |text| Outcome::ALL.into_iter().find(|it| it.as_str() == text))?,
+        requests: whole(row, "requests")?,
+        bytes_in: whole(row, "bytes_in")?,
+        bytes_out: whole(row, "bytes_out")?,
+        latency_sum_micros: whole(row, "latency_sum_micros")?,
+    })
+}
+
+fn account(row: &SqliteRow) -> Result<AccountKey, StoreError> {
+    let id: Uuid = row.try_get("owner_id")?;
+    let owner = parsed(row, "owner_kind", |kind| Owner::of_kind(kind, id))?;
+    let period = parsed(row, "period", |text| text.parse().ok())?;
+    let window = Window { period, start: get(row, "window_start")?, end: get(row, "window_end")? };
+    Ok(AccountKey { owner, resource: parsed(row, "resource_type", |text| text.parse().ok())?, window })
+}
+
+/// A sum of units; those of many years may be above what one amount may be.
+fn units(row: &SqliteRow, column: &'static str) -> Result<Units, StoreError> {
+    whole(row, column).map(Units::saturating)
+}
+
+/// A count: the schema's checks keep it from being negative.
+fn whole(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
+    let number: i64 = get(row, column)?;
+    u64::try_from(number).map_err(|_| corrupt(column, number.to_string()))
+}
+
+#[cfg(test)]
+mod tests;
