@@ -1,0 +1,305 @@
+//! Many records into few rows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use super::Detail;
+use crate::clock::Timestamp;
+use crate::domain::{
+    AccountKey, Anchor, ApiKeyId, Outcome, Period, RecordedCharge, RequestId, Resource, TenantId,
+    UsageRecord, Zone,
+};
+use crate::journal::{Cut, Journal, JournalError, Read};
+use crate::store::{
+    AccountUse, JournalRange, ParkedRecord, Rollup, RollupPeriod, UsageBatch, UsageLog, UsageRow, UsageSums,
+};
+use crate::till::Till;
+
+/// What the records of a range come to.
+pub(super) struct Fold {
+    detail: Detail,
+    till: Uuid,
+    checksum: u32,
+    records: u64,
+    damaged_bytes: u64,
+    logs: HashMap<Group, UsageSums>,
+    accounts: BTreeMap<AccountKey, Use>,
+    parked: Vec<ParkedRecord>,
+}
+
+/// What the records that share a row have in common.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Group {
+    tenant: TenantId,
+    key: Option<ApiKeyId>,
+    resource: Resource,
+    route: Box<str>,
+    /// By its code: the outcome itself has no order.
+    outcome: u8,
+    date: Timestamp,
+    /// Where each request has a row of its own.
+    request: Option<RequestId>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Use {
+    units: u64,
+    overage: u64,
+}
+
+/// How long a row of the log is.
+const BUCKET_SECONDS: i64 = 10;
+
+/// A record's charges by resource.
+type Shares = SmallVec<[(Resource, UsageSums); 4]>;
+
+// === impl Fold ===
+
+impl Fold {
+    /// Folds those records of a range whose ordinals `keep` accepts.
+    ///
+    /// # Errors
+    /// [`JournalError::Gone`]
+    pub(super) fn of(
+        journal: &Journal,
+        cut: &Cut,
+        detail: Detail,
+        keep: impl Fn(u64) -> bool,
+    ) -> Result<Fold, JournalError> {
+        let mut reader = journal.read(cut)?;
+        let mut fold = Fold::empty(detail, reader.till());
+        while let Some(read) = reader.next() {
+            match read {
+                Read::Damaged(bytes) => fold.damaged_bytes += u64::from(bytes),
+                Read::Record(record) if keep(fold.records) => fold.add(&record),
+                Read::Record(_) => fold.records += 1,
+            }
+        }
+        fold.checksum = reader.checksum();
+        Ok(fold)
+    }
+
+    fn empty(detail: Detail, till: Uuid) -> Fold {
+        Fold {
+            detail,
+            till,
+            checksum: 0,
+            records: 0,
+            damaged_bytes: 0,
+            logs: HashMap::new(),
+            accounts: BTreeMap::new(),
+            parked: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, record: &UsageRecord<'_>) {
+        self.records += 1;
+        for (resource, sums) in shares(record) {
+            self.logs.entry(self.group(record, resource)).or_default().add(&sums);
+        }
+        for charge in record.charges {
+            let used = self.accounts.entry(charge.account).or_default();
+            used.units += charge.units.get();
+            used.overage += charge.overage.get();
+        }
+    }
+
+    fn group(&self, record: &UsageRecord<'_>, resource: Resource) -> Group {
+        let (date, request) = match self.detail {
+            Detail::Folded => (bucket(record.admitted_at), None),
+            Detail::Request => (record.admitted_at, Some(record.request)),
+        };
+        Group {
+            tenant: record.tenant,
+            key: record.key,
+            resource,
+            route: record.route.into(),
+            outcome: record.outcome.code(),
+            date,
+            request,
+        }
+    }
+
+    /// Keeps the records of these ordinals to be looked at by people.
+    ///
+    /// # Errors
+    /// [`JournalError::Gone`]
+    pub(super) fn park(
+        &mut self,
+        journal: &Journal,
+        cut: &Cut,
+        ordinals: &[u64],
+        reason: &str,
+    ) -> Result<(), JournalError> {
+        let mut reader = journal.read(cut)?;
+        let mut ordinal = 0;
+        while let Some(read) = reader.next() {
+            let Read::Record(record) = read else { continue };
+            if ordinals.contains(&ordinal) {
+                self.parked.push(parked(ordinal, &record, reason));
+            }
+            ordinal += 1;
+        }
+        Ok(())
+    }
+
+    /// How many records the range has.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    pub(super) fn damaged_bytes(&self) -> u64 {
+        self.damaged_bytes
+    }
+
+    /// The till whose units these are.
+    pub(super) fn till(&self) -> Uuid {
+        self.till
+    }
+
+    /// Each account with all its units that the database has, once it has this range. To be asked of the fold of all
+    /// records: those that are parked count, since nothing will bring them again.
+    pub(super) fn journalled(&self, till: &Till) -> Vec<(AccountKey, u64)> {
+        let journalled = |(account, used): (&AccountKey, &Use)| {
+            let before = till.find(account)?.counters().journalled;
+            Some((*account, before + used.units))
+        };
+        self.accounts.iter().filter_map(journalled).collect()
+    }
+
+    pub(super) fn batch(
+        &self,
+        id: Uuid,
+        range: JournalRange,
+        at: Timestamp,
+        new_id: impl Fn() -> Uuid,
+    ) -> UsageBatch {
+        // In the order of their keys, so that batches of several gateways can't wait for each other in a circle.
+        let accounts = self.accounts.iter().map(|(account, used)| AccountUse {
+            account: *account,
+            units: used.units,
+            overage: used.overage,
+        });
+        UsageBatch {
+            id,
+            range,
+            till: self.till,
+            records: self.records - self.parked.len() as u64,
+            units: self.accounts.values().map(|used| used.units).sum(),
+            checksum: self.checksum,
+            at,
+            logs: self.logs(new_id),
+            rollups: self.rollups(),
+            accounts: accounts.filter(|used| used.units > 0).collect(),
+            parked: self.parked.clone(),
+        }
+    }
+
+    fn logs(&self, new_id: impl Fn() -> Uuid) -> Vec<UsageLog> {
+        let log = |(group, sums): (&Group, &UsageSums)| {
+            Some(UsageLog {
+                id: new_id(),
+                tenant: group.tenant,
+                date: group.date,
+                resource: group.resource,
+                key: group.key,
+                route: group.route.to_string(),
+                outcome: Outcome::from_code(group.outcome)?,
+                sums: *sums,
+            })
+        };
+        self.logs.iter().filter_map(log).collect()
+    }
+
+    fn rollups(&self) -> Vec<Rollup> {
+        let mut rollups: BTreeMap<(RollupPeriod, Group), UsageSums> = BTreeMap::new();
+        for (group, sums) in &self.logs {
+            for period in RollupPeriod::ALL {
+                let start = start(period, group.date);
+                let wider = Group { date: start, outcome: 0, request: None, ..group.clone() };
+                rollups.entry((period, wider)).or_default().add(sums);
+            }
+        }
+        let rollup = |((period, group), sums): ((RollupPeriod, Group), UsageSums)| Rollup {
+            tenant: group.tenant,
+            period,
+            start: group.date,
+            resource: group.resource,
+            key: group.key,
+            route: group.route.into(),
+            sums,
+        };
+        rollups.into_iter().map(rollup).collect()
+    }
+}
+
+/// What a record adds to the rows of each of its resources. Several accounts may have been charged for one
+/// resource (the tenant's and the key's, a day's and a month's): it was used once all the same.
+fn shares(record: &UsageRecord<'_>) -> Shares {
+    let once = UsageSums {
+        units: 0,
+        overage: 0,
+        requests: 1,
+        errors: u64::from(has_failed(record)),
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+        latency_micros: record.latency_micros.into(),
+    };
+    let mut shares = Shares::new();
+    for RecordedCharge { account, units, overage } in record.charges {
+        let at = shares.iter().position(|(resource, _)| *resource == account.resource);
+        let at = at.unwrap_or_else(|| {
+            shares.push((account.resource, once));
+            shares.len() - 1
+        });
+        let sums = &mut shares[at].1;
+        sums.units = sums.units.max(units.get());
+        sums.overage = sums.overage.max(overage.get());
+    }
+    if shares.is_empty() {
+        shares.extend(UsageRow::UNCHARGED.parse().map(|resource| (resource, once)));
+    }
+    shares
+}
+
+fn has_failed(record: &UsageRecord<'_>) -> bool {
+    match record.outcome {
+        Outcome::UpstreamBroke | Outcome::UpstreamTimeout | Outcome::Crashed => true,
+        Outcome::Answered | Outcome::ClientGone | Outcome::Reported => record.status >= 500,
+    }
+}
+
+fn bucket(at: Timestamp) -> Timestamp {
+    Timestamp::from_seconds(at.seconds().div_euclid(BUCKET_SECONDS) * BUCKET_SECONDS)
+}
+
+fn start(period: RollupPeriod, at: Timestamp) -> Timestamp {
+    let period = match period {
+        RollupPeriod::Minute => Period::Minute,
+        RollupPeriod::Hour => Period::Hour,
+        RollupPeriod::Day => Period::Day,
+        RollupPeriod::Month => Period::Month,
+    };
+    period.window(Anchor::Calendar, &Zone::UTC, at).start
+}
+
+fn parked(ordinal: u64, record: &UsageRecord<'_>, reason: &str) -> ParkedRecord {
+    let charge = |charge: &RecordedCharge| {
+        let AccountKey { owner, resource, window } = charge.account;
+        json!({
+            "owner": owner.kind(), "owner_id": owner.uuid(), "resource": resource, "window": window,
+            "units": charge.units, "overage": charge.overage,
+        })
+    };
+    let json = json!({
+        "request": record.request, "tenant": record.tenant, "key": record.key, "route": record.route,
+        "charges": record.charges.iter().map(charge).collect::<Vec<_>>(), "outcome": record.outcome,
+        "status": record.status, "bytes_in": record.bytes_in, "bytes_out": record.bytes_out,
+        "latency_micros": record.latency_micros, "admitted_at": record.admitted_at,
+    });
+    let (request, tenant) = (record.request, record.tenant);
+    ParkedRecord { ordinal, request, tenant, record: json.to_string(), reason: reason.to_owned() }
+}

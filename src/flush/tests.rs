@@ -1,0 +1,436 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{Balanced, Detail, Flush, FlushSettings, recover, settle, take};
+use crate::clock::{Clock, TestClock, Timestamp};
+use crate::domain::{
+    AccountKey, Anchor, ApiKeyId, Enforcement, Limit, Outcome, Owner, Period, RecordedCharge, RequestId,
+    TenantId, Units, UsageRecord, Zone,
+};
+use crate::journal::{Cut, Journal, JournalSettings, SyncPolicy, Writer};
+use crate::store::{Inserted, Page, Snapshot, Store, StoreError, UsageFilter, UsageRow};
+use crate::till::{Charge, Opening, Till, TillSettings, reserve};
+
+const TENANT: TenantId = TenantId(Uuid::from_u128(1));
+const KEY: ApiKeyId = ApiKeyId(Uuid::from_u128(2));
+
+/// A gateway's books: what there is without its network.
+struct Books {
+    till: Arc<Till>,
+    journal: Arc<Journal>,
+    writers: Vec<Writer>,
+    store: Store,
+    clock: TestClock,
+    flush: Flush,
+    balanced: Balanced,
+}
+
+impl Books {
+    async fn open(directory: &Path) -> Books {
+        Books::open_with(directory, FlushSettings::default(), 2).await
+    }
+
+    async fn open_with(directory: &Path, settings: FlushSettings, shards: usize) -> Books {
+        let clock = TestClock::at("2026-11-23T06:00:03Z");
+        let till = Arc::new(Till::open(directory, &TillSettings { accounts_max: 100 }).unwrap());
+        let journal_settings = JournalSettings {
+            segment_bytes: 16_384,
+            sync: SyncPolicy::Never,
+            in_flight_max: 4,
+            capacity_bytes: 1 << 24,
+        };
+        let opened = Journal::open(directory, &journal_settings, shards, till.id().0, clock.now());
+        let (journal, writers) = opened.unwrap();
+        let journal = Arc::new(journal);
+        let url = format!("sqlite:{}", directory.join("test.db").display()).parse().unwrap();
+        let store = Store::open(&url).await.unwrap();
+        store.migrate().await.unwrap();
+        let balanced = recover(&till, &journal);
+        let flush =
+            Flush::new(journal.clone(), till.clone(), store.clone(), Arc::new(clock.clone()), settings);
+        Books { till, journal, writers, store, clock, flush, balanced }
+    }
+
+    /// As `kill -9` does: nothing is closed in an orderly way.
+    fn kill(self) {
+        drop(self);
+    }
+
+    fn account(&self, owner: Owner) -> crate::till::Account {
+        let opening = Opening { limit: Limit::Unlimited, base: Units::ZERO };
+        self.till.account(&account(owner, &self.clock), opening).unwrap()
+    }
+
+    /// A request that is charged one call of the tenant's and one of the key's.
+    fn pass(&self, number: u128) {
+        self.pass_on("orders", number);
+    }
+
+    fn pass_on(&self, route: &str, number: u128) {
+        let (tenant, key) = (self.account(Owner::Tenant(TENANT)), self.account(Owner::Key(KEY)));
+        let charge = |account| Charge { account, units: Units::ONE, enforcement: Enforcement::Hard };
+        let mut reservation = reserve(&[charge(&tenant), charge(&key)]).unwrap();
+        let charges = reservation.charged();
+        let record = record(number, route, &charges, self.clock.now());
+        let writer = &self.writers[usize::try_from(number).unwrap() % self.writers.len()];
+        let ticket = writer.begin(&record).unwrap();
+        writer.sent(&ticket);
+        reservation.sent();
+        writer.finish(ticket, &record);
+    }
+
+    async fn drain(&self) {
+        assert!(self.flush.drain(Duration::from_secs(60)).await);
+    }
+
+    async fn read(&self) -> Snapshot {
+        self.store.read().await.unwrap()
+    }
+
+    async fn rows(&self) -> Vec<UsageRow> {
+        let page = Page::new(Some(1_000), None, None).unwrap();
+        let listed = self.read().await.usage_rows(TENANT, &UsageFilter::default(), &page).await;
+        listed.unwrap().unwrap().items
+    }
+
+    async fn requests(&self) -> u64 {
+        self.rows().await.iter().map(|row| row.requests).sum()
+    }
+
+    /// Units of the tenant's account: used in the till, journalled in the till, and in the database.
+    async fn units(&self) -> (u64, u64, u64) {
+        let counters = self.account(Owner::Tenant(TENANT)).counters();
+        let accounts = [account(Owner::Tenant(TENANT), &self.clock)];
+        let units = self.read().await.account_units(&accounts).await.unwrap();
+        (counters.used(), counters.journalled, units[0].get())
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        self.read().await.scalar(sql).await
+    }
+}
+
+fn account(owner: Owner, clock: &TestClock) -> AccountKey {
+    let window = Period::Month.window(Anchor::Calendar, &Zone::UTC, clock.now());
+    AccountKey { owner, resource: "api_calls".parse().unwrap(), window }
+}
+
+fn record<'a>(number: u128, route: &'a str, charges: &'a [RecordedCharge], at: Timestamp) -> UsageRecord<'a> {
+    UsageRecord {
+        request: RequestId(Uuid::from_u128(number)),
+        tenant: TENANT,
+        key: Some(KEY),
+        route,
+        charges,
+        outcome: Outcome::Answered,
+        status: 200,
+        bytes_in: 10,
+        bytes_out: 100,
+        latency_micros: 1_000,
+        admitted_at: at,
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn what_was_used_is_in_the_database_once_in_every_table() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    (0..50).for_each(|number| books.pass(number));
+    books.clock.advance(Duration::from_secs(10));
+    (50..60).for_each(|number| books.pass(number));
+    books.drain().await;
+    books.drain().await;
+    assert_eq!(books.units().await, (60, 60, 60));
+    assert_eq!(books.requests().await, 60, "a request that two accounts were charged for is one");
+    let newest = books.rows().await.remove(0);
+    assert_eq!(newest.usage_date, Timestamp::parse("2026-11-23T06:00:10Z").unwrap());
+    assert_eq!((newest.key, newest.route.as_str(), newest.outcome), (Some(KEY), "orders", Outcome::Answered));
+    for sums in [
+        "SELECT SUM(units) FROM usage_rollups WHERE period = 'minute'",
+        "SELECT SUM(requests) FROM usage_rollups WHERE period = 'hour'",
+        "SELECT units FROM usage_rollups WHERE period = 'month'",
+        "SELECT SUM(units) FROM current_usage WHERE owner_kind = 'key'",
+        "SELECT SUM(records) FROM usage_batches",
+        "SELECT SUM(bytes_out) / 100 FROM usage_rollups WHERE period = 'day'",
+    ] {
+        assert_eq!(books.count(sums).await, 60, "{sums}");
+    }
+    assert_eq!((books.flush.records(), books.flush.failures()), (60, 0));
+}
+
+#[tokio::test]
+async fn a_range_that_is_sent_twice_counts_once() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    (0..10).for_each(|number| books.pass(number));
+    let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
+    let batch = books.flush.batch(&taken.cut, &taken.fold);
+    assert_eq!(books.store.insert_usage(&batch).await.unwrap(), Inserted::Now);
+    assert_eq!(books.store.insert_usage(&batch).await.unwrap(), Inserted::Before);
+    books.drain().await;
+    assert_eq!(books.units().await, (10, 10, 10));
+    assert_eq!(books.requests().await, 10);
+}
+
+/// The steps of a flush, each followed by a kill.
+#[tokio::test]
+async fn killed_between_any_two_steps_the_books_agree_after_the_next_start() {
+    for steps in 0..4 {
+        let directory = directory();
+        let books = Books::open(directory.path()).await;
+        (0..10).for_each(|number| books.pass(number));
+        if steps > 0 {
+            let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
+            if steps > 1 {
+                books.store.insert_usage(&books.flush.batch(&taken.cut, &taken.fold)).await.unwrap();
+            }
+            if steps > 2 {
+                let journalled = taken.fold.journalled(&books.till);
+                books.journal.finish_cut(taken.cut, journalled).unwrap();
+            }
+        }
+        (10..15).for_each(|number| books.pass(number));
+        books.kill();
+        let books = Books::open(directory.path()).await;
+        assert_eq!(books.balanced, Balanced::default(), "killed after step {steps}");
+        books.drain().await;
+        assert_eq!(books.units().await, (15, 15, 15), "killed after step {steps}");
+        assert_eq!(books.requests().await, 15, "killed after step {steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_anywhere_loses_and_repeats_nothing() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    for number in 0..40 {
+        books.pass(number);
+        // Dropped at its first wait, its second, and so on, wherever that is.
+        let mut flushing = Box::pin(books.flush.flush_next());
+        for _ in 0..number % 20 {
+            let waker = std::task::Waker::noop();
+            let mut context = std::task::Context::from_waker(waker);
+            if flushing.as_mut().poll(&mut context).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+            std::thread::yield_now();
+        }
+        drop(flushing);
+    }
+    books.drain().await;
+    assert_eq!(books.units().await, (40, 40, 40));
+    assert_eq!(books.requests().await, 40);
+}
+
+#[tokio::test]
+async fn units_of_requests_that_were_never_sent_are_given_back() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    (0..3).for_each(|number| books.pass(number));
+    books.drain().await;
+    books.pass(3);
+    let account = books.account(Owner::Tenant(TENANT));
+    let charge = Charge { account: &account, units: Units::saturating(5), enforcement: Enforcement::Hard };
+    for number in 10..12 {
+        let mut reservation = reserve(&[charge]).unwrap();
+        let charges = reservation.charged();
+        let ticket = books.writers[0].begin(&record(number, "orders", &charges, books.clock.now())).unwrap();
+        if number == 11 {
+            books.writers[0].sent(&ticket);
+        }
+        // Keeps the units when it is dropped, as a process does that is killed.
+        reservation.sent();
+    }
+    drop(account);
+    books.kill();
+    let books = Books::open(directory.path()).await;
+    assert_eq!(books.balanced, Balanced { accounts: 1, units: 5, overdrawn: 0 });
+    assert_eq!(books.journal.recovery().crashed, 1);
+    books.drain().await;
+    assert_eq!(books.units().await, (9, 9, 9), "four requests, and one that crashed on its way");
+    let crashed = books.rows().await.into_iter().filter(|row| row.outcome == Outcome::Crashed);
+    assert_eq!(crashed.map(|row| (row.requests, row.usage_amount.get())).collect::<Vec<_>>(), [(1, 5)]);
+}
+
+#[tokio::test]
+async fn a_refunded_request_is_a_row_of_no_units() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    let account = books.account(Owner::Tenant(TENANT));
+    let charge = Charge { account: &account, units: Units::ONE, enforcement: Enforcement::Hard };
+    let mut reservation = reserve(&[charge]).unwrap();
+    let charges = reservation.charged();
+    let ticket = books.writers[0].begin(&record(1, "orders", &charges, books.clock.now())).unwrap();
+    books.writers[0].sent(&ticket);
+    reservation.sent();
+    books.writers[0].refunding(&ticket);
+    reservation.refund();
+    let charges = reservation.charged();
+    books.writers[0].finish(ticket, &record(1, "orders", &charges, books.clock.now()));
+    books.drain().await;
+    let row = books.rows().await.remove(0);
+    assert_eq!((row.requests, row.usage_amount), (1, Units::ZERO));
+    assert_eq!(books.units().await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_request_that_is_charged_nothing_is_counted_as_such() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    let uncharged = record(1, "open", &[], books.clock.now());
+    let ticket = books.writers[0].begin(&uncharged).unwrap();
+    books.writers[0].sent(&ticket);
+    books.writers[0].finish(ticket, &uncharged);
+    books.drain().await;
+    let row = books.rows().await.remove(0);
+    assert_eq!((row.resource.as_str(), row.requests), (UsageRow::UNCHARGED, 1));
+}
+
+#[tokio::test]
+async fn a_record_that_the_database_refuses_is_parked_and_the_others_go_on() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    books
+        .store
+        .raw(
+            "CREATE TRIGGER refuse BEFORE INSERT ON tenant_usage_logs WHEN NEW.route = 'poison'
+             BEGIN SELECT RAISE(ABORT, 'poison'); END",
+        )
+        .await;
+    (0..20).for_each(|number| books.pass_on(if number % 7 == 3 { "poison" } else { "orders" }, number));
+    books.drain().await;
+    assert_eq!(books.requests().await, 17);
+    assert_eq!(books.flush.quarantined(), 3);
+    assert_eq!(books.count("SELECT COUNT(*) FROM usage_quarantine").await, 3);
+    let parked = "SELECT COUNT(*) FROM usage_quarantine
+                  WHERE json_extract(record, '$.route') = 'poison' AND reason LIKE '%poison%'";
+    assert_eq!(books.count(parked).await, 3);
+    assert_eq!(books.units().await, (20, 20, 17), "nothing will bring the parked ones again");
+    books.kill();
+    assert_eq!(Books::open(directory.path()).await.balanced, Balanced::default());
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_costs_nothing_but_time() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    (0..10).for_each(|number| books.pass(number));
+    books.store.raw("ALTER TABLE tenant_usage_logs RENAME TO away").await;
+    assert!(!books.flush.drain(Duration::from_millis(200)).await);
+    assert!(books.flush.failures() > 0 && !books.flush.has_stopped());
+    assert_eq!(books.flush.quarantined(), 0, "that a table is not there is no record's fault");
+    books.store.raw("ALTER TABLE away RENAME TO tenant_usage_logs").await;
+    books.drain().await;
+    assert_eq!(books.units().await, (10, 10, 10));
+}
+
+#[tokio::test]
+async fn a_range_that_was_cut_differently_stops_the_flush() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    (0..10).for_each(|number| books.pass(number));
+    let whole = books.journal.next_cut(u32::MAX).unwrap();
+    let shorter = Cut { to: whole.from + (whole.to - whole.from) / 5, ..whole };
+    let fold = super::Fold::of(&books.journal, &shorter, Detail::Folded, |_| true).unwrap();
+    books.store.insert_usage(&books.flush.batch(&shorter, &fold)).await.unwrap();
+    books.journal.begin_cut(whole).unwrap();
+    assert!(matches!(
+        books.flush.flush_next().await,
+        Err(super::FlushError::Store(StoreError::RangeDiffers { .. }))
+    ));
+    assert!(!books.flush.drain(Duration::from_secs(60)).await);
+    assert!(books.flush.has_stopped());
+    assert_eq!(books.journal.unfinished_cut(), Some(whole), "the journal keeps everything");
+}
+
+#[tokio::test]
+async fn details_are_kept_where_they_are_asked_for() {
+    let directory = directory();
+    let settings = FlushSettings { detail: Detail::Request, ..FlushSettings::default() };
+    let books = Books::open_with(directory.path(), settings, 1).await;
+    (0..5).for_each(|number| books.pass(number));
+    books.drain().await;
+    let rows = books.rows().await;
+    assert_eq!((rows.len(), rows[0].usage_date), (5, books.clock.now()));
+    assert_eq!(books.count("SELECT SUM(requests) FROM usage_rollups WHERE period = 'day'").await, 5);
+}
+
+#[tokio::test]
+async fn shards_that_are_gone_are_flushed_too() {
+    let directory = directory();
+    let books = Books::open_with(directory.path(), FlushSettings::default(), 3).await;
+    (0..9).for_each(|number| books.pass(number));
+    books.kill();
+    let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;
+    books.drain().await;
+    assert_eq!(books.units().await, (9, 9, 9));
+    assert_eq!(books.requests().await, 9);
+}
+
+#[tokio::test]
+async fn other_tills_are_what_the_store_knows_beyond_the_own() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    (0..4).for_each(|number| books.pass(number));
+    books.drain().await;
+    let accounts = [account(Owner::Tenant(TENANT), &books.clock), account(Owner::Key(KEY), &books.clock)];
+    let mut snapshot = books.read().await;
+    let own = books.till.id().0;
+    let others = snapshot.other_tills_units(&accounts, own).await.unwrap();
+    assert_eq!(others, [Units::ZERO; 2]);
+    let others = snapshot.other_tills_units(&accounts, Uuid::from_u128(9)).await.unwrap();
+    assert_eq!(others, [Units::saturating(4); 2]);
+    let mut till: Vec<_> = snapshot.till_units(own).await.unwrap();
+    till.sort();
+    assert_eq!(till, accounts.map(|account| (account, Units::saturating(4))));
+}
+
+#[tokio::test]
+async fn small_ranges_and_many_segments_come_to_the_same() {
+    let directory = directory();
+    let settings = FlushSettings { batch_bytes: 1_000, ..FlushSettings::default() };
+    let books = Books::open_with(directory.path(), settings, 2).await;
+    for number in 0..500 {
+        books.pass(number);
+        books.journal.prepare().unwrap();
+    }
+    books.flush.round().await.unwrap();
+    assert_eq!(books.journal.depth().pending_bytes, 0);
+    assert_eq!(books.units().await, (500, 500, 500));
+    assert!(books.flush.batches() > 50, "{}", books.flush.batches());
+}
+
+#[tokio::test]
+async fn the_lag_is_the_time_since_a_round_began_that_got_everything() {
+    let directory = directory();
+    let books = Books::open(directory.path()).await;
+    books.clock.advance(Duration::from_secs(5));
+    assert_eq!(books.flush.lag(), Duration::from_secs(5));
+    books.pass(1);
+    books.flush.round().await.unwrap();
+    assert_eq!(books.flush.lag(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn settling_twice_tells_the_till_the_same() {
+    let directory = directory();
+    let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;
+    (0..3).for_each(|number| books.pass(number));
+    let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
+    books.store.insert_usage(&books.flush.batch(&taken.cut, &taken.fold)).await.unwrap();
+    settle(&books.journal, &books.till, taken.cut, &taken.fold).unwrap();
+    books.kill();
+    let books = Books::open(directory.path()).await;
+    assert_eq!(books.units().await, (3, 3, 3));
+    books.drain().await;
+    assert_eq!(books.units().await, (3, 3, 3));
+}
