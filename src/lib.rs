@@ -13,16 +13,16 @@
 //! | 7 | `main`, `cli`: the command line |
 //! | 6 | `app`: the composition root, which knows every room and decides nothing about requests |
 //! | 5 | `api`: the REST API · `admin`: metrics, health, readiness |
-//! | 4 | [`control`]: operations of administrators · `gateway`: the walk of a request · [`flush`]: journal to database, exactly once |
-//! | 3 | `directory`: what is known of keys and tenants, compiled and cached |
+//! | 4 | [`control`]: operations of administrators · [`gateway`]: the walk of a request · [`flush`]: journal to database, exactly once |
+//! | 3 | [`directory`]: what is known of keys and tenants, compiled and cached |
 //! | 2 | [`store`]: the database · [`authority`]: who grants units |
 //! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · [`journal`]: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · [`secret`]: keys and peppers · [`config`]: the configuration file |
 //! | 0 | [`domain`]: plain values and calendar arithmetic · [`clock`]: time · `telemetry`: logs, readiness |
 //!
 //! # A request's way
 //!
-//! [`listener`] accepts it on a worker thread and parses its head; `gateway` finds the route, presents the key to
-//! `directory`, which hands out the caller's entitlements with handles to the till's slots; one compare-and-swap per
+//! [`listener`] accepts it on a worker thread and parses its head; [`gateway`] finds the route, presents the key to
+//! [`directory`], which hands out the caller's entitlements with handles to the till's slots; one compare-and-swap per
 //! charge in [`till`] admits or denies it; [`journal`] is told before the upstream is, and again when the answer has
 //! ended; [`flush`] brings the record to [`store`]. On the way no lock is taken, and no system call is made but two
 //! reads and two writes.
@@ -34,8 +34,10 @@ pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod directory;
 pub mod domain;
 pub mod flush;
+pub mod gateway;
 pub mod journal;
 pub mod listener;
 pub mod secret;

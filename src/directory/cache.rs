@@ -1,0 +1,274 @@
+//! The cache in front of the store: bounded, single-flight, with negative entries.
+//!
+//! # Why an entry can't outlive what it was made from
+//! Each entry holds a [`Freshness`] for its tenant and one for its key; a change lapses them, and what is not fresh is
+//! read anew at its next use. Whose freshness to take is known only after reading, so a change may come in between:
+//! changes are counted before they lapse anything, and a reading during which the count rose is repeated. There is no
+//! order of reading, caching and changing in which an old entry stays in use.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::entitlements::{Entitlements, Freshness, Source};
+use crate::clock::{Clock, Timestamp};
+use crate::domain::{Resource, Units};
+use crate::secret::hash::KeyDigest;
+use crate::store::{Changed, KeyProfile, Store, StoreError};
+use crate::till::{Till, TillFull};
+
+/// How many look-ups of different keys may wait for the store at once; beyond it the caller is told to come back.
+const LOADS_MAX: usize = 1024;
+
+/// How often a key is read again because something changed meanwhile, before the caller is told to come back.
+const READINGS_MAX: usize = 5;
+
+/// How many unknown keys are remembered, and for how long: long enough to blunt a client that retries, short enough
+/// that an imported key works soon.
+const UNKNOWN_MAX: u64 = 100_000;
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct DirectorySettings {
+    /// How many keys are cached. About 1 KiB each.
+    pub keys_max: u64,
+    /// What the tenant headers' names begin with: `x-tenant-`.
+    pub header_prefix: String,
+}
+
+/// What is known of keys and tenants. Shared by all workers.
+pub struct Directory {
+    settings: DirectorySettings,
+    store: Store,
+    till: Arc<Till>,
+    clock: Arc<dyn Clock>,
+    /// Where the store is asked: the control plane's runtime, so that its connections belong to it.
+    runtime: Handle,
+    /// When this till began: no other till has used anything of a window that began later, unless it shares an
+    /// authority, which then knows better.
+    began: Timestamp,
+    known: Cache<KeyDigest, Arc<Entitlements>>,
+    unknown: Cache<KeyDigest, ()>,
+    loads: Mutex<HashMap<KeyDigest, Vec<oneshot::Sender<Loaded>>>>,
+    held: Mutex<Held>,
+    /// Changes so far.
+    changes: AtomicU64,
+    charged: RwLock<Arc<[Resource]>>,
+}
+
+/// What a digest stands for.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    Known(Arc<Entitlements>),
+    Unknown,
+}
+
+/// Why it can't be told whose key it is. Not the caller's fault.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LookupFailed {
+    #[error("the store could not be read")]
+    Store(#[source] Arc<StoreError>),
+    #[error("the till has no slot left for another account")]
+    Till(#[source] Arc<TillFull>),
+    #[error("too many keys are being looked up at once")]
+    Busy,
+}
+
+type Loaded = Result<Lookup, LookupFailed>;
+
+/// The freshness of every tenant and key that something is compiled from.
+#[derive(Default)]
+struct Held {
+    subjects: HashMap<Uuid, Weak<Freshness>>,
+    purge_at: usize,
+}
+
+// === impl Directory ===
+
+impl Directory {
+    /// Must be called inside a tokio runtime: the one that will ask the store.
+    pub fn new(
+        settings: DirectorySettings,
+        store: Store,
+        till: Arc<Till>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Directory {
+            known: Cache::builder().max_capacity(settings.keys_max).build(),
+            unknown: Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(UNKNOWN_FOR).build(),
+            runtime: Handle::current(),
+            began: clock.now(),
+            settings,
+            store,
+            till,
+            clock,
+            loads: Mutex::default(),
+            held: Mutex::default(),
+            changes: AtomicU64::new(0),
+            charged: RwLock::new(Arc::from([])),
+        })
+    }
+
+    /// What is cached of that key, if it still holds at `now`. Neither waits nor allocates.
+    pub fn cached(&self, digest: &KeyDigest, now: Timestamp) -> Option<Lookup> {
+        if let Some(entitlements) = self.known.get(digest) {
+            let holds = entitlements.is_current(now) && entitlements.is_fresh();
+            return holds.then_some(Lookup::Known(entitlements));
+        }
+        self.unknown.contains_key(digest).then_some(Lookup::Unknown)
+    }
+
+    /// Reads that key from the store, once for all who ask at the same time. Dropping the future leaves the reading
+    /// to go on for the others.
+    ///
+    /// # Errors
+    /// [`LookupFailed`]; nothing is cached then.
+    pub async fn load(self: &Arc<Self>, digest: KeyDigest) -> Result<Lookup, LookupFailed> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(waiting) = loads.get_mut(&digest) {
+                waiting.push(sender);
+            } else if loads.len() >= LOADS_MAX {
+                return Err(LookupFailed::Busy);
+            } else {
+                loads.insert(digest, vec![sender]);
+                let directory = self.clone();
+                self.runtime.spawn(async move { directory.load_for_all(digest).await });
+            }
+        }
+        receiver.await.unwrap_or(Err(LookupFailed::Busy))
+    }
+
+    /// Forgets what a change made untrue. What is unknown may have become known.
+    pub fn forget(&self, changed: &Changed) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        match changed {
+            Changed::Tenant(id) => self.lapse(id.0),
+            Changed::Key(id) => self.lapse(id.0),
+            Changed::Tier(_) => self.forget_all(),
+        }
+        self.unknown.invalidate_all();
+    }
+
+    /// Forgets everything: after a gap in the notes of changes, or a change that concerns all.
+    pub fn forget_all(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for freshness in held.subjects.drain().filter_map(|(_, freshness)| freshness.upgrade()) {
+            freshness.lapse();
+        }
+    }
+
+    /// Names the resources that routes charge, so that they are counted for tenants without a quota of them.
+    pub fn set_charged(&self, resources: Arc<[Resource]>) {
+        *self.charged.write().unwrap_or_else(PoisonError::into_inner) = resources;
+        self.forget_all();
+    }
+
+    /// How many keys are cached, about.
+    pub fn len(&self) -> u64 {
+        self.known.entry_count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    async fn load_for_all(&self, digest: KeyDigest) {
+        let loaded = self.read(&digest).await;
+        let waiting = self.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        for sender in waiting.into_iter().flatten() {
+            // Whoever no longer waits has gone away.
+            let _ = sender.send(loaded.clone());
+        }
+    }
+
+    async fn read(&self, digest: &KeyDigest) -> Loaded {
+        if let Some(old) = self.known.get(digest).filter(|old| old.is_fresh()) {
+            // Only a window has ended: what is known of the tenant still holds.
+            return self.compile(digest, old.profile().clone(), old.freshness().clone()).await;
+        }
+        for _ in 0..READINGS_MAX {
+            let changes = self.changes.load(Ordering::Acquire);
+            let profile = self.store.key_profile(digest, self.clock.now()).await;
+            let Some(profile) = profile.map_err(|error| LookupFailed::Store(Arc::new(error)))? else {
+                self.known.invalidate(digest);
+                self.unknown.insert(*digest, ());
+                return Ok(Lookup::Unknown);
+            };
+            let freshness = [self.freshness(profile.tenant.id.0), self.freshness(profile.key.id.0)];
+            let loaded = self.compile(digest, Arc::new(profile), freshness).await?;
+            if self.changes.load(Ordering::Acquire) == changes {
+                return Ok(loaded);
+            }
+        }
+        self.known.invalidate(digest);
+        Err(LookupFailed::Busy)
+    }
+
+    async fn compile(
+        &self,
+        digest: &KeyDigest,
+        profile: Arc<KeyProfile>,
+        freshness: [Arc<Freshness>; 2],
+    ) -> Loaded {
+        let now = self.clock.now();
+        let charged = self.charged.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let source =
+            Source { profile, freshness, header_prefix: &self.settings.header_prefix, charged: &charged };
+        let bases = self.bases(&source, now).await?;
+        let entitlements = Arc::new(
+            source.compile(&self.till, &bases, now).map_err(|error| LookupFailed::Till(Arc::new(error)))?,
+        );
+        self.known.insert(*digest, entitlements.clone());
+        Ok(Lookup::Known(entitlements))
+    }
+
+    /// What other tills have used of the accounts: this one's predecessor, if its file was lost.
+    async fn bases(&self, source: &Source<'_>, now: Timestamp) -> Result<Vec<Units>, LookupFailed> {
+        let accounts = source.accounts(now);
+        let all_began_here = accounts.iter().all(|account| account.window.start >= self.began);
+        if all_began_here || accounts.iter().all(|account| self.till.find(account).is_some()) {
+            return Ok(vec![Units::ZERO; accounts.len()]);
+        }
+        let units = async { self.store.read().await?.other_tills_units(&accounts, self.till.id().0).await };
+        units.await.map_err(|error| LookupFailed::Store(Arc::new(error)))
+    }
+
+    fn freshness(&self, subject: Uuid) -> Arc<Freshness> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).of(subject)
+    }
+
+    fn lapse(&self, subject: Uuid) {
+        let freshness = self.held.lock().unwrap_or_else(PoisonError::into_inner).subjects.remove(&subject);
+        if let Some(freshness) = freshness.and_then(|freshness| freshness.upgrade()) {
+            freshness.lapse();
+        }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    const PURGE_AT_LEAST: usize = 1024;
+
+    fn of(&mut self, subject: Uuid) -> Arc<Freshness> {
+        if let Some(freshness) = self.subjects.get(&subject).and_then(Weak::upgrade) {
+            return freshness;
+        }
+        if self.subjects.len() >= self.purge_at {
+            self.subjects.retain(|_, freshness| freshness.strong_count() > 0);
+            self.purge_at = (self.subjects.len() * 2).max(Held::PURGE_AT_LEAST);
+        }
+        let freshness = Arc::new(Freshness::default());
+        self.subjects.insert(subject, Arc::downgrade(&freshness));
+        freshness
+    }
+}

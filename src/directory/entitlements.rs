@@ -1,0 +1,239 @@
+//! A key and its tenant, compiled for the data plane.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::clock::Timestamp;
+use crate::domain::{
+    AccountKey, ApiKeyId, Enforcement, Limit, Owner, Period, Quota, Resource, TenantId, TenantStatus, Units,
+    Window,
+};
+use crate::store::KeyProfile;
+use crate::till::{Account, Opening, Till, TillFull};
+
+/// What a caller may do and what it pays from. Immutable; a change compiles a new one.
+#[derive(Debug)]
+pub struct Entitlements {
+    profile: Arc<KeyProfile>,
+    accounts: Vec<Entitled>,
+    upstream_lines: Box<[u8]>,
+    /// The first end of a window: then the same profile is compiled anew.
+    valid_until: Timestamp,
+    freshness: [Arc<Freshness>; 2],
+}
+
+/// One quota of the caller, in its current window.
+#[derive(Debug)]
+pub struct Entitled {
+    pub account: Account,
+    pub resource: Resource,
+    pub enforcement: Enforcement,
+    pub window: Window,
+    /// The quota's name among `RateLimit` policies: `api_calls-month`, `key-api_calls-day`.
+    pub policy: Box<str>,
+    /// The quota's member of `RateLimit-Policy`; empty when unlimited.
+    pub policy_member: Box<str>,
+}
+
+/// Whether what is known of a tenant or a key still holds. Shared by everything compiled from it.
+#[derive(Debug, Default)]
+pub(super) struct Freshness(AtomicBool);
+
+/// What entitlements are compiled from.
+pub(super) struct Source<'a> {
+    pub profile: Arc<KeyProfile>,
+    pub freshness: [Arc<Freshness>; 2],
+    pub header_prefix: &'a str,
+    /// Resources that some route charges: counted for this tenant even where it has no quota of them.
+    pub charged: &'a [Resource],
+}
+
+// === impl Entitlements ===
+
+impl Entitlements {
+    pub fn tenant(&self) -> TenantId {
+        self.profile.tenant.id
+    }
+
+    pub fn key(&self) -> ApiKeyId {
+        self.profile.key.id
+    }
+
+    pub fn status(&self) -> TenantStatus {
+        self.profile.tenant.status
+    }
+
+    /// Whether the key itself may still be used.
+    pub fn key_is_usable(&self, now: Timestamp) -> bool {
+        self.profile.key.is_usable(now)
+    }
+
+    /// Whether the key may be used on that route. An empty list allows all.
+    pub fn allows_route(&self, route: &str) -> bool {
+        let routes = &self.profile.key.limits.routes;
+        routes.is_empty() || routes.iter().any(|name| name == route)
+    }
+
+    /// Whether the key may be used from that address. An empty list allows all.
+    pub fn allows_address(&self, address: IpAddr) -> bool {
+        let networks = &self.profile.key.limits.networks;
+        // A client that came in over a dual-stack socket has a mapped address.
+        let address = address.to_canonical();
+        networks.is_empty() || networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether the key has each of `scopes`.
+    pub fn has_scopes(&self, scopes: &[String]) -> bool {
+        scopes.iter().all(|scope| self.profile.key.limits.scopes.contains(scope))
+    }
+
+    /// The quotas of a resource: the tenant's and the key's, one per period.
+    pub fn quotas(&self, resource: Resource) -> impl Iterator<Item = &Entitled> {
+        self.accounts.iter().filter(move |entitled| entitled.resource == resource)
+    }
+
+    /// Header lines that tell the upstream who calls, each with its CR LF.
+    pub fn upstream_lines(&self) -> &[u8] {
+        &self.upstream_lines
+    }
+
+    pub(super) fn profile(&self) -> &Arc<KeyProfile> {
+        &self.profile
+    }
+
+    pub(super) fn freshness(&self) -> &[Arc<Freshness>; 2] {
+        &self.freshness
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        self.freshness.iter().all(|freshness| freshness.holds())
+    }
+
+    pub(super) fn is_current(&self, now: Timestamp) -> bool {
+        now < self.valid_until
+    }
+}
+
+// === impl Freshness ===
+
+impl Freshness {
+    pub(super) fn holds(&self) -> bool {
+        !self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn lapse(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+// === impl Source ===
+
+impl Source<'_> {
+    /// The accounts that these entitlements will take from at `now`, in the order of [`Source::compile`]'s `bases`.
+    pub(super) fn accounts(&self, now: Timestamp) -> Vec<AccountKey> {
+        self.quotas().map(|quota| self.account_key(&quota, now)).collect()
+    }
+
+    /// Compiles. `bases` are what other tills have used of each account.
+    ///
+    /// # Errors
+    /// [`TillFull`]: there is no slot left for an account.
+    pub(super) fn compile(
+        &self,
+        till: &Till,
+        bases: &[Units],
+        now: Timestamp,
+    ) -> Result<Entitlements, TillFull> {
+        let mut accounts = Vec::new();
+        for (index, quota) in self.quotas().enumerate() {
+            let base = bases.get(index).copied().unwrap_or_default();
+            accounts.push(self.entitled(&quota, till, base, now)?);
+        }
+        let valid_until = accounts.iter().map(|entitled| entitled.window.end).min().unwrap_or(Timestamp::MAX);
+        Ok(Entitlements {
+            accounts,
+            upstream_lines: self.upstream_lines(),
+            valid_until,
+            profile: self.profile.clone(),
+            freshness: self.freshness.clone(),
+        })
+    }
+
+    /// The profile's quotas, and an unlimited one for each charged resource that has none.
+    fn quotas(&self) -> impl Iterator<Item = Quota> {
+        let counted = self.charged.iter().filter(|resource| {
+            !self.profile.quotas.iter().any(|quota| quota.resource == **resource && is_of_tenant(quota))
+        });
+        let tenant = self.profile.tenant.id;
+        self.profile.quotas.iter().cloned().chain(counted.map(move |resource| Quota {
+            owner: Owner::Tenant(tenant),
+            resource: *resource,
+            period: Period::Month,
+            limit: Limit::Unlimited,
+            enforcement: Enforcement::Monitor,
+        }))
+    }
+
+    fn account_key(&self, quota: &Quota, now: Timestamp) -> AccountKey {
+        let tenant = &self.profile.tenant;
+        let window = quota.period.window(tenant.anchor, &tenant.timezone, now);
+        AccountKey { owner: quota.owner, resource: quota.resource, window }
+    }
+
+    fn entitled(
+        &self,
+        quota: &Quota,
+        till: &Till,
+        base: Units,
+        now: Timestamp,
+    ) -> Result<Entitled, TillFull> {
+        let key = self.account_key(quota, now);
+        let account = till.account(&key, Opening { limit: quota.limit, base })?;
+        account.set_limit(quota.limit);
+        let policy = policy_name(quota);
+        Ok(Entitled {
+            account,
+            resource: quota.resource,
+            enforcement: quota.enforcement,
+            window: key.window,
+            policy_member: policy_member(&policy, quota, &key.window).into(),
+            policy: policy.into(),
+        })
+    }
+
+    fn upstream_lines(&self) -> Box<[u8]> {
+        let prefix = self.header_prefix;
+        let KeyProfile { tenant, key, .. } = &*self.profile;
+        let mut lines = format!(
+            "{prefix}id: {}\r\n{prefix}tier: {}\r\n{prefix}key-id: {}\r\n",
+            tenant.id, tenant.tier, key.id
+        );
+        if !key.limits.scopes.is_empty() {
+            lines.push_str(&format!("{prefix}scopes: {}\r\n", key.limits.scopes.join(" ")));
+        }
+        lines.into_bytes().into()
+    }
+}
+
+fn is_of_tenant(quota: &Quota) -> bool {
+    matches!(quota.owner, Owner::Tenant(_))
+}
+
+fn policy_name(quota: &Quota) -> String {
+    match quota.owner {
+        Owner::Tenant(_) => format!("{}-{}", quota.resource, quota.period),
+        Owner::Key(_) => format!("key-{}-{}", quota.resource, quota.period),
+    }
+}
+
+/// A member of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, section 2). A gauge has no window.
+fn policy_member(policy: &str, quota: &Quota, window: &Window) -> String {
+    match (quota.limit, quota.period) {
+        (Limit::Unlimited, _) => String::new(),
+        (Limit::Of(limit), Period::Forever) => format!("\"{policy}\";q={limit}"),
+        (Limit::Of(limit), _) => {
+            format!("\"{policy}\";q={limit};w={}", window.end.seconds() - window.start.seconds())
+        }
+    }
+}

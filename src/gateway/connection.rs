@@ -1,0 +1,315 @@
+//! A client's connection: one request after the other, answers in the order of the requests.
+//!
+//! One task per connection, from head to answer. Between requests it holds no buffer.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::handle::{Call, Gateway, Refused, Serving};
+use super::refusal::{Recipient, Refusal};
+use crate::listener::http1::{BodyCopy, BodyLength, Head, LINES_MAX, Parsed};
+use crate::listener::{Accepted, Alarm, Buffer};
+
+/// How much of a refused request's body is read so that the connection can go on.
+const DRAINED_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long a closing connection waits for the client to have read the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The client's side of a connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    /// Bytes that came and were not used yet.
+    pub(super) buffer: Buffer,
+    pub(super) alarm: Alarm,
+    pub(super) peer: IpAddr,
+    /// Nothing of the current request's body has been taken from the buffer.
+    pub(super) body_is_unread: bool,
+}
+
+/// What follows on this connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Request,
+    /// The answer is out and says that the connection ends.
+    Close,
+    /// Nothing more can be said.
+    Gone,
+}
+
+/// A head that is no call, and how much of the buffer is known to belong to it.
+struct Unopened {
+    refusal: Refusal,
+    route: Option<usize>,
+    /// Bytes of the head.
+    length: usize,
+    body: BodyLength,
+    expects_continue: bool,
+    is_head: bool,
+    is_http10: bool,
+    closes: bool,
+}
+
+/// Serves a connection until either side ends it.
+pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
+    gateway.shared.metrics.connections.inc();
+    let Accepted { mut stream, peer, mut alarm, seat } = accepted;
+    let mut has_begun = wait_for_first_request(&gateway, &stream, &alarm).await;
+    while has_begun {
+        let mut client = Client {
+            stream,
+            buffer: gateway.parts.buffers.take(),
+            alarm,
+            peer: peer.ip(),
+            body_is_unread: true,
+        };
+        let next = gateway.serve_requests(&mut client).await;
+        if next == Next::Close {
+            linger(&mut client).await;
+        }
+        if next != Next::Request {
+            break;
+        }
+        (stream, alarm) = (client.stream, client.alarm);
+        has_begun = wait_for_request(&gateway, &stream, &alarm).await;
+    }
+    drop(seat);
+    gateway.shared.metrics.connections.dec();
+}
+
+/// As [`wait_for_request`], for a new socket: the runtime takes it for readable until it is asked, and whoever sends
+/// nothing would seem to have begun.
+async fn wait_for_first_request(gateway: &Gateway, stream: &TcpStream, alarm: &Alarm) -> bool {
+    let mut byte = [0];
+    let asked = alarm.idle(gateway.shared.limits.idle, stream.peek(&mut byte)).await;
+    matches!(asked, Ok(Ok(count)) if count > 0)
+}
+
+/// Without a buffer, until the first byte of a request is there.
+async fn wait_for_request(gateway: &Gateway, stream: &TcpStream, alarm: &Alarm) -> bool {
+    matches!(alarm.idle(gateway.shared.limits.idle, stream.readable()).await, Ok(Ok(())))
+}
+
+/// Reads what is there, once.
+pub(super) async fn fill<R: AsyncRead + Unpin>(buffer: &mut Buffer, reader: &mut R) -> io::Result<usize> {
+    poll_fn(|context| buffer.poll_fill(Pin::new(&mut *reader), context)).await
+}
+
+/// Lets the client read the answer before the connection goes away: closing with unread bytes would reset it.
+async fn linger(client: &mut Client) {
+    let _ = client.stream.shutdown().await;
+    let mut drained = 0;
+    let read = async {
+        while drained < DRAINED_BYTES_MAX {
+            client.buffer.consume(client.buffer.len());
+            match fill(&mut client.buffer, &mut client.stream).await {
+                Ok(count) if count > 0 => drained += count as u64,
+                _ => break,
+            }
+        }
+    };
+    let _ = client.alarm.within(LINGER, read).await;
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Requests as long as some of one is in the buffer; then the buffer can go back to the pool.
+    async fn serve_requests(&self, client: &mut Client) -> Next {
+        loop {
+            let next = self.serve_request(client).await;
+            if next != Next::Request || client.buffer.is_empty() {
+                return next;
+            }
+        }
+    }
+
+    async fn serve_request(&self, client: &mut Client) -> Next {
+        let serving = self.serving();
+        let mut out = self.parts.buffers.take();
+        let read = self.read_head(&serving, client, &mut out);
+        let call = match read.await {
+            Ok(Some(call)) => call,
+            Ok(None) => return Next::Gone,
+            Err(unopened) => return self.refuse_unopened(&serving, client, unopened).await,
+        };
+        let total = serving.table.routes[call.route].settings.timeout;
+        client.alarm.bound(total);
+        client.body_is_unread = true;
+        let passed = self.pass(&serving, client, &call, out).await;
+        client.alarm.bound(None);
+        match passed {
+            Ok(ended) if ended.reusable => Next::Request,
+            Ok(ended) if ended.complete => Next::Close,
+            Ok(_) => Next::Gone,
+            Err(refused) => self.refuse_call(&serving, client, &call, refused).await,
+        }
+    }
+
+    /// Reads until a head is complete; `None` when the client ends the connection before that.
+    async fn read_head(
+        &self,
+        serving: &Serving,
+        client: &mut Client,
+        out: &mut Buffer,
+    ) -> Result<Option<Call>, Unopened> {
+        let mut parse_from = 0;
+        let reading = async {
+            loop {
+                if !client.buffer.is_empty()
+                    && may_be_complete(client.buffer.filled(), parse_from)
+                    && let Some((call, length)) = self.try_open(serving, &client.buffer, client.peer, out)?
+                {
+                    client.buffer.consume(length);
+                    return Ok(Some(call));
+                }
+                parse_from = client.buffer.len();
+                match fill(&mut client.buffer, &mut client.stream).await {
+                    Ok(count) if count > 0 => {}
+                    _ => return Ok(None),
+                }
+            }
+        };
+        let read = client.alarm.within(self.shared.limits.head_time, reading).await;
+        read.unwrap_or_else(|_| Err(Unopened::at_once(Refusal::HeadTimeout)))
+    }
+
+    fn try_open(
+        &self,
+        serving: &Serving,
+        buffer: &Buffer,
+        peer: IpAddr,
+        out: &mut Buffer,
+    ) -> Result<Option<(Call, usize)>, Unopened> {
+        let mut space = [MaybeUninit::uninit(); LINES_MAX];
+        let parsed = Head::parse(buffer.filled(), &mut space, self.shared.limits.head);
+        match parsed.map_err(|fault| Unopened::at_once(Refusal::Malformed(fault)))? {
+            Parsed::Partial => Ok(None),
+            Parsed::Complete(head, length) => {
+                let opened = self.open(serving, &head, peer, out);
+                let call = opened.map_err(|(route, refusal)| Unopened::of(&head, length, route, refusal))?;
+                Ok(Some((call, length)))
+            }
+        }
+    }
+
+    async fn refuse_unopened(&self, serving: &Serving, client: &mut Client, unopened: Unopened) -> Next {
+        client.buffer.consume(unopened.length);
+        let Unopened { refusal, route, body, expects_continue, is_head, is_http10, closes, .. } = unopened;
+        let request = self.next_request();
+        let route = route.map_or("", |route| serving.table.routes[route].settings.name.as_str());
+        let reusable =
+            !closes && !refusal.ends_connection() && self.can_skip(client, body, expects_continue).await;
+        let to = Recipient { request, is_head, is_http10, closes: !reusable };
+        self.answer(client, &Refused::from(refusal), to, route).await
+    }
+
+    async fn refuse_call(
+        &self,
+        serving: &Serving,
+        client: &mut Client,
+        call: &Call,
+        refused: Refused,
+    ) -> Next {
+        let settings = &serving.table.routes[call.route].settings;
+        if let Refusal::Exceeded(denial) = &refused.refusal {
+            self.shared.metrics.denied(&settings.name, denial.resource.as_str());
+        }
+        let reusable = !call.closes
+            && !refused.refusal.ends_connection()
+            && !client.alarm.is_draining()
+            && client.body_is_unread
+            && self.can_skip(client, call.body, call.expects_continue).await;
+        let Call { request, is_head, is_http10, .. } = *call;
+        let to = Recipient { request, is_head, is_http10, closes: !reusable };
+        self.answer(client, &refused, to, &settings.name).await
+    }
+
+    /// Reads past the body of a request that is refused, if it is small; otherwise the connection has to end.
+    async fn can_skip(&self, client: &mut Client, body: BodyLength, expects_continue: bool) -> bool {
+        if body.is_empty() {
+            return true;
+        }
+        let small = matches!(body, BodyLength::Sized(length) if length <= DRAINED_BYTES_MAX);
+        // Whoever waits for `100 Continue` may or may not send the body now: where the next request begins is open.
+        if expects_continue || !small {
+            return false;
+        }
+        let mut skipping = BodyCopy::new(body, false);
+        let mut nowhere = self.parts.buffers.take();
+        let skip = async {
+            loop {
+                if skipping.advance(&mut client.buffer, &mut nowhere).is_err() {
+                    return false;
+                }
+                nowhere.consume(nowhere.len());
+                if skipping.is_complete() {
+                    return true;
+                }
+                if !matches!(fill(&mut client.buffer, &mut client.stream).await, Ok(count) if count > 0) {
+                    return false;
+                }
+            }
+        };
+        client.alarm.within(LINGER, skip).await.unwrap_or(false)
+    }
+
+    async fn answer(&self, client: &mut Client, refused: &Refused, to: Recipient, route: &str) -> Next {
+        let Refused { refusal, lines } = refused;
+        self.shared.metrics.refused(route, refusal.reason(), refusal.status());
+        tracing::debug!(request.id = %to.request, reason = refusal.reason(), route, "refused");
+        let mut out = self.parts.buffers.take();
+        let lines = lines.as_ref().map_or(&b""[..], Buffer::filled);
+        refusal.write(&mut out, to, self.shared.clock.now(), lines);
+        let written =
+            client.alarm.within(self.shared.limits.write, client.stream.write_all(out.filled())).await;
+        match written {
+            Ok(Ok(())) if !to.closes => Next::Request,
+            Ok(Ok(())) => Next::Close,
+            _ => Next::Gone,
+        }
+    }
+}
+
+/// Whether it is worth parsing: the first time, and when what came since has an empty line. Otherwise a client that
+/// sends a head byte by byte would have it parsed as often.
+fn may_be_complete(bytes: &[u8], parsed: usize) -> bool {
+    if parsed == 0 || bytes.len() >= 32 * 1024 {
+        return true;
+    }
+    let fresh = &bytes[parsed.saturating_sub(3)..];
+    memchr::memchr_iter(b'\n', fresh).any(|at| matches!(&fresh[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+// === impl Unopened ===
+
+impl Unopened {
+    /// Where the next request begins is unknown.
+    fn at_once(refusal: Refusal) -> Self {
+        Unopened {
+            refusal,
+            route: None,
+            length: 0,
+            body: BodyLength::Empty,
+            expects_continue: false,
+            is_head: false,
+            is_http10: false,
+            closes: true,
+        }
+    }
+
+    fn of(head: &Head<'_>, length: usize, route: Option<usize>, refusal: Refusal) -> Self {
+        let Head { body, expects_continue, is_http10, closes, .. } = *head;
+        let is_head = head.method == "HEAD";
+        Unopened { refusal, route, length, body, expects_continue, is_head, is_http10, closes }
+    }
+}

@@ -1,0 +1,576 @@
+//! The fifth door: to the upstream and back, streaming both ways.
+//!
+//! The request's body goes up while the answer comes down; each side waits for the other's socket, so memory stays at
+//! a few buffers whatever the bodies' size. A broken answer reaches the client as broken: it is never completed by us.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::connection::{Client, fill};
+use super::handle::{Call, Gateway, GatewayLimits, Refused, Serving};
+use super::headers::AnswerFraming;
+use super::identity::Caller;
+use super::meters::Answered;
+use super::passage::Passage;
+use super::policy::{ChargeSettings, Charges};
+use super::refusal::Refusal;
+use super::upstream::{Upstream, UpstreamConnection};
+use crate::clock::Monotonic;
+use crate::domain::{Outcome, Units};
+use crate::listener::http1::{AnswerHead, BadChunk, BodyCopy, BodyLength, HeadLimits, LINES_MAX, Parsed};
+use crate::listener::{Alarm, Buffer};
+
+/// An upstream's head may be larger than a client's: cookies.
+const ANSWER_HEAD: HeadLimits = HeadLimits { bytes: 64 * 1024, lines: LINES_MAX };
+
+/// One call on its way.
+pub(super) struct Forward<'f, 'c> {
+    gateway: &'f Gateway,
+    serving: &'f Serving,
+    call: &'f Call,
+    /// Of a tenant's route; a public one has no caller and charges nothing.
+    charged: Option<Charged<'f, 'c>>,
+}
+
+struct Charged<'f, 'c> {
+    passage: Passage<'c>,
+    caller: &'f Caller,
+    charges: &'f Charges<'c>,
+}
+
+/// How the client's connection stands after an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ended {
+    /// The client has the whole answer.
+    pub(super) complete: bool,
+    /// The next request may follow.
+    pub(super) reusable: bool,
+}
+
+/// Why an exchange ended before its answer did.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Fault {
+    /// No endpoint could be reached, or none took a byte: the upstream knows nothing of the request.
+    NotSent,
+    ClientGone,
+    ClientTooSlow,
+    BadBody(BadChunk),
+    BodyTooLarge,
+    UpstreamBroke,
+    UpstreamTooSlow,
+}
+
+/// How far an exchange has come; outside its futures, so that it is known when they are dropped.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The upstream has the whole request.
+    uploaded: Cell<bool>,
+    /// Of the answer's head, once it is there.
+    status: Cell<u16>,
+    /// Something of the answer was written to the client.
+    begun: Cell<bool>,
+    /// The client takes the connection's end for the answer's: only a reset tells it that there was more to come.
+    ends_with_connection: Cell<bool>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    /// What the answer's headers said of the route's charges, in their order.
+    said: RefCell<Said>,
+    upstream_wait: Cell<Duration>,
+}
+
+/// Units that an upstream said were used, per charge of the route.
+pub(super) type Said = SmallVec<[Option<Units>; 4]>;
+
+/// An answer whose head is in the buffer for the client.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    body: BodyLength,
+    chunks: bool,
+    client_closes: bool,
+    upstream_closes: bool,
+}
+
+// === impl Forward ===
+
+impl<'f, 'c> Forward<'f, 'c> {
+    pub(super) fn public(gateway: &'f Gateway, serving: &'f Serving, call: &'f Call) -> Self {
+        Forward { gateway, serving, call, charged: None }
+    }
+
+    pub(super) fn charged(
+        gateway: &'f Gateway,
+        serving: &'f Serving,
+        call: &'f Call,
+        passage: Passage<'c>,
+        caller: &'f Caller,
+        charges: &'f Charges<'c>,
+    ) -> Self {
+        Forward { gateway, serving, call, charged: Some(Charged { passage, caller, charges }) }
+    }
+
+    /// Sends the request whose head is in `request` and brings its answer to the client.
+    ///
+    /// Dropping the future breaks both connections off; [`Passage`] says what is charged then.
+    ///
+    /// # Errors
+    /// [`Refused`] while nothing of an answer has reached the client.
+    pub(super) async fn run(mut self, client: &mut Client, mut request: Buffer) -> Result<Ended, Refused> {
+        let progress = Progress::default();
+        let mut body = BodyCopy::new(self.call.body, true);
+        client.body_is_unread = body.is_complete();
+        // What came with the head leaves with the head, in one write.
+        body.advance(&mut client.buffer, &mut request).map_err(Refusal::MalformedBody)?;
+        self.refuse_too_large(&body).map_err(|fault| fault.refusal(&self.gateway.shared.limits))?;
+        let exchanged = self.exchange(client, &request, &mut body, &progress).await;
+        self.settle(client, exchanged, &progress)
+    }
+
+    /// One attempt, and a second one on a fresh connection if the pooled one turns out to have been closed.
+    async fn exchange(
+        &mut self,
+        client: &mut Client,
+        request: &Buffer,
+        body: &mut BodyCopy,
+        progress: &Progress,
+    ) -> Result<Begun, Fault> {
+        let upstream = &self.serving.upstreams[self.serving.table.routes[self.call.route].upstream];
+        progress.uploaded.set(body.is_complete());
+        progress.bytes_in.set(body.bytes());
+        let pooled = self.connect(upstream, client, false).await?;
+        let is_reused = pooled.is_reused;
+        let first = self.attempt(upstream, pooled, client, request, body, progress).await;
+        if !(is_reused && self.may_repeat(first, progress)) {
+            return first;
+        }
+        let fresh = self.connect(upstream, client, true).await?;
+        self.attempt(upstream, fresh, client, request, body, progress).await
+    }
+
+    /// Nothing arrived at all, or the whole request did on a connection that was closed meanwhile, and arriving twice
+    /// does no more than arriving once.
+    fn may_repeat(&self, first: Result<Begun, Fault>, progress: &Progress) -> bool {
+        match first {
+            Err(Fault::NotSent) => true,
+            Err(Fault::UpstreamBroke) => {
+                self.call.is_idempotent && self.call.body.is_empty() && progress.status.get() == 0
+            }
+            _ => false,
+        }
+    }
+
+    async fn connect(
+        &self,
+        upstream: &Upstream,
+        client: &Client,
+        fresh: bool,
+    ) -> Result<UpstreamConnection, Fault> {
+        upstream.connect(&client.alarm, fresh).await.map_err(|_| Fault::NotSent)
+    }
+
+    async fn attempt(
+        &mut self,
+        upstream: &Upstream,
+        mut connection: UpstreamConnection,
+        client: &mut Client,
+        request: &Buffer,
+        body: &mut BodyCopy,
+        progress: &Progress,
+    ) -> Result<Begun, Fault> {
+        self.send(&mut connection, &client.alarm, upstream, request.filled()).await?;
+        let begun = self.relay(upstream, &mut connection, client, body, progress).await?;
+        if !begun.upstream_closes && progress.uploaded.get() {
+            upstream.put_back(connection, self.gateway.shared.clock.monotonic());
+        }
+        Ok(begun)
+    }
+
+    /// Writes the request's head and what is there of its body. From the first byte on the request counts.
+    async fn send(
+        &mut self,
+        connection: &mut UpstreamConnection,
+        alarm: &Alarm,
+        upstream: &Upstream,
+        request: &[u8],
+    ) -> Result<(), Fault> {
+        let mut written = 0;
+        let stream = &connection.stream;
+        let sending = async {
+            while written < request.len() {
+                // Between this mark and the system call that follows it lie a few instructions: a kill just there
+                // counts a request that the upstream never saw. Marking after the call instead would lose count of
+                // requests that it did see, and far more often, since a kill waits for the call's end.
+                if let Some(charged) = &mut self.charged {
+                    charged.passage.sent();
+                }
+                match stream.try_write(&request[written..]) {
+                    Ok(count) if count > 0 => written += count,
+                    Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        match alarm.within(upstream.timeouts.idle, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) if written == 0 => Err(Fault::NotSent),
+            // What was written may be enough for an answer: it is read next.
+            Ok(Err(_)) => Ok(()),
+            Err(_) => Err(Fault::UpstreamTooSlow),
+        }
+    }
+
+    async fn relay(
+        &self,
+        upstream: &Upstream,
+        connection: &mut UpstreamConnection,
+        client: &mut Client,
+        body: &mut BodyCopy,
+        progress: &Progress,
+    ) -> Result<Begun, Fault> {
+        let Client { stream, buffer, alarm, .. } = client;
+        if self.call.expects_continue && !body.is_complete() {
+            let go_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.within_patience(alarm, self.gateway.shared.limits.write, go_on).await?;
+        }
+        let (mut from_client, mut to_client) = stream.split();
+        let (mut from_upstream, mut to_upstream) = connection.stream.split();
+        let download = self.download(upstream, &mut from_upstream, &mut to_client, alarm, progress);
+        if body.is_complete() {
+            return download.await;
+        }
+        let upload_alarm = self.gateway.parts.alarms.alarm();
+        let upload =
+            self.upload(upstream, &mut from_client, buffer, &mut to_upstream, body, &upload_alarm, progress);
+        beside(download, upload).await
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one hop's two ends, what goes between them and how far it came"
+    )]
+    async fn upload(
+        &self,
+        upstream: &Upstream,
+        from: &mut ReadHalf<'_>,
+        buffer: &mut Buffer,
+        to: &mut WriteHalf<'_>,
+        body: &mut BodyCopy,
+        alarm: &Alarm,
+        progress: &Progress,
+    ) -> Result<(), Fault> {
+        let limits = &self.gateway.shared.limits;
+        let began = self.gateway.shared.clock.monotonic();
+        let mut out = self.gateway.parts.buffers.take();
+        while !body.is_complete() {
+            match self.within_patience(alarm, limits.body_idle, fill(buffer, from)).await? {
+                0 => return Err(Fault::ClientGone),
+                _ => body.advance(buffer, &mut out).map_err(Fault::BadBody)?,
+            }
+            progress.bytes_in.set(body.bytes());
+            self.refuse_too_large(body)?;
+            self.refuse_dripping(limits, began, body.bytes())?;
+            match alarm.within(upstream.timeouts.idle, to.write_all(out.filled())).await {
+                Ok(Ok(())) => out.consume(out.len()),
+                // It takes no more, but may have answered: the download tells.
+                Ok(Err(_)) => return Ok(()),
+                Err(_) => return Err(Fault::UpstreamTooSlow),
+            }
+        }
+        progress.uploaded.set(true);
+        Ok(())
+    }
+
+    /// A chunked body tells its size only as it comes.
+    fn refuse_too_large(&self, body: &BodyCopy) -> Result<(), Fault> {
+        let is_too_large = body.bytes() > self.gateway.shared.limits.body_bytes;
+        if is_too_large { Err(Fault::BodyTooLarge) } else { Ok(()) }
+    }
+
+    fn refuse_dripping(&self, limits: &GatewayLimits, began: Monotonic, bytes: u64) -> Result<(), Fault> {
+        let elapsed = self.gateway.shared.clock.monotonic().since(began);
+        let due = limits.body_rate_min.saturating_mul(elapsed.as_secs());
+        if elapsed > GatewayLimits::BODY_RATE_AFTER && bytes < due {
+            return Err(Fault::ClientTooSlow);
+        }
+        Ok(())
+    }
+
+    async fn download(
+        &self,
+        upstream: &Upstream,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+        alarm: &Alarm,
+        progress: &Progress,
+    ) -> Result<Begun, Fault> {
+        let waits_since = self.gateway.shared.clock.monotonic();
+        self.wait_for_answer(upstream, from, alarm, progress).await?;
+        progress.upstream_wait.set(self.gateway.shared.clock.monotonic().since(waits_since));
+        // Whoever waits for an upstream holds no buffers for its answer.
+        let (mut buffer, mut out) = (self.gateway.parts.buffers.take(), self.gateway.parts.buffers.take());
+        let begun = self.answer_head(upstream, from, &mut buffer, &mut out, alarm, progress).await?;
+        let mut body = BodyCopy::new(begun.body, begun.chunks);
+        let limits = &self.gateway.shared.limits;
+        loop {
+            let advanced = body.advance(&mut buffer, &mut out);
+            progress.begun.set(true);
+            self.within_patience(alarm, limits.write, to.write_all(out.filled())).await?;
+            out.consume(out.len());
+            progress.bytes_out.set(body.bytes());
+            advanced.map_err(|_| Fault::UpstreamBroke)?;
+            if body.is_complete() {
+                let upstream_closes = begun.upstream_closes || !buffer.is_empty();
+                return Ok(Begun { upstream_closes, ..begun });
+            }
+            match alarm.within(upstream.timeouts.idle, fill(&mut buffer, from)).await {
+                Ok(Ok(0)) => body.close(),
+                Ok(Ok(_)) => continue,
+                Ok(Err(_)) => return Err(Fault::UpstreamBroke),
+                Err(_) => return Err(Fault::UpstreamTooSlow),
+            }
+            if !body.is_complete() {
+                return Err(Fault::UpstreamBroke);
+            }
+        }
+    }
+
+    /// Until the answer's first byte is there.
+    async fn wait_for_answer(
+        &self,
+        upstream: &Upstream,
+        from: &ReadHalf<'_>,
+        alarm: &Alarm,
+        progress: &Progress,
+    ) -> Result<(), Fault> {
+        loop {
+            match alarm.within(upstream.timeouts.first_byte, from.readable()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => return Err(Fault::UpstreamBroke),
+                // The time counts from the request's end, which is still to come.
+                Err(_) if !progress.uploaded.get() && !alarm.is_past_bound() => {}
+                Err(_) => return Err(Fault::UpstreamTooSlow),
+            }
+        }
+    }
+
+    /// Reads the answer's head and writes the client's to `out`.
+    async fn answer_head(
+        &self,
+        upstream: &Upstream,
+        from: &mut ReadHalf<'_>,
+        buffer: &mut Buffer,
+        out: &mut Buffer,
+        alarm: &Alarm,
+        progress: &Progress,
+    ) -> Result<Begun, Fault> {
+        loop {
+            match alarm.within(upstream.timeouts.first_byte, fill(buffer, from)).await {
+                Ok(Ok(count)) if count > 0 => {}
+                Ok(_) => return Err(Fault::UpstreamBroke),
+                Err(_) => return Err(Fault::UpstreamTooSlow),
+            }
+            if let Some(begun) = self.begin_answer(buffer, out, alarm, progress)? {
+                return Ok(begun);
+            }
+        }
+    }
+
+    /// The answer, if its head is complete. Interim answers are read past.
+    fn begin_answer(
+        &self,
+        buffer: &mut Buffer,
+        out: &mut Buffer,
+        alarm: &Alarm,
+        progress: &Progress,
+    ) -> Result<Option<Begun>, Fault> {
+        loop {
+            let mut space = [MaybeUninit::uninit(); LINES_MAX];
+            let parsed = AnswerHead::parse(buffer.filled(), &mut space, ANSWER_HEAD, self.call.is_head);
+            let (begun, length) = match parsed {
+                Ok(Parsed::Partial) => return Ok(None),
+                Ok(Parsed::Complete(answer, length)) if answer.status == 101 || answer.status >= 200 => {
+                    (Some(self.write_answer_head(&answer, out, alarm, progress)?), length)
+                }
+                Ok(Parsed::Complete(_, length)) => (None, length),
+                Err(fault) => {
+                    tracing::warn!(fault = %fault, "the upstream's answer is no HTTP/1: {fault}");
+                    return Err(Fault::UpstreamBroke);
+                }
+            };
+            buffer.consume(length);
+            if begun.is_some() || buffer.is_empty() {
+                return Ok(begun);
+            }
+        }
+    }
+
+    fn write_answer_head(
+        &self,
+        answer: &AnswerHead<'_>,
+        out: &mut Buffer,
+        alarm: &Alarm,
+        progress: &Progress,
+    ) -> Result<Begun, Fault> {
+        if answer.status == 101 {
+            // Nobody asked to switch protocols: the request's `Upgrade` was not passed on.
+            return Err(Fault::UpstreamBroke);
+        }
+        let call = self.call;
+        let chunks = answer.body == BodyLength::Chunked && !call.is_http10;
+        let is_bare =
+            answer.body == BodyLength::UntilClose || (answer.body == BodyLength::Chunked && !chunks);
+        let client_closes = call.closes || is_bare || alarm.is_draining();
+        let framing = AnswerFraming {
+            body: if is_bare { BodyLength::UntilClose } else { answer.body },
+            declared: answer.declared,
+            closes: client_closes,
+            says_keep_alive: call.is_http10,
+            may_have_length: answer.status != 204,
+        };
+        let headers = &self.gateway.shared.headers;
+        headers.begin_answer(out, answer, call.request, framing, self.charged.is_some());
+        if let Some(Charged { caller, charges, .. }) = &self.charged {
+            headers.push_limits(out, caller, charges, call.admitted_at);
+        }
+        out.push(b"\r\n");
+        progress.status.set(answer.status);
+        progress.ends_with_connection.set(is_bare);
+        *progress.said.borrow_mut() = said(self.charges(), answer);
+        Ok(Begun { body: answer.body, chunks, client_closes, upstream_closes: answer.closes })
+    }
+
+    /// The client must read, and send its body, without long pauses.
+    async fn within_patience<T>(
+        &self,
+        alarm: &Alarm,
+        patience: Duration,
+        transfer: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, Fault> {
+        match alarm.within(patience, transfer).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(Fault::ClientGone),
+            Err(_) => Err(Fault::ClientTooSlow),
+        }
+    }
+
+    fn charges(&self) -> &'f [ChargeSettings] {
+        &self.serving.table.routes[self.call.route].settings.charges
+    }
+
+    /// The end of the exchange: the books first, then what the client still has to be told.
+    fn settle(
+        self,
+        client: &Client,
+        exchanged: Result<Begun, Fault>,
+        progress: &Progress,
+    ) -> Result<Ended, Refused> {
+        let refusal = exchanged.err().map(|fault| fault.refusal(&self.gateway.shared.limits));
+        let status = match (progress.begun.get(), &refusal) {
+            (false, Some(refusal)) => refusal.status(),
+            _ => progress.status.get(),
+        };
+        let charges = self.charges();
+        if let Some(Charged { mut passage, .. }) = self.charged {
+            (passage.status, passage.bytes_in, passage.bytes_out) =
+                (status, progress.bytes_in.get(), progress.bytes_out.get());
+            match exchanged {
+                Err(Fault::NotSent) => passage.unsent(),
+                Err(fault) => passage.end(fault.outcome(), charges, &progress.said.borrow()),
+                Ok(_) => passage.end(Outcome::Answered, charges, &progress.said.borrow()),
+            }
+        }
+        match (exchanged, refusal) {
+            (Ok(begun), _) => {
+                self.serving.meters.answered(
+                    self.call.route,
+                    Answered {
+                        status,
+                        duration: self.gateway.shared.clock.monotonic().since(self.call.began),
+                        upstream: progress.upstream_wait.get(),
+                        bytes_in: progress.bytes_in.get(),
+                        bytes_out: progress.bytes_out.get(),
+                    },
+                );
+                let reusable = !begun.client_closes && progress.uploaded.get() && !client.alarm.is_draining();
+                Ok(Ended { complete: true, reusable })
+            }
+            (Err(fault), Some(refusal)) if !progress.begun.get() && fault != Fault::ClientGone => {
+                Err(refusal.into())
+            }
+            (Err(_), _) => {
+                if progress.ends_with_connection.get() {
+                    // If it fails, the connection is gone already.
+                    let _ = client.stream.set_zero_linger();
+                }
+                Ok(Ended { complete: false, reusable: false })
+            }
+        }
+    }
+}
+
+/// The download's result; the upload goes on beside it and ends it only by a fault of its own.
+async fn beside(
+    download: impl Future<Output = Result<Begun, Fault>>,
+    upload: impl Future<Output = Result<(), Fault>>,
+) -> Result<Begun, Fault> {
+    let (mut download, mut upload) = (pin!(download), pin!(upload));
+    let mut uploading = true;
+    poll_fn(|context| {
+        if let Poll::Ready(delivered) = download.as_mut().poll(context) {
+            return Poll::Ready(delivered);
+        }
+        if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
+            uploading = false;
+            if let Err(fault) = uploaded {
+                return Poll::Ready(Err(fault));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// What the answer says of each charge that is told by a header; nothing for the others.
+fn said(charges: &[ChargeSettings], answer: &AnswerHead<'_>) -> Said {
+    let value = |name: &str| {
+        let line = answer.lines.iter().find(|line| line.name.eq_ignore_ascii_case(name))?;
+        let units = std::str::from_utf8(line.value).ok()?.trim().parse().ok()?;
+        Some(Units::saturating(units))
+    };
+    charges.iter().map(|charge| charge.units.header().and_then(value)).collect()
+}
+
+// === impl Fault ===
+
+impl Fault {
+    const fn outcome(self) -> Outcome {
+        match self {
+            Fault::UpstreamBroke | Fault::NotSent => Outcome::UpstreamBroke,
+            Fault::UpstreamTooSlow => Outcome::UpstreamTimeout,
+            Fault::ClientGone | Fault::ClientTooSlow | Fault::BadBody(_) | Fault::BodyTooLarge => {
+                Outcome::ClientGone
+            }
+        }
+    }
+
+    const fn refusal(self, limits: &GatewayLimits) -> Refusal {
+        match self {
+            Fault::NotSent => Refusal::UpstreamUnreachable,
+            Fault::ClientGone | Fault::ClientTooSlow => Refusal::BodyTimeout,
+            Fault::BadBody(fault) => Refusal::MalformedBody(fault),
+            Fault::BodyTooLarge => Refusal::BodyTooLarge { bytes_max: limits.body_bytes },
+            Fault::UpstreamBroke => Refusal::UpstreamBroke,
+            Fault::UpstreamTooSlow => Refusal::UpstreamTimeout,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The walk of a request, on one page.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::admission::Admission;
+use super::connection::{self, Client};
+use super::forward::{Ended, Forward};
+use super::headers::HeaderSettings;
+use super::identity::{Caller, IdentitySettings, Presented};
+use super::meters::{GatewayMetrics, Meters};
+use super::passage::{Admitted, Passage};
+use super::policy::{self, Charges};
+use super::random::RequestIds;
+use super::refusal::Refusal;
+use super::route::{RatePer, Route, Table};
+use super::upstream::Upstream;
+use crate::clock::{Clock, Monotonic, Timestamp};
+use crate::directory::Directory;
+use crate::domain::RequestId;
+use crate::journal::Writer;
+use crate::listener::http1::{BodyLength, Head, HeadLimits};
+use crate::listener::{Accepted, Buffer, Service, WorkerParts};
+use crate::secret::hash::Pepper;
+use crate::till::RateLimits;
+
+/// What all workers share. Nothing in it is written to by requests but the till and the caches.
+pub struct GatewayShared {
+    pub table: ArcSwap<Table>,
+    pub directory: Arc<Directory>,
+    pub admission: Admission,
+    pub rates: RateLimits,
+    pub identity: IdentitySettings,
+    pub pepper: Pepper,
+    pub headers: HeaderSettings,
+    pub limits: GatewayLimits,
+    pub metrics: GatewayMetrics,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Bounds on what a client may send and how slowly.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayLimits {
+    pub head: HeadLimits,
+    pub body_bytes: u64,
+    /// From a head's first byte to its last.
+    pub head_time: Duration,
+    /// Between two parts of a request's body.
+    pub body_idle: Duration,
+    /// How long the client may refuse to take a part of the answer.
+    pub write: Duration,
+    /// Bytes per second that a request's body must come with, after [`GatewayLimits::BODY_RATE_AFTER`]. 0: any.
+    pub body_rate_min: u64,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+}
+
+/// The data plane of one worker.
+pub struct Gateway {
+    pub(super) shared: Arc<GatewayShared>,
+    pub(super) parts: WorkerParts,
+    writer: Rc<Writer>,
+    ids: RequestIds,
+    /// Exchanged when a reload has swapped the shared table; requests on their way keep theirs.
+    serving: RefCell<Rc<Serving>>,
+}
+
+/// A table with this worker's connections and meters for it.
+pub(super) struct Serving {
+    pub(super) table: Arc<Table>,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) meters: Meters,
+}
+
+/// What a request's head said, as far as the walk needs it after the head is gone.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) request: RequestId,
+    pub(super) admitted_at: Timestamp,
+    pub(super) began: Monotonic,
+    pub(super) client: IpAddr,
+    pub(super) body: BodyLength,
+    pub(super) closes: bool,
+    pub(super) expects_continue: bool,
+    pub(super) is_head: bool,
+    pub(super) is_http10: bool,
+    /// Sent again, it does no more than sent once (RFC 9110, section 9.2.2).
+    pub(super) is_idempotent: bool,
+    pub(super) route: usize,
+    pub(super) presented: Presented,
+}
+
+/// A request that is answered by the gateway itself.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    /// Header lines that tell of the caller's quotas.
+    pub(super) lines: Option<Buffer>,
+}
+
+// === impl GatewayLimits ===
+
+impl GatewayLimits {
+    /// A body's first seconds may be slow: connections warm up.
+    pub const BODY_RATE_AFTER: Duration = Duration::from_secs(10);
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    pub fn new(shared: Arc<GatewayShared>, parts: WorkerParts, writer: Writer) -> Self {
+        let serving = RefCell::new(Rc::new(Serving::new(shared.table.load_full(), &shared.metrics)));
+        Gateway { shared, parts, writer: Rc::new(writer), ids: RequestIds::seeded(), serving }
+    }
+
+    /// The walk: from a head that was read (`call`, with the upstream's head begun in `head`) to the end of its answer.
+    ///
+    /// Dropping the future ends the request: before the first byte has left for the upstream its units go back,
+    /// afterwards they count and the record says that the client went away.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing has been answered yet.
+    pub(super) async fn pass(
+        &self,
+        serving: &Serving,
+        client: &mut Client,
+        call: &Call,
+        mut head: Buffer,
+    ) -> Result<Ended, Refused> {
+        let route = &serving.table.routes[call.route];
+        if route.settings.public {
+            self.shared.headers.finish_request(&mut head, None, call.request);
+            return Forward::public(self, serving, call).run(client, head).await;
+        }
+        let caller = call.presented.resolve(&self.shared.directory, call.admitted_at).await?;
+        policy::permit(&caller, route, call, call.admitted_at)?;
+        self.check_rate(route, &caller)?;
+        let charges = policy::charges(&caller, route, call)?;
+        let reserved = self.shared.admission.reserve(&charges, call.admitted_at).await;
+        let reservation = reserved.map_err(|refusal| self.denied(refusal, call, &caller, &charges))?;
+        self.shared.headers.finish_request(&mut head, Some(&caller), call.request);
+        let passage = Passage::begin(Admitted {
+            reservation,
+            caller: &caller,
+            route: &route.settings.name,
+            on: route.settings.on,
+            writer: self.writer.clone(),
+            clock: &*self.shared.clock,
+            request: call.request,
+            admitted_at: call.admitted_at,
+            began: call.began,
+        })?;
+        serving
+            .meters
+            .charged(call.route, &route.settings.charges, |charge| charge.units.at_admission(call.body));
+        Forward::charged(self, serving, call, passage, &caller, &charges).run(client, head).await
+    }
+
+    /// Reads what the walk needs from a head, and begins the upstream's head with its lines.
+    pub(super) fn open(
+        &self,
+        serving: &Serving,
+        head: &Head<'_>,
+        peer: IpAddr,
+        out: &mut Buffer,
+    ) -> Result<Call, (Option<usize>, Refusal)> {
+        let shared = &*self.shared;
+        let index = serving.table.find(head).map_err(|refusal| (None, refusal))?;
+        let refuse = |refusal| (Some(index), refusal);
+        if policy::is_too_large(head, shared.limits.body_bytes) {
+            return Err(refuse(Refusal::BodyTooLarge { bytes_max: shared.limits.body_bytes }));
+        }
+        let route = &serving.table.routes[index];
+        let identity = (!route.settings.public).then_some(&shared.identity);
+        let presented = match identity {
+            Some(identity) => Presented::read(head, identity, &shared.pepper)
+                .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?,
+            None => Presented::Nobody,
+        };
+        shared.headers.begin_request(out, head, route.forwarded_path(head.path), identity, peer);
+        let admitted_at = shared.clock.now();
+        Ok(Call {
+            request: self.ids.next(admitted_at),
+            admitted_at,
+            began: shared.clock.monotonic(),
+            client: shared.headers.client_address(head, peer),
+            body: head.body,
+            closes: head.closes,
+            expects_continue: head.expects_continue && !head.body.is_empty(),
+            is_head: head.method == "HEAD",
+            is_http10: head.is_http10,
+            is_idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
+            route: index,
+            presented,
+        })
+    }
+
+    /// An id for a request whose head was refused.
+    pub(super) fn next_request(&self) -> RequestId {
+        self.ids.next(self.shared.clock.now())
+    }
+
+    pub(super) fn serving(&self) -> Rc<Serving> {
+        self.serving.borrow().clone()
+    }
+
+    fn check_rate(&self, route: &Route, caller: &Caller) -> Result<(), Refusal> {
+        let Some(limit) = &route.settings.rate else { return Ok(()) };
+        let owner = match limit.per {
+            RatePer::Key => caller.entitlements().key().0,
+            RatePer::Tenant => caller.entitlements().tenant().0,
+        };
+        self.shared.rates.check(&limit.rate, owner).map_err(|wait| Refusal::TooFast { wait })
+    }
+
+    fn denied(&self, refusal: Refusal, call: &Call, caller: &Caller, charges: &Charges<'_>) -> Refused {
+        let mut lines = self.parts.buffers.take();
+        self.shared.headers.push_limits(&mut lines, caller, charges, call.admitted_at);
+        Refused { refusal, lines: Some(lines) }
+    }
+}
+
+impl Service for Gateway {
+    fn serve(self: Rc<Self>, accepted: Accepted) -> impl Future<Output = ()> + 'static {
+        connection::serve(self, accepted)
+    }
+
+    fn tick(&self) {
+        let serving = self.serving();
+        serving.meters.flush();
+        let now = self.shared.clock.monotonic();
+        serving.upstreams.iter().for_each(|upstream| upstream.close_idle(now));
+        let table = self.shared.table.load();
+        if !Arc::ptr_eq(&table, &serving.table) {
+            *self.serving.borrow_mut() = Rc::new(Serving::new(table.clone(), &self.shared.metrics));
+        }
+    }
+
+    fn end(&self) {
+        self.serving().meters.flush();
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    fn new(table: Arc<Table>, metrics: &GatewayMetrics) -> Self {
+        let upstreams = table.upstreams.iter().map(Upstream::new).collect();
+        let meters = Meters::new(&table.routes, metrics);
+        Serving { table, upstreams, meters }
+    }
+}
+
+impl Drop for Serving {
+    /// Requests that outlived a reload have counted here.
+    fn drop(&mut self) {
+        self.meters.flush();
+    }
+}
+
+// === impl Refused ===
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused { refusal, lines: None }
+    }
+}

@@ -1,0 +1,373 @@
+//! Header lines, both ways: strip first, then add.
+//!
+//! Whatever a client sends under the tenants' prefix, in any case, with `_` for `-`, or twice, never reaches an
+//! upstream. Lines that concern one connection only are not passed on, nor those that `Connection` names, and ours
+//! are added after both, so that no client can have them removed.
+
+use std::net::IpAddr;
+
+use smallvec::SmallVec;
+
+use super::identity::{Caller, IdentitySettings};
+use super::policy::Charges;
+use crate::clock::Timestamp;
+use crate::domain::{Limit, Period, RequestId};
+use crate::listener::Buffer;
+use crate::listener::http1::{AnswerHead, BodyLength, Head, Line, list};
+
+/// How header lines are written.
+#[derive(Clone, Debug)]
+pub struct HeaderSettings {
+    /// Lower case, ends with `-`: `x-tenant-`.
+    pub tenant_prefix: String,
+    pub dialects: Vec<Dialect>,
+    /// From these addresses, what a client says of who it forwards for is believed and passed on.
+    pub trusted: Vec<ipnet::IpNet>,
+}
+
+/// A way to tell clients of their quotas. The standard is still moving, so it is a setting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
+    Draft10,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds since the epoch) of the tightest quota.
+    Legacy,
+}
+
+/// The names that a `Connection` line names.
+type Named<'a> = SmallVec<[&'a [u8]; 4]>;
+
+// === impl HeaderSettings ===
+
+impl HeaderSettings {
+    /// The request's head for the upstream, up to and without its last, empty line.
+    pub(super) fn begin_request(
+        &self,
+        out: &mut Buffer,
+        head: &Head<'_>,
+        path: &str,
+        identity: Option<&IdentitySettings>,
+        peer: IpAddr,
+    ) {
+        for part in [head.method, " ", path, head.query, " HTTP/1.1\r\nhost: ", head.authority, "\r\n"] {
+            out.push(part.as_bytes());
+        }
+        let trusted = self.trusts(peer);
+        let named = named(head.lines);
+        for line in head.lines {
+            if self.passes(line, &named, trusted) && !is_credential(line, identity) {
+                push_line(out, line.name, line.value);
+            }
+        }
+        self.push_forwarded(out, head, peer, trusted);
+        push_body_length(out, head.body, head.method);
+    }
+
+    /// The rest of the head: who calls, and the empty line.
+    pub(super) fn finish_request(&self, out: &mut Buffer, caller: Option<&Caller>, request: RequestId) {
+        if let Some(caller) = caller {
+            out.push(caller.entitlements().upstream_lines());
+        }
+        push_request_id(out, request);
+        out.push(b"\r\n");
+    }
+
+    /// The client's real address: its own, or what the proxies before us say, the last that is not trusted itself.
+    pub(super) fn client_address(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
+        if self.trusted.is_empty() || !self.trusts(peer) {
+            return peer;
+        }
+        let lines = head.lines.iter().rev().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for"));
+        for hop in lines.flat_map(|line| line.value.rsplit(|byte| *byte == b',')) {
+            let Some(address) = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|hop| hop.parse().ok())
+            else {
+                return peer;
+            };
+            if !self.trusts(address) {
+                return address;
+            }
+        }
+        peer
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    fn passes(&self, line: &Line<'_>, named: &Named<'_>, trusted: bool) -> bool {
+        let name = line.name;
+        !(is_of_connection(name)
+            || is_ours(name)
+            || (!trusted && is_forwarding(name))
+            || begins_as(name, &self.tenant_prefix)
+            || named.iter().any(|named| name.as_bytes().eq_ignore_ascii_case(named)))
+    }
+
+    fn push_forwarded(&self, out: &mut Buffer, head: &Head<'_>, peer: IpAddr, trusted: bool) {
+        out.push(b"x-forwarded-for: ");
+        if trusted {
+            for line in head.lines.iter().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for")) {
+                out.push(line.value);
+                out.push(b", ");
+            }
+        }
+        push_address(out, peer);
+        out.push(b"\r\n");
+        let has = |name: &str| trusted && head.lines.iter().any(|line| line.name.eq_ignore_ascii_case(name));
+        if !has("x-forwarded-proto") {
+            out.push(b"x-forwarded-proto: http\r\n");
+        }
+        if !has("x-forwarded-host") {
+            out.push(b"x-forwarded-host: ");
+            out.push(head.authority.as_bytes());
+            out.push(b"\r\n");
+        }
+    }
+
+    /// What the client is told of its quotas, each line with its CR LF.
+    pub(super) fn push_limits(
+        &self,
+        out: &mut Buffer,
+        caller: &Caller,
+        charges: &Charges<'_>,
+        now: Timestamp,
+    ) {
+        for dialect in &self.dialects {
+            match dialect {
+                Dialect::Draft10 => push_draft10(out, caller, charges, now),
+                Dialect::Legacy => push_legacy(out, charges),
+            }
+        }
+    }
+
+    /// The answer's head for the client, up to and without its last, empty line.
+    pub(super) fn begin_answer(
+        &self,
+        out: &mut Buffer,
+        answer: &AnswerHead<'_>,
+        request: RequestId,
+        framing: AnswerFraming,
+        limited: bool,
+    ) {
+        out.push(b"HTTP/1.1 ");
+        out.push_number(answer.status.into());
+        out.push(b" ");
+        out.push(answer.reason.as_bytes());
+        out.push(b"\r\n");
+        let named = named(answer.lines);
+        let replaces_legacy = limited && self.dialects.contains(&Dialect::Legacy);
+        for line in answer.lines {
+            let drop = is_of_connection(line.name)
+                || line.name.eq_ignore_ascii_case("x-request-id")
+                || (replaces_legacy && is_legacy_limit(line.name))
+                || named.iter().any(|named| line.name.as_bytes().eq_ignore_ascii_case(named));
+            if !drop {
+                push_line(out, line.name, line.value);
+            }
+        }
+        push_request_id(out, request);
+        framing.push(out);
+    }
+}
+
+/// How the client will find the answer's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct AnswerFraming {
+    pub(super) body: BodyLength,
+    /// `Content-Length` of an answer without a body: HEAD, 304.
+    pub(super) declared: Option<u64>,
+    pub(super) closes: bool,
+    /// To HTTP/1.0 the connection's staying open has to be said.
+    pub(super) says_keep_alive: bool,
+    pub(super) may_have_length: bool,
+}
+
+// === impl AnswerFraming ===
+
+impl AnswerFraming {
+    fn push(self, out: &mut Buffer) {
+        match (self.body, self.declared) {
+            (BodyLength::Sized(length), _) | (BodyLength::Empty, Some(length)) if self.may_have_length => {
+                out.push(b"content-length: ");
+                out.push_number(length);
+                out.push(b"\r\n");
+            }
+            (BodyLength::Chunked, _) => out.push(b"transfer-encoding: chunked\r\n"),
+            _ => {}
+        }
+        if self.closes {
+            out.push(b"connection: close\r\n");
+        } else if self.says_keep_alive {
+            out.push(b"connection: keep-alive\r\n");
+        }
+    }
+}
+
+fn named<'a>(lines: &'a [Line<'a>]) -> Named<'a> {
+    lines
+        .iter()
+        .filter(|line| line.name.eq_ignore_ascii_case("connection"))
+        .flat_map(|line| list(line.value))
+        .collect()
+}
+
+fn is_credential(line: &Line<'_>, identity: Option<&IdentitySettings>) -> bool {
+    match identity {
+        Some(identity) => identity.credential(line.name, line.value).is_some(),
+        // A public route: nobody was asked for a key, but a key of ours is nobody else's business.
+        None => line.value.starts_with(b"tg_live_") || line.value.starts_with(b"tg_test_"),
+    }
+}
+
+/// Lines of one connection, and those that say how a body is framed. By length first: most names are decided at once.
+fn is_of_connection(name: &str) -> bool {
+    let is = |other: &str| reads_as(name, other);
+    match name.len() {
+        2 => is("te"),
+        4 => is("host"),
+        6 => is("expect"),
+        7 => is("trailer") || is("upgrade"),
+        10 => is("connection") || is("keep-alive"),
+        14 => is("content-length"),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        18 => is("proxy-authenticate"),
+        19 => is("proxy-authorization"),
+        _ => false,
+    }
+}
+
+/// Lines that the gateway writes itself. `Host` is written with the first line.
+fn is_ours(name: &str) -> bool {
+    match name.len() {
+        12 => reads_as(name, "x-request-id"),
+        15 => reads_as(name, "x-forwarded-for"),
+        _ => false,
+    }
+}
+
+fn is_forwarding(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'f' | b'F') => reads_as(name, "forwarded"),
+        Some(b'x' | b'X') => begins_as(name, "x-forwarded-") || reads_as(name, "x-real-ip"),
+        _ => false,
+    }
+}
+
+fn reads_as(name: &str, other: &str) -> bool {
+    name.len() == other.len() && begins_as(name, other)
+}
+
+/// Whether a careless upstream could read the name as one that begins with `prefix` (lower case, with `-`): CGI and
+/// WSGI turn `-` into `_`.
+fn begins_as(name: &str, prefix: &str) -> bool {
+    let Some(begin) = name.as_bytes().get(..prefix.len()) else { return false };
+    begin.iter().zip(prefix.bytes()).all(|(byte, wanted)| {
+        let byte = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        byte == wanted
+    })
+}
+
+fn is_legacy_limit(name: &str) -> bool {
+    ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
+        .into_iter()
+        .any(|limit| name.eq_ignore_ascii_case(limit))
+}
+
+fn push_line(out: &mut Buffer, name: &str, value: &[u8]) {
+    out.push(name.as_bytes());
+    out.push(b": ");
+    out.push(value);
+    out.push(b"\r\n");
+}
+
+fn push_request_id(out: &mut Buffer, request: RequestId) {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.push(b"x-request-id: ");
+    out.push(request.0.as_hyphenated().encode_lower(&mut text).as_bytes());
+    out.push(b"\r\n");
+}
+
+fn push_address(out: &mut Buffer, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b".");
+                }
+                out.push_number(octet.into());
+            }
+        }
+        IpAddr::V6(address) => out.push(address.to_string().as_bytes()),
+    }
+}
+
+/// Our own framing of the request's body. A method that has a body by its meaning says even that it is empty.
+fn push_body_length(out: &mut Buffer, body: BodyLength, method: &str) {
+    match body {
+        BodyLength::Chunked => out.push(b"transfer-encoding: chunked\r\n"),
+        BodyLength::Sized(length) => {
+            out.push(b"content-length: ");
+            out.push_number(length);
+            out.push(b"\r\n");
+        }
+        BodyLength::Empty if matches!(method, "POST" | "PUT" | "PATCH") => out.push(b"content-length: 0\r\n"),
+        BodyLength::Empty | BodyLength::UntilClose => {}
+    }
+}
+
+fn push_draft10(out: &mut Buffer, caller: &Caller, charges: &Charges<'_>, now: Timestamp) {
+    let limited = || {
+        charges.iter().filter_map(|charge| {
+            let remaining = charge.account.remaining()?;
+            let key = charge.account.key();
+            let mut quotas = caller.entitlements().quotas(key.resource);
+            Some((remaining, quotas.find(|entitled| entitled.account.key() == key)?))
+        })
+    };
+    if limited().next().is_none() {
+        return;
+    }
+    let mut separator: &[u8] = b"ratelimit-policy: ";
+    for (_, entitled) in limited() {
+        out.push(separator);
+        out.push(entitled.policy_member.as_bytes());
+        separator = b", ";
+    }
+    separator = b"\r\nratelimit: ";
+    for (remaining, entitled) in limited() {
+        out.push(separator);
+        out.push(b"\"");
+        out.push(entitled.policy.as_bytes());
+        out.push(b"\";r=");
+        out.push_number(remaining.get());
+        if entitled.window.period != Period::Forever {
+            out.push(b";t=");
+            out.push_number(entitled.window.end.since(now).as_secs());
+        }
+        separator = b", ";
+    }
+    out.push(b"\r\n");
+}
+
+fn push_legacy(out: &mut Buffer, charges: &Charges<'_>) {
+    let tightest = charges
+        .iter()
+        .filter_map(|charge| match charge.account.limit() {
+            Limit::Of(limit) => Some((charge.account.remaining()?, limit, charge.account.key().window)),
+            Limit::Unlimited => None,
+        })
+        .min_by_key(|(remaining, ..)| *remaining);
+    let Some((remaining, limit, window)) = tightest else { return };
+    let mut line = |name: &[u8], value: u64| {
+        out.push(name);
+        out.push_number(value);
+        out.push(b"\r\n");
+    };
+    line(b"x-ratelimit-limit: ", limit.get());
+    line(b"x-ratelimit-remaining: ", remaining.get());
+    if window.period != Period::Forever {
+        line(b"x-ratelimit-reset: ", u64::try_from(window.end.seconds()).unwrap_or_default());
+    }
+}

@@ -1,0 +1,31 @@
+//! The data plane: a request's walk from its head to its settlement.
+//!
+//! `Request → &Route → Caller → Charges → Reservation → Outcome → UsageRecord → Response`. Each arrow is a door with
+//! a file of its own, and each type carries proof: only [`identity`] makes a `Caller`, only `admission` makes a
+//! `Passage`, and forwarding to a tenant's route needs both.
+//!
+//! Knows no SQL, no Redis, no store, no control plane. It sees tenants only through `directory`, units only through
+//! `till`, and writes only to `journal`.
+
+mod admission;
+mod connection;
+mod forward;
+mod handle;
+mod headers;
+mod identity;
+mod meters;
+mod passage;
+mod policy;
+mod random;
+mod refusal;
+mod route;
+mod upstream;
+
+pub use admission::Admission;
+pub use handle::{Gateway, GatewayLimits, GatewayShared};
+pub use headers::{Dialect, HeaderSettings};
+pub use identity::IdentitySettings;
+pub use meters::GatewayMetrics;
+pub use policy::{ChargeSettings, UnitsOf};
+pub use route::{BadRoutes, ChargeOn, RatePer, RouteRate, RouteSettings, Table, TableSettings};
+pub use upstream::{BadUpstream, UpstreamSettings, UpstreamTimeouts};

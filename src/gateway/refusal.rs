@@ -1,0 +1,342 @@
+//! Every way a request can be refused, and its one mapping to status, body and metric.
+//!
+//! What the client may read and what the operator must read differ: an unknown, an expired and a malformed key look
+//! alike to the client, and are three reasons in metrics and logs.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::clock::Timestamp;
+use crate::domain::{Limit, RequestId, Resource, TenantId, TenantStatus, Units};
+use crate::listener::Buffer;
+use crate::listener::http1::{BadChunk, BadHead};
+
+/// Above this wait clients are told not to retry by themselves: several SDKs would sleep for days.
+const WAIT_WORTH_RETRYING: Duration = Duration::from_secs(60);
+
+/// Why a request got no further.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Refusal {
+    Malformed(BadHead),
+    MalformedBody(BadChunk),
+    /// The path has `.` or `..` segments or a backslash: gateway and upstream could read it differently.
+    AmbiguousPath,
+    BodyTooLarge {
+        bytes_max: u64,
+    },
+    HeadTimeout,
+    BodyTimeout,
+    NoRoute,
+    MethodNotAllowed {
+        allow: String,
+    },
+    Unauthenticated(Unauthenticated),
+    Suspended(TenantId, TenantStatus),
+    Forbidden(Forbidden),
+    Exceeded(Box<Denial>),
+    TooFast {
+        wait: Duration,
+    },
+    ReducedCapacity(Shortage),
+    UpstreamUnreachable,
+    UpstreamBroke,
+    UpstreamTimeout,
+}
+
+/// Why nobody was recognized. The client only sees that it was not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unauthenticated {
+    Missing,
+    Malformed,
+    Unknown,
+    /// Revoked, disabled or expired.
+    Unusable,
+    /// Two different identities in one request.
+    Ambiguous,
+}
+
+/// Why a recognized caller may not pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Forbidden {
+    Scope,
+    Route,
+    Address,
+}
+
+/// What the gateway itself is short of. Never the tenant's fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shortage {
+    Directory,
+    Authority,
+    Till,
+    Journal,
+    /// Room for charges: the request would have to pay more accounts than one record holds.
+    Charges,
+}
+
+/// Which quota denied, and when there will be more.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Denial {
+    pub resource: Resource,
+    pub policy: String,
+    pub limit: Limit,
+    pub used: Units,
+    /// Units that the request would have taken.
+    pub wanted: Units,
+    /// `None` for gauges: there is more when some are released.
+    pub resets_at: Option<Timestamp>,
+    pub wait: Option<Duration>,
+}
+
+/// To what a refusal is the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recipient {
+    pub(super) request: RequestId,
+    /// An answer to HEAD has no body.
+    pub(super) is_head: bool,
+    /// The connection ends after it.
+    pub(super) closes: bool,
+    /// To HTTP/1.0 the connection's staying open has to be said.
+    pub(super) is_http10: bool,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(super) const fn status(&self) -> u16 {
+        match self {
+            Refusal::Malformed(fault) => fault.status(),
+            Refusal::MalformedBody(_) | Refusal::AmbiguousPath => 400,
+            Refusal::Unauthenticated(_) => 401,
+            Refusal::Suspended(..) | Refusal::Forbidden(_) => 403,
+            Refusal::NoRoute => 404,
+            Refusal::MethodNotAllowed { .. } => 405,
+            Refusal::HeadTimeout | Refusal::BodyTimeout => 408,
+            Refusal::BodyTooLarge { .. } => 413,
+            Refusal::Exceeded(_) | Refusal::TooFast { .. } => 429,
+            Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => 502,
+            Refusal::ReducedCapacity(_) => 503,
+            Refusal::UpstreamTimeout => 504,
+        }
+    }
+
+    /// The reason as metrics and logs have it.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Refusal::Malformed(_) => "malformed",
+            Refusal::MalformedBody(_) => "malformed_body",
+            Refusal::AmbiguousPath => "ambiguous_path",
+            Refusal::BodyTooLarge { .. } => "body_too_large",
+            Refusal::HeadTimeout => "head_timeout",
+            Refusal::BodyTimeout => "body_timeout",
+            Refusal::NoRoute => "no_route",
+            Refusal::MethodNotAllowed { .. } => "method_not_allowed",
+            Refusal::Unauthenticated(Unauthenticated::Missing) => "identity_missing",
+            Refusal::Unauthenticated(Unauthenticated::Malformed) => "identity_malformed",
+            Refusal::Unauthenticated(Unauthenticated::Unknown) => "identity_unknown",
+            Refusal::Unauthenticated(Unauthenticated::Unusable) => "identity_unusable",
+            Refusal::Unauthenticated(Unauthenticated::Ambiguous) => "identity_ambiguous",
+            Refusal::Suspended(..) => "tenant_suspended",
+            Refusal::Forbidden(Forbidden::Scope) => "scope",
+            Refusal::Forbidden(Forbidden::Route) => "route",
+            Refusal::Forbidden(Forbidden::Address) => "address",
+            Refusal::Exceeded(_) => "quota_exceeded",
+            Refusal::TooFast { .. } => "rate_exceeded",
+            Refusal::ReducedCapacity(Shortage::Directory) => "short_of_directory",
+            Refusal::ReducedCapacity(Shortage::Authority) => "short_of_authority",
+            Refusal::ReducedCapacity(Shortage::Till) => "short_of_till",
+            Refusal::ReducedCapacity(Shortage::Journal) => "short_of_journal",
+            Refusal::ReducedCapacity(Shortage::Charges) => "short_of_charges",
+            Refusal::UpstreamUnreachable => "upstream_unreachable",
+            Refusal::UpstreamBroke => "upstream_broke",
+            Refusal::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// Whether the connection can't be used again, because where the next request begins is unknown or unwanted.
+    pub(super) const fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Refusal::Malformed(_)
+                | Refusal::MalformedBody(_)
+                | Refusal::BodyTooLarge { .. }
+                | Refusal::HeadTimeout
+                | Refusal::BodyTimeout
+        )
+    }
+
+    /// Writes the whole answer to `out`. `lines` are further header lines, each with its CR LF.
+    pub(super) fn write(&self, out: &mut Buffer, to: Recipient, now: Timestamp, lines: &[u8]) {
+        let Recipient { request, is_head, closes, is_http10 } = to;
+        let body = self.problem(request).to_string();
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ndate: {}\r\n\
+             x-request-id: {request}\r\n",
+            self.status(),
+            phrase(self.status()),
+            body.len(),
+            now.to_jiff().strftime("%a, %d %b %Y %H:%M:%S GMT"),
+        );
+        self.write_lines(&mut head);
+        if closes {
+            head.push_str("connection: close\r\n");
+        } else if is_http10 {
+            head.push_str("connection: keep-alive\r\n");
+        }
+        out.push(head.as_bytes());
+        out.push(lines);
+        out.push(b"\r\n");
+        if !is_head {
+            out.push(body.as_bytes());
+        }
+    }
+
+    fn write_lines(&self, head: &mut String) {
+        match self {
+            Refusal::Unauthenticated(_) => head.push_str("www-authenticate: Bearer realm=\"api\"\r\n"),
+            Refusal::MethodNotAllowed { allow } => head.push_str(&format!("allow: {allow}\r\n")),
+            _ => {}
+        }
+        let Some(wait) = self.wait() else { return };
+        head.push_str(&format!("retry-after: {}\r\n", whole_seconds(wait)));
+        if wait > WAIT_WORTH_RETRYING {
+            head.push_str("x-should-retry: false\r\n");
+        }
+    }
+
+    /// How long to wait before it makes sense to ask again.
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Refusal::Exceeded(denial) => denial.wait,
+            Refusal::TooFast { wait } => Some(*wait),
+            Refusal::ReducedCapacity(_) | Refusal::UpstreamUnreachable => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The body: RFC 9457.
+    fn problem(&self, request: RequestId) -> Value {
+        let status = self.status();
+        let mut problem = Map::new();
+        problem.insert("type".into(), self.problem_type().into());
+        problem.insert("title".into(), self.title().into());
+        problem.insert("status".into(), status.into());
+        problem.insert("detail".into(), self.detail().into());
+        problem.insert("request_id".into(), request.to_string().into());
+        if let Refusal::Exceeded(denial) = self {
+            problem.insert("violated-policies".into(), json!([denial.policy]));
+            problem.insert("resource".into(), json!(denial.resource));
+            problem.insert("limit".into(), json!(denial.limit));
+            problem.insert("used".into(), json!(denial.used));
+            problem.insert("resets_at".into(), json!(denial.resets_at));
+        }
+        Value::Object(problem)
+    }
+
+    fn problem_type(&self) -> String {
+        match self {
+            Refusal::Exceeded(_) | Refusal::TooFast { .. } => iana("quota-exceeded"),
+            Refusal::ReducedCapacity(_) => iana("temporary-reduced-capacity"),
+            Refusal::Unauthenticated(_) => ours("unauthenticated"),
+            Refusal::Suspended(..) => ours("tenant-suspended"),
+            Refusal::Forbidden(_) => ours("forbidden"),
+            Refusal::NoRoute => ours("no-route"),
+            Refusal::MethodNotAllowed { .. } => ours("method-not-allowed"),
+            Refusal::BodyTooLarge { .. } => ours("body-too-large"),
+            Refusal::HeadTimeout | Refusal::BodyTimeout => ours("request-timeout"),
+            Refusal::Malformed(_) | Refusal::MalformedBody(_) | Refusal::AmbiguousPath => {
+                ours("malformed-request")
+            }
+            Refusal::UpstreamUnreachable => ours("upstream-unreachable"),
+            Refusal::UpstreamBroke => ours("upstream-broke"),
+            Refusal::UpstreamTimeout => ours("upstream-timeout"),
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Refusal::Exceeded(_) => "Quota exceeded",
+            Refusal::TooFast { .. } => "Too many requests",
+            Refusal::Suspended(..) => "Tenant suspended",
+            _ => phrase(self.status()),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Refusal::Malformed(fault) => fault.to_string(),
+            Refusal::MalformedBody(fault) => fault.to_string(),
+            Refusal::AmbiguousPath => "the path must not have `.` or `..` segments or backslashes".into(),
+            Refusal::BodyTooLarge { bytes_max } => {
+                format!("the body is larger than the limit of {bytes_max} bytes")
+            }
+            Refusal::HeadTimeout => "the request's head did not arrive in time".into(),
+            Refusal::BodyTimeout => "the request's body did not arrive in time".into(),
+            Refusal::NoRoute => "no route leads from this host and path".into(),
+            Refusal::MethodNotAllowed { allow } => format!("this path is served for {allow}"),
+            Refusal::Unauthenticated(_) => "a valid API key is needed".into(),
+            Refusal::Suspended(_, status) => format!("the tenant is {status}"),
+            Refusal::Forbidden(Forbidden::Address) => "the key may not be used from this address".into(),
+            Refusal::Forbidden(_) => "the key may not be used for this".into(),
+            Refusal::Exceeded(denial) => denial.to_string(),
+            Refusal::TooFast { wait } => {
+                format!("requests come too fast; the next one is due in {} s", whole_seconds(*wait))
+            }
+            Refusal::ReducedCapacity(_) => {
+                "the gateway can't tell right now whether this may pass; try again".into()
+            }
+            Refusal::UpstreamUnreachable => "the service behind the gateway can't be reached".into(),
+            Refusal::UpstreamBroke => {
+                "the service behind the gateway broke off or answered with no HTTP".into()
+            }
+            Refusal::UpstreamTimeout => "the service behind the gateway did not answer in time".into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Denial { resource, limit, used, wanted, .. } = self;
+        write!(f, "{used} of {limit} {resource} are used, and this request takes {wanted}; ")?;
+        match self.resets_at {
+            Some(at) => write!(f, "there will be more at {at}"),
+            None => write!(f, "there will be more when some are released"),
+        }
+    }
+}
+
+/// Whole seconds, rounded up, at least 1: the only form of `Retry-After` that every client reads.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+fn iana(name: &str) -> String {
+    format!("https://iana.org/assignments/http-problem-types#{name}")
+}
+
+fn ours(name: &str) -> String {
+    format!("/problems/{name}")
+}
+
+const fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
