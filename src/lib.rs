@@ -10,14 +10,14 @@
 //!
 //! | layer | rooms |
 //! | --- | --- |
-//! | 7 | `main`, `cli`: the command line |
-//! | 6 | `app`: the composition root, which knows every room and decides nothing about requests |
-//! | 5 | `api`: the REST API · `admin`: metrics, health, readiness |
+//! | 7 | `main`, [`cli`]: the command line |
+//! | 6 | [`app`]: the composition root, which knows every room and decides nothing about requests |
+//! | 5 | [`api`]: the REST API · [`admin`]: metrics, health, readiness |
 //! | 4 | [`control`]: operations of administrators · [`gateway`]: the walk of a request · [`flush`]: journal to database, exactly once |
 //! | 3 | [`directory`]: what is known of keys and tenants, compiled and cached |
 //! | 2 | [`store`]: the database · [`authority`]: who grants units |
 //! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · [`journal`]: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · [`secret`]: keys and peppers · [`config`]: the configuration file |
-//! | 0 | [`domain`]: plain values and calendar arithmetic · [`clock`]: time · `telemetry`: logs, readiness |
+//! | 0 | [`domain`]: plain values and calendar arithmetic · [`clock`]: time · [`telemetry`]: logs, readiness |
 //!
 //! # A request's way
 //!
@@ -30,7 +30,11 @@
 //! The control plane changes the store; the directory learns of it and compiles anew. The two planes meet in
 //! `directory` (what is allowed), `till` (what was granted) and `journal` → `flush` → `store` (what was used).
 
+pub mod admin;
+pub mod api;
+pub mod app;
 pub mod authority;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -42,4 +46,5 @@ pub mod journal;
 pub mod listener;
 pub mod secret;
 pub mod store;
+pub mod telemetry;
 pub mod till;

@@ -1,0 +1,209 @@
+//! Every refusal of the API: one [`Problem`], written as `application/problem+json` (RFC 9457).
+//!
+//! Two audiences: the caller reads `detail`, which never holds another tenant's facts or the store's own words; the
+//! operator reads the log, under the same `request_id`. A handler only returns a [`Problem`]; `seal`
+//! alone writes it, because only there the request's id is at hand.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::control::{ControlError, FieldFault};
+use crate::store::StoreError;
+
+/// A refusal, before it is written.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    kind: ProblemKind,
+    detail: String,
+    errors: Vec<FieldFault>,
+    /// What the operator must read and the caller may not.
+    cause: Option<Arc<ControlError>>,
+}
+
+/// What is wrong, from where a caller stands. Its [`slug`](ProblemKind::slug) is part of the contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ProblemKind {
+    /// The body is no JSON, or the request's form is wrong otherwise.
+    Malformed,
+    /// No credential, or none that is known.
+    Unauthenticated,
+    /// The credential is known and may not do this.
+    Forbidden,
+    /// The credential belongs to no tenant, and the request needs one.
+    NoTenant,
+    /// No such thing, or none that the caller may see.
+    NotFound,
+    MethodNotAllowed,
+    /// It is in the way of something that exists.
+    Conflict,
+    /// The status machine knows no such move.
+    IllegalMove,
+    /// `If-Match` names a version that is no longer the current one.
+    Stale,
+    TooLarge,
+    UnsupportedMediaType,
+    /// The body or the query was understood, and fields of it are wrong: each is named.
+    Invalid,
+    /// The store is busy or away: the same request may be sent again.
+    Unavailable,
+    /// Our own fault; the log says more.
+    Internal,
+}
+
+/// The body of a refusal.
+#[derive(Serialize)]
+struct Written<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    request_id: Uuid,
+    #[serde(skip_serializing_if = "<[FieldFault]>::is_empty")]
+    errors: &'a [FieldFault],
+}
+
+// === impl Problem ===
+
+impl Problem {
+    pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Problem { kind, detail: detail.into(), errors: Vec::new(), cause: None }
+    }
+
+    /// One fault per field, all of them at once.
+    pub(super) fn invalid(errors: Vec<FieldFault>) -> Self {
+        let faults: Vec<_> =
+            errors.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+        let detail = faults.join("; ");
+        Problem { kind: ProblemKind::Invalid, detail, errors, cause: None }
+    }
+
+    /// A fault that is not the caller's. The log gets `cause`, the caller the request's id to ask about.
+    fn ours(kind: ProblemKind, cause: ControlError) -> Self {
+        let detail = match kind {
+            ProblemKind::Unavailable => "send the same request again in a moment",
+            _ => "the log of this gateway says more, under this request_id",
+        };
+        Problem { cause: Some(Arc::new(cause)), ..Problem::new(kind, detail) }
+    }
+
+    /// The answer that carries this problem. A fault of ours is logged here.
+    pub(super) fn written(&self, request_id: Uuid) -> Response {
+        if let Some(cause) = &self.cause {
+            let error = cause.as_ref() as &dyn std::error::Error;
+            tracing::error!(request.id = %request_id, error, "an operation of the control plane failed");
+        }
+        let body = Written {
+            r#type: format!("/problems/{}", self.kind.slug()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            request_id,
+            errors: &self.errors,
+        };
+        let mut response = (self.kind.status(), axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(challenge) = self.kind.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if self.kind == ProblemKind::Unavailable {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Leaves the problem to `seal`, which writes it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Invalid(faults) => Problem::invalid(faults),
+            ControlError::NotFound { .. } => Problem::new(ProblemKind::NotFound, error.to_string()),
+            ControlError::Forbidden { .. } => Problem::new(ProblemKind::Forbidden, error.to_string()),
+            ControlError::Conflict(detail) => Problem::new(ProblemKind::Conflict, detail),
+            ControlError::IllegalMove(_) => Problem::new(ProblemKind::IllegalMove, error.to_string()),
+            ControlError::Stale { .. } => Problem::new(ProblemKind::Stale, error.to_string()),
+            ControlError::Store(StoreError::Database(_)) => Problem::ours(ProblemKind::Unavailable, error),
+            ControlError::Store(_) | ControlError::Random(_) => Problem::ours(ProblemKind::Internal, error),
+        }
+    }
+}
+
+// === impl ProblemKind ===
+
+impl ProblemKind {
+    /// The last part of the problem's `type`. Never renamed.
+    const fn slug(self) -> &'static str {
+        match self {
+            ProblemKind::Malformed => "malformed-request",
+            ProblemKind::Unauthenticated => "unauthenticated",
+            ProblemKind::Forbidden => "forbidden",
+            ProblemKind::NoTenant => "no-tenant",
+            ProblemKind::NotFound => "not-found",
+            ProblemKind::MethodNotAllowed => "method-not-allowed",
+            ProblemKind::Conflict => "conflict",
+            ProblemKind::IllegalMove => "illegal-status-change",
+            ProblemKind::Stale => "stale-version",
+            ProblemKind::TooLarge => "body-too-large",
+            ProblemKind::UnsupportedMediaType => "unsupported-media-type",
+            ProblemKind::Invalid => "invalid-fields",
+            ProblemKind::Unavailable => "unavailable",
+            ProblemKind::Internal => "internal",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            ProblemKind::Malformed => "The request can't be read",
+            ProblemKind::Unauthenticated => "A valid credential is needed",
+            ProblemKind::Forbidden => "This credential may not do that",
+            ProblemKind::NoTenant => "This credential belongs to no tenant",
+            ProblemKind::NotFound => "There is no such thing",
+            ProblemKind::MethodNotAllowed => "This address does not know that method",
+            ProblemKind::Conflict => "Something that exists is in the way",
+            ProblemKind::IllegalMove => "The tenant can't change to that status",
+            ProblemKind::Stale => "It has been changed meanwhile",
+            ProblemKind::TooLarge => "The body is too large",
+            ProblemKind::UnsupportedMediaType => "The body must be JSON",
+            ProblemKind::Invalid => "Some fields are wrong",
+            ProblemKind::Unavailable => "The store does not answer right now",
+            ProblemKind::Internal => "Something went wrong on our side",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            ProblemKind::Malformed => StatusCode::BAD_REQUEST,
+            ProblemKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            ProblemKind::Forbidden | ProblemKind::NoTenant => StatusCode::FORBIDDEN,
+            ProblemKind::NotFound => StatusCode::NOT_FOUND,
+            ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ProblemKind::Conflict | ProblemKind::IllegalMove => StatusCode::CONFLICT,
+            ProblemKind::Stale => StatusCode::PRECONDITION_FAILED,
+            ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProblemKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            ProblemKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    const fn challenge(self) -> Option<&'static str> {
+        match self {
+            ProblemKind::Unauthenticated => Some(r#"Bearer realm="tollgate""#),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What handlers take from a request: who asks, what the path names, the query, the body, `If-Match`.
+//!
+//! Each extractor refuses with a [`Problem`] that names what is wrong, so that handlers hold the good case only.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::error::{Problem, ProblemKind};
+use super::router::Api;
+use super::seal::RequestId;
+use crate::control::{ControlError, FieldFault, Principal, Rights, TenantRef};
+use crate::domain::{Actor, ActorKind, ApiKeyId, Resource, TenantStatus};
+use crate::store::Page;
+
+/// Who asks. Only [`authenticate`] makes one.
+#[derive(Clone)]
+pub(super) struct Caller(pub(super) Principal);
+
+/// `{tenant}`: an id or a slug.
+pub(super) struct TenantPath(pub(super) TenantRef);
+
+/// `{key}`
+pub(super) struct KeyPath(pub(super) ApiKeyId);
+
+/// `{resource}`
+pub(super) struct ResourcePath(pub(super) Resource);
+
+/// `{status}`
+pub(super) struct StatusPath(pub(super) TenantStatus);
+
+/// The body, as JSON. Fields that `T` does not know are refused.
+pub(super) struct Json<T>(pub(super) T);
+
+/// The same, where no body at all means `T::default()`.
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+/// The query. A handler takes the parameters that it knows; [`Params::finish`] refuses the rest, and reports all
+/// faults at once.
+pub(super) struct Params {
+    pairs: Vec<(String, String)>,
+    faults: Vec<FieldFault>,
+}
+
+/// The version in `If-Match`; `None` if there is no such header, or if any version will do (`*`).
+pub(super) struct IfMatch(pub(super) Option<i64>);
+
+/// What an actor's user agent is cut to in the audit log.
+const USER_AGENT_CHARS_MAX: usize = 256;
+
+/// Lets in who shows a credential that is known, and notes who it is.
+pub(super) async fn authenticate(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (rights, mut actor) = identified(&api, request.headers()).await?;
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    actor.ip = connection.map(|ConnectInfo(address)| address.ip());
+    actor.user_agent = user_agent(request.headers());
+    let correlation = request.extensions().get::<RequestId>().map_or(Uuid::nil(), |RequestId(id)| *id);
+    request.extensions_mut().insert(Caller(Principal { actor, rights, correlation }));
+    Ok(next.run(request).await)
+}
+
+async fn identified(api: &Api, headers: &HeaderMap) -> Result<(Rights, Actor), Problem> {
+    let refused = |detail: &str| Problem::new(ProblemKind::Unauthenticated, detail);
+    let bearer = headers.get(header::AUTHORIZATION).map(bearer);
+    let token = match bearer {
+        None => return Err(refused("send `Authorization: Bearer` with a platform token or an API key")),
+        Some(None) => return Err(refused("`Authorization` must be `Bearer`, one space, and the token")),
+        Some(Some(token)) => token,
+    };
+    if api.local.matches(token) {
+        return Ok((Rights::Platform, local_admin()));
+    }
+    let known = api.control.authenticate(token).await?;
+    known.ok_or_else(|| refused("this token is not known, or it has no right to administrate"))
+}
+
+/// The token of `Bearer TOKEN`; the scheme's case does not matter.
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+fn local_admin() -> Actor {
+    Actor {
+        kind: ActorKind::LocalAdmin,
+        id: None,
+        name: "local administrator".to_owned(),
+        ip: None,
+        user_agent: None,
+    }
+}
+
+fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
+    Some(text.chars().take(USER_AGENT_CHARS_MAX).collect())
+}
+
+// === impl Caller ===
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        debug_assert!(caller.is_some(), "every route of the API is behind `authenticate`");
+        caller.ok_or_else(|| Problem::new(ProblemKind::Unauthenticated, "nobody was authenticated"))
+    }
+}
+
+// === impl TenantPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for TenantPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // What is neither an id nor a slug names no tenant, which is all that a caller needs to know.
+        path_param(parts, state, "tenant", |text| text.parse().ok())
+            .await?
+            .map(TenantPath)
+            .map_err(|text| ControlError::NotFound { what: "tenant", which: text }.into())
+    }
+}
+
+// === impl KeyPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        path_param(parts, state, "key", |text| Uuid::try_parse(text).ok())
+            .await?
+            .map(|id| KeyPath(ApiKeyId(id)))
+            .map_err(|text| ControlError::NotFound { what: "key", which: text }.into())
+    }
+}
+
+// === impl ResourcePath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for ResourcePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        path_param(parts, state, "resource", |text| text.parse().ok())
+            .await?
+            .map(ResourcePath)
+            .map_err(|text| ControlError::NotFound { what: "resource", which: text }.into())
+    }
+}
+
+// === impl StatusPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for StatusPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        path_param(parts, state, "status", TenantStatus::parse)
+            .await?
+            .map(StatusPath)
+            .map_err(|text| Problem::invalid(vec![FieldFault::new("status", no_status(&text))]))
+    }
+}
+
+pub(super) fn no_status(text: &str) -> String {
+    let names: Vec<_> = TenantStatus::ALL.iter().map(|status| status.as_str()).collect();
+    format!("`{text}` is no status: {}", names.join(", "))
+}
+
+/// The parameter as `parse` reads it, or else its text.
+async fn path_param<S: Send + Sync, T>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Result<T, String>, Problem> {
+    let unreadable = || Problem::new(ProblemKind::NotFound, "the path is not UTF-8");
+    let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
+    let text = params.iter().find(|(param, _)| *param == name).map(|(_, text)| text);
+    debug_assert!(text.is_some(), "the route has no `{name}`");
+    let text = text.unwrap_or_default();
+    Ok(parse(text).ok_or_else(|| text.to_owned()))
+}
+
+// === impl Json ===
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let bytes = body(request, state).await?;
+        if !is_json {
+            return Err(Problem::new(
+                ProblemKind::UnsupportedMediaType,
+                "send the body as JSON, with `Content-Type: application/json`",
+            ));
+        }
+        from_json(&bytes).map(Json)
+    }
+}
+
+// === impl OptionalJson ===
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (parts, content) = request.into_parts();
+        let bytes = body(Request::from_parts(parts.clone(), content), state).await?;
+        if bytes.is_empty() {
+            return Ok(OptionalJson(T::default()));
+        }
+        let Json(value) = Json::from_request(Request::from_parts(parts, bytes.into()), state).await?;
+        Ok(OptionalJson(value))
+    }
+}
+
+async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(ProblemKind::TooLarge, "the body is above 1 MiB"),
+        _ => Problem::new(ProblemKind::Malformed, "the body ended early"),
+    })
+}
+
+/// `application/json` or `application/*+json`, with or without parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let subtype = essence.strip_prefix("application/");
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take a list for an object's fields in their order: a form that nobody was promised.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::invalid(vec![FieldFault::new("body", "must be an object")]));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| unreadable(&error.path().to_string(), error.inner()))?;
+    json.end().map_err(|error| unreadable(".", &error))?;
+    Ok(value)
+}
+
+/// Broken JSON is told by its line and column, a wrong value by its field.
+fn unreadable(path: &str, error: &serde_json::Error) -> Problem {
+    if !error.is_data() {
+        return Problem::new(ProblemKind::Malformed, format!("the body is no JSON: {error}"));
+    }
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    Problem::invalid(vec![FieldFault::new(faulty_field(path, message), message)])
+}
+
+/// The field that `message` is about. A missing field is reported at the object that lacks it.
+fn faulty_field(path: &str, message: &str) -> String {
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match (path, missing) {
+        (".", Some(name)) => name.to_owned(),
+        (".", None) => "body".to_owned(),
+        (path, Some(name)) => format!("{path}.{name}"),
+        (path, None) => path.to_owned(),
+    }
+}
+
+// === impl Params ===
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(pairs) = Query::try_from_uri(&parts.uri)
+            .map_err(|_| Problem::new(ProblemKind::Malformed, "the query can't be read"))?;
+        Ok(Params { pairs, faults: Vec::new() })
+    }
+}
+
+impl Params {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(param, _)| param == name)?;
+        Some(self.pairs.swap_remove(at).1)
+    }
+
+    /// The parameter as `read` understands it; `expected` says what it must be.
+    pub(super) fn read<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        let value = read(&text);
+        if value.is_none() {
+            self.fault(name, format!("`{text}` is not {expected}"));
+        }
+        value
+    }
+
+    pub(super) fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
+        self.read(name, "a whole number", |text| text.parse().ok())
+    }
+
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        self.read(name, "true or false", |text| text.parse().ok()).unwrap_or(false)
+    }
+
+    /// `limit`, `offset` and `cursor`.
+    pub(super) fn page(&mut self) -> Page {
+        let (limit, offset) = (self.number("limit"), self.number("offset"));
+        let cursor = self.text("cursor");
+        Page::new(limit, offset, cursor.as_deref()).unwrap_or_else(|bad| {
+            if let ControlError::Invalid(faults) = ControlError::from(bad) {
+                self.faults.extend(faults);
+            }
+            Page::default()
+        })
+    }
+
+    pub(super) fn fault(&mut self, name: &str, message: String) {
+        self.faults.push(FieldFault::new(name, message));
+    }
+
+    /// # Errors
+    /// All faults, parameters that nobody took among them.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        let left = std::mem::take(&mut self.pairs);
+        for (name, _) in left {
+            self.fault(&name, "this parameter is not known here, or it is given twice".to_owned());
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+}
+
+// === impl IfMatch ===
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all(header::IF_MATCH).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(IfMatch(None)),
+            (Some(value), None) => if_match(value),
+            (Some(_), Some(_)) => Err(unknown_tag()),
+        }
+    }
+}
+
+fn if_match(value: &HeaderValue) -> Result<IfMatch, Problem> {
+    if value == "*" {
+        return Ok(IfMatch(None));
+    }
+    let quoted = value.to_str().ok().map(str::trim);
+    let version = quoted.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
+    version.map(|version| IfMatch(Some(version))).ok_or_else(unknown_tag)
+}
+
+/// A tag that we never gave out matches nothing.
+fn unknown_tag() -> Problem {
+    Problem::new(ProblemKind::Stale, "`If-Match` must be one `ETag` of this resource, in quotes, or *")
+}

@@ -1,0 +1,27 @@
+//! The REST API of the control plane: HTTP in, one [`control`](crate::control) operation, JSON out.
+//!
+//! [`router`] holds the whole API on one page. Knows no gateway, no SQL and no rule of its own: who may do what and
+//! what is valid is said in `control`, so the console and the command line can't differ from it. Paths, bodies and
+//! the `type` of each refusal are a contract; their forms are the view types of each resource's file and not the
+//! types of `control`, which may change.
+
+mod apply;
+mod audit_logs;
+mod client;
+mod error;
+mod extract;
+mod keys;
+mod local;
+mod quotas;
+mod router;
+mod seal;
+mod tenants;
+mod tiers;
+mod usage_logs;
+
+pub use client::{Answer, Client, ClientError, Method};
+pub use local::{LocalDoor, LocalToken};
+pub use router::router;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! `/api/tenants/{tenant}/quotas`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+
+use super::error::Problem;
+use super::extract::{Caller, Json, Params, ResourcePath, TenantPath};
+use super::router::Api;
+use crate::clock::Timestamp;
+use crate::control::{Principal, QuotaChange, QuotaUse, TenantRef};
+use crate::domain::{Enforcement, Limit, Period, Resource, Slug, TenantId, Units, Window};
+use crate::store::QuotaSource;
+
+/// A quota and its use, as the API shows it.
+#[derive(Serialize)]
+pub(super) struct QuotaView {
+    resource_type: Resource,
+    limit: Limit,
+    used: Units,
+    remaining: Option<Units>,
+    percent: Option<f64>,
+    period: Period,
+    window: WindowView,
+    enforcement: Enforcement,
+    source: QuotaSource,
+    key_id: Option<Uuid>,
+    reason: Option<String>,
+    expires_at: Option<Timestamp>,
+    as_of: Timestamp,
+}
+
+/// `[start, end)`; `end` is `null` for a window that never ends.
+#[derive(Serialize)]
+struct WindowView {
+    start: Timestamp,
+    end: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct QuotasView {
+    tenant_id: TenantId,
+    slug: Slug,
+    quotas: Vec<QuotaView>,
+}
+
+/// The body of `PUT …/quotas/{resource}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuotaBody {
+    /// `null` is unlimited, and has to be said: to forget the limit must not lift it.
+    #[serde(deserialize_with = "said")]
+    limit: Limit,
+    period: Option<Period>,
+    enforcement: Option<Enforcement>,
+    key_id: Option<Uuid>,
+    reason: Option<String>,
+    expires_at: Option<Timestamp>,
+}
+
+pub(super) async fn list(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+) -> Result<Response, Problem> {
+    let tenant = api.control.tenant(&principal, &tenant).await?;
+    let quotas = of_tenant(&api, &principal, tenant.id).await?;
+    Ok(axum::Json(QuotasView { tenant_id: tenant.id, slug: tenant.slug, quotas }).into_response())
+}
+
+pub(super) async fn set(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    ResourcePath(resource): ResourcePath,
+    Json(body): Json<QuotaBody>,
+) -> Result<Response, Problem> {
+    let change = QuotaChange {
+        resource,
+        limit: body.limit,
+        period: body.period,
+        enforcement: body.enforcement,
+        key: body.key_id,
+        reason: body.reason,
+        expires_at: body.expires_at,
+    };
+    let set = api.control.set_quota(&principal, &tenant, change).await?;
+    Ok(axum::Json(QuotaView::from(set)).into_response())
+}
+
+/// Removes the tenant's own limits of the resource, or a key's (`?key_id=`); of one period with `?period=`.
+pub(super) async fn remove(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    ResourcePath(resource): ResourcePath,
+    mut params: Params,
+) -> Result<StatusCode, Problem> {
+    let period = params.read("period", "a period like minute or month", |text| text.parse().ok());
+    let key = params.read("key_id", "a key's id", |text| Uuid::try_parse(text).ok());
+    params.finish()?;
+    api.control.remove_quota(&principal, &tenant, resource, period, key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// By resource; the tenant's own before its keys'; the shortest period first.
+pub(super) async fn of_tenant(
+    api: &Api,
+    principal: &Principal,
+    tenant: TenantId,
+) -> Result<Vec<QuotaView>, Problem> {
+    let mut quotas = api.control.quotas(principal, &TenantRef::Id(tenant)).await?;
+    quotas.sort_by(|a, b| {
+        let rank = |quota: &QuotaUse| (quota.key_id, quota.period);
+        a.resource_type.as_str().cmp(b.resource_type.as_str()).then(rank(a).cmp(&rank(b)))
+    });
+    Ok(quotas.into_iter().map(QuotaView::from).collect())
+}
+
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+    Limit::deserialize(deserializer)
+}
+
+// === impl QuotaView ===
+
+impl From<QuotaUse> for QuotaView {
+    fn from(quota: QuotaUse) -> Self {
+        QuotaView {
+            resource_type: quota.resource_type,
+            limit: quota.limit,
+            used: quota.used,
+            remaining: quota.remaining,
+            percent: quota.percent,
+            period: quota.period,
+            window: quota.window.into(),
+            enforcement: quota.enforcement,
+            source: quota.source,
+            key_id: quota.key_id,
+            reason: quota.reason,
+            expires_at: quota.expires_at,
+            as_of: quota.as_of,
+        }
+    }
+}
+
+// === impl WindowView ===
+
+impl From<Window> for WindowView {
+    fn from(window: Window) -> Self {
+        let end = (window.period != Period::Forever).then_some(window.end);
+        WindowView { start: window.start, end }
+    }
+}

@@ -1,0 +1,268 @@
+//! `/api/tenants`
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::error::{Problem, ProblemKind};
+use super::extract::{Caller, IfMatch, Json, OptionalJson, Params, StatusPath, TenantPath, no_status};
+use super::quotas::{self, QuotaView};
+use super::router::Api;
+use crate::clock::Timestamp;
+use crate::control::{ControlError, FieldFault, NewTenant, Principal, TenantChange, TenantRef};
+use crate::domain::{Slug, Tenant, TenantId, TenantStatus, Zone};
+use crate::store::{Listed, TenantFilter, TenantSort};
+
+/// A tenant, as the API shows it.
+#[derive(Serialize)]
+pub(super) struct TenantView {
+    tenant_id: TenantId,
+    slug: Slug,
+    organization_name: String,
+    tenant_status: TenantStatus,
+    tenant_tier: String,
+    tier_version: i64,
+    parent_id: Option<TenantId>,
+    billing_email: Option<String>,
+    contact_phone: Option<String>,
+    timezone: Zone,
+    locale: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    version: i64,
+}
+
+/// The same, with what it may use and has used.
+#[derive(Serialize)]
+struct TenantWithQuotas {
+    #[serde(flatten)]
+    tenant: TenantView,
+    quotas: Vec<QuotaView>,
+}
+
+/// The body of `POST /api/tenants/`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTenantBody {
+    organization_name: String,
+    slug: Option<String>,
+    tenant_tier: Option<String>,
+    billing_email: Option<String>,
+    contact_phone: Option<String>,
+    timezone: Option<String>,
+    locale: Option<String>,
+    /// The reseller above it: id or slug.
+    parent_id: Option<String>,
+}
+
+/// The body of `PUT` and `PATCH /api/tenants/{tenant}`: what is absent stays as it is, in both.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TenantChangeBody {
+    organization_name: Option<String>,
+    slug: Option<String>,
+    tenant_tier: Option<String>,
+    #[serde(deserialize_with = "null_removes")]
+    billing_email: Option<String>,
+    #[serde(deserialize_with = "null_removes")]
+    contact_phone: Option<String>,
+    timezone: Option<String>,
+    locale: Option<String>,
+}
+
+/// The body of `POST …/status/{status}`; may be missing altogether.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StatusBody {
+    reason: Option<String>,
+}
+
+pub(super) async fn create(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    Json(body): Json<NewTenantBody>,
+) -> Result<Response, Problem> {
+    let tenant = api.control.create_tenant(&principal, body.into()).await.map_err(named_as_here)?;
+    let location = format!("/api/tenants/{}", tenant.id);
+    let mut response = with_quotas(&api, &principal, tenant).await?;
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+pub(super) async fn list(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let status = params.text("status");
+    let filter = TenantFilter {
+        status: status.as_deref().and_then(TenantStatus::parse),
+        tier: params.text("tier"),
+        q: params.text("q"),
+    };
+    if let (Some(text), None) = (&status, filter.status) {
+        params.fault("status", no_status(text));
+    }
+    let sort =
+        params.read("sort", "created_at, name or slug, with - before it for descending", TenantSort::parse);
+    let page = params.page();
+    params.finish()?;
+    let listed = api.control.tenants(&principal, &filter, sort.unwrap_or_default(), &page).await?;
+    Ok(axum::Json(viewed(listed, TenantView::from)).into_response())
+}
+
+pub(super) async fn current(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
+    let Some(id) = principal.tenant() else {
+        return Err(Problem::new(
+            ProblemKind::NoTenant,
+            "a platform credential belongs to no tenant; name one: /api/tenants/{id or slug}",
+        ));
+    };
+    shown(&api, &principal, &TenantRef::Id(id)).await
+}
+
+pub(super) async fn show(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+) -> Result<Response, Problem> {
+    shown(&api, &principal, &tenant).await
+}
+
+pub(super) async fn change(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    IfMatch(version): IfMatch,
+    Json(body): Json<TenantChangeBody>,
+) -> Result<Response, Problem> {
+    let changed = api.control.change_tenant(&principal, &tenant, body.into(), version).await;
+    with_quotas(&api, &principal, changed.map_err(named_as_here)?).await
+}
+
+pub(super) async fn set_status(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    StatusPath(status): StatusPath,
+    OptionalJson(body): OptionalJson<StatusBody>,
+) -> Result<Response, Problem> {
+    let moved = api.control.set_status(&principal, &tenant, status, body.reason).await?;
+    with_quotas(&api, &principal, moved).await
+}
+
+/// Leaves a tombstone: the tenant's id and slug are never given to another.
+pub(super) async fn remove(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+) -> Result<StatusCode, Problem> {
+    api.control.set_status(&principal, &tenant, TenantStatus::Deleted, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The same part of a list, in the form that the API shows.
+pub(super) fn viewed<T, V>(listed: Listed<T>, view: impl FnMut(T) -> V) -> Listed<V> {
+    Listed {
+        items: listed.items.into_iter().map(view).collect(),
+        next_cursor: listed.next_cursor,
+        total: listed.total,
+    }
+}
+
+async fn shown(api: &Api, principal: &Principal, tenant: &TenantRef) -> Result<Response, Problem> {
+    let tenant = api.control.tenant(principal, tenant).await?;
+    with_quotas(api, principal, tenant).await
+}
+
+/// The tenant with its quotas, and its version as `ETag`.
+async fn with_quotas(api: &Api, principal: &Principal, tenant: Tenant) -> Result<Response, Problem> {
+    let quotas = quotas::of_tenant(api, principal, tenant.id).await?;
+    let etag = format!("\"{}\"", tenant.version);
+    let body = TenantWithQuotas { tenant: tenant.into(), quotas };
+    let mut headers = HeaderMap::new();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok((headers, axum::Json(body)).into_response())
+}
+
+/// `control` names fields as it knows them; the caller knows them by the names of the bodies above.
+fn named_as_here(error: ControlError) -> Problem {
+    let ControlError::Invalid(faults) = error else { return error.into() };
+    let renamed = faults.into_iter().map(|fault| {
+        let field = match fault.field.as_str() {
+            "name" => "organization_name",
+            "tier" => "tenant_tier",
+            "parent" => "parent_id",
+            same => same,
+        };
+        FieldFault::new(field, fault.message)
+    });
+    Problem::invalid(renamed.collect())
+}
+
+/// `null` and the empty text both mean: remove it.
+fn null_removes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer).map(|text: Option<String>| Some(text.unwrap_or_default()))
+}
+
+// === impl TenantView ===
+
+impl From<Tenant> for TenantView {
+    fn from(tenant: Tenant) -> Self {
+        TenantView {
+            tenant_id: tenant.id,
+            slug: tenant.slug,
+            organization_name: tenant.name,
+            tenant_status: tenant.status,
+            tenant_tier: tenant.tier,
+            tier_version: tenant.tier_version,
+            parent_id: tenant.parent,
+            billing_email: tenant.billing_email,
+            contact_phone: tenant.contact_phone,
+            timezone: tenant.timezone,
+            locale: tenant.locale,
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+            version: tenant.version,
+        }
+    }
+}
+
+// === impl NewTenantBody ===
+
+impl From<NewTenantBody> for NewTenant {
+    fn from(body: NewTenantBody) -> Self {
+        NewTenant {
+            name: body.organization_name,
+            slug: body.slug,
+            tier: body.tenant_tier,
+            billing_email: body.billing_email,
+            contact_phone: body.contact_phone,
+            timezone: body.timezone,
+            locale: body.locale,
+            parent: body.parent_id,
+        }
+    }
+}
+
+// === impl TenantChangeBody ===
+
+impl From<TenantChangeBody> for TenantChange {
+    fn from(body: TenantChangeBody) -> Self {
+        TenantChange {
+            name: body.organization_name,
+            slug: body.slug,
+            tier: body.tenant_tier,
+            billing_email: body.billing_email,
+            contact_phone: body.contact_phone,
+            timezone: body.timezone,
+            locale: body.locale,
+        }
+    }
+}

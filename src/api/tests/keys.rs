@@ -1,0 +1,144 @@
+use axum::http::StatusCode;
+use serde_json::json;
+
+use super::{OF_A_TENANT, TestApi};
+
+#[tokio::test]
+async fn the_text_of_a_key_is_shown_once() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let body = json!({
+        "name": "ci",
+        "routes": ["orders"],
+        "networks": ["10.0.0.0/8"],
+        "expires_at": "2027-01-01T00:00:00Z",
+    });
+    let created = api.call("POST /api/tenants/acme/keys/").json(&body).await.expect(StatusCode::CREATED).body;
+    let text = created["key"].as_str().unwrap();
+    assert!(text.starts_with("tg_live_") && text.starts_with(created["prefix"].as_str().unwrap()));
+    assert_eq!(created["networks"], json!(["10.0.0.0/8"]));
+
+    let listed = api.call("GET /api/tenants/acme/keys").send().await.expect(StatusCode::OK).body;
+    assert_eq!(listed["items"][0]["key_id"], created["key_id"]);
+    assert_eq!(listed["items"][0]["expires_at"], "2027-01-01T00:00:00.000000Z");
+    assert!(!listed.to_string().contains(text));
+
+    let test = json!({ "name": "test", "test": true });
+    let created = api.call("POST /api/tenants/acme/keys").json(&test).await.expect(StatusCode::CREATED).body;
+    assert!(created["key"].as_str().unwrap().starts_with("tg_test_"));
+}
+
+#[tokio::test]
+async fn a_key_is_revoked_by_its_id_and_stays_revoked() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let mut revoked = Vec::new();
+    for _ in 0..3 {
+        let key = api.call("POST /api/tenants/acme/keys").json(&json!({ "name": "ci" })).await.body;
+        revoked.push(key["key_id"].as_str().unwrap().to_owned());
+    }
+    for _ in ["once", "and again"] {
+        let line = format!("POST /api/keys/{}/revoke", revoked[0]);
+        let reply = api.call(&line).send().await.expect(StatusCode::OK);
+        assert_eq!(reply.body["revoked_at"], "2026-11-23T06:00:00.000000Z");
+        let line = format!("POST /api/tenants/acme/keys/{}/revoke/", revoked[1]);
+        api.call(&line).json(&json!({})).await.expect(StatusCode::OK);
+        let line = format!("DELETE /api/tenants/acme/keys/{}", revoked[2]);
+        api.call(&line).send().await.expect(StatusCode::NO_CONTENT);
+        api.clock.advance(std::time::Duration::from_secs(60));
+    }
+    let listed = api.call("GET /api/tenants/acme/keys").send().await.body;
+    assert!(listed["items"].as_array().unwrap().iter().all(|key| key["revoked_at"].is_string()));
+}
+
+#[tokio::test]
+async fn a_key_does_not_exist_below_another_tenant() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    api.tenant("Other").await;
+    let key = api.call("POST /api/tenants/acme/keys").json(&json!({ "name": "ci" })).await.body;
+    let key_id = key["key_id"].as_str().unwrap();
+    for line in [
+        format!("DELETE /api/tenants/other/keys/{key_id}"),
+        format!("POST /api/tenants/other/keys/{key_id}/revoke"),
+        "POST /api/keys/0192f0c1-7a3b-7000-8000-000000000000/revoke".to_owned(),
+        "POST /api/keys/ci/revoke".to_owned(),
+    ] {
+        api.call(&line).send().await.refused(StatusCode::NOT_FOUND, "not-found");
+    }
+    let listed = api.call("GET /api/tenants/acme/keys").send().await.body;
+    assert_eq!(listed["items"][0]["revoked_at"], json!(null));
+}
+
+#[tokio::test]
+async fn faults_of_a_key_name_their_field() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    for (body, field) in [
+        (json!({}), "name"),
+        (json!({ "name": "" }), "name"),
+        (json!({ "name": 7 }), "name"),
+        (json!({ "name": "ci", "networks": ["10.0.0.0/8", "home"] }), "networks[1]"),
+        (json!({ "name": "ci", "expires_at": "soon" }), "expires_at"),
+        (json!({ "name": "ci", "colour": "red" }), "colour"),
+    ] {
+        let reply = api.call("POST /api/tenants/acme/keys").json(&body).await;
+        let reply = reply.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+        assert_eq!(reply.fields(), [field], "{body}");
+    }
+}
+
+/// Every address of the API that names a tenant, as another tenant's administrator.
+#[tokio::test]
+async fn another_tenants_administrator_finds_nothing_and_changes_nothing() {
+    let api = TestApi::new().await;
+    let acme = api.tenant("Acme").await;
+    api.tenant("Other").await;
+    let id = acme["tenant_id"].as_str().unwrap();
+    let key = api.call("POST /api/tenants/acme/keys").json(&json!({ "name": "ci" })).await.body;
+    let key_id = key["key_id"].as_str().unwrap();
+    let stranger = api.key("other", &["admin"]).await;
+    let before = api.call("GET /api/tenants/acme").send().await.body;
+
+    for tenant in ["acme", id] {
+        for (line, body) in OF_A_TENANT {
+            let call = api.anonymous(&line.replace("{t}", tenant).replace("{k}", key_id)).bearer(&stranger);
+            let reply = match body {
+                Some(body) => call.text(body).await,
+                None => call.send().await,
+            };
+            assert_eq!(reply.status, StatusCode::NOT_FOUND, "{line}: {:#}", reply.body);
+        }
+    }
+    assert_eq!(api.call("GET /api/tenants/acme").send().await.body, before);
+    let seen = api.anonymous("GET /api/tenants").bearer(&stranger).send().await.expect(StatusCode::OK).body;
+    assert_eq!(seen["items"].as_array().unwrap().len(), 1, "only its own");
+}
+
+#[tokio::test]
+async fn a_key_that_may_only_read_changes_nothing() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let reader = api.key("acme", &["admin:read"]).await;
+    api.anonymous("GET /api/tenants/acme").bearer(&reader).send().await.expect(StatusCode::OK);
+    let call = api.anonymous("POST /api/tenants/acme/keys").bearer(&reader);
+    call.json(&json!({ "name": "ci" })).await.refused(StatusCode::FORBIDDEN, "forbidden");
+    let call = api.anonymous("POST /api/tenants").bearer(&reader);
+    call.json(&json!({ "organization_name": "New" })).await.refused(StatusCode::FORBIDDEN, "forbidden");
+}
+
+#[tokio::test]
+async fn what_concerns_the_whole_platform_is_not_a_tenants_to_do() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let admin = api.key("acme", &["admin"]).await;
+    for (line, body) in [
+        ("POST /api/tenants", json!({ "organization_name": "New" })),
+        ("POST /api/apply", json!({ "tenant": [{ "slug": "acme", "tier": "msp" }] })),
+        ("POST /api/apply?dry_run=true", json!({ "tenant": [] })),
+    ] {
+        let reply = api.anonymous(line).bearer(&admin).json(&body).await;
+        reply.refused(StatusCode::FORBIDDEN, "forbidden");
+    }
+    api.anonymous("GET /api/tiers").bearer(&admin).send().await.expect(StatusCode::OK);
+}

@@ -1,0 +1,158 @@
+//! The API through its door: the real router over a real SQLite file, one claim per test.
+
+mod errors;
+mod keys;
+mod quotas;
+mod tenants;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tower::ServiceExt;
+
+use super::local::LocalToken;
+use crate::clock::TestClock;
+use crate::control::Control;
+use crate::secret::hash::Pepper;
+use crate::store::{Store, StoreUrl};
+
+/// An API on a directory of its own, entered as the local administrator.
+pub(super) struct TestApi {
+    router: Router,
+    token: LocalToken,
+    pub(super) control: Control,
+    pub(super) clock: TestClock,
+    _data: TempDir,
+}
+
+/// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 15] = [
+    ("GET /api/tenants/{t}", None),
+    ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
+    ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
+    ("DELETE /api/tenants/{t}", None),
+    ("POST /api/tenants/{t}/status/active", None),
+    ("GET /api/tenants/{t}/quotas", None),
+    ("PUT /api/tenants/{t}/quotas/api_calls", Some(r#"{"limit":null}"#)),
+    ("DELETE /api/tenants/{t}/quotas/api_calls", None),
+    ("GET /api/tenants/{t}/keys", None),
+    ("POST /api/tenants/{t}/keys", Some(r#"{"name":"mine"}"#)),
+    ("POST /api/tenants/{t}/keys/{k}/revoke", None),
+    ("DELETE /api/tenants/{t}/keys/{k}", None),
+    ("POST /api/keys/{k}/revoke", None),
+    ("GET /api/tenants/{t}/usage-logs", None),
+    ("GET /api/tenants/{t}/audit-logs", None),
+];
+
+/// A request to be sent.
+pub(super) struct Call<'a> {
+    api: &'a TestApi,
+    request: axum::http::request::Builder,
+    body: Body,
+}
+
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+impl TestApi {
+    pub(super) async fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreUrl::Sqlite(data.path().join("tollgate.db"))).await.unwrap();
+        store.migrate().await.unwrap();
+        let clock = TestClock::at("2026-11-23T06:00:00Z");
+        let pepper = Pepper::new(1, &[7; 32]);
+        let control = Control::new(store, Arc::new(clock.clone()), pepper, Arc::new(Notify::new()));
+        let token = LocalToken::draw().unwrap();
+        let router = super::router(control.clone(), token.clone(), Arc::new(clock.clone()));
+        TestApi { router, token, control, clock, _data: data }
+    }
+
+    /// A request of the local administrator; `line` is `METHOD /path`.
+    pub(super) fn call(&self, line: &str) -> Call<'_> {
+        self.anonymous(line).bearer(self.token.as_str())
+    }
+
+    pub(super) fn anonymous(&self, line: &str) -> Call<'_> {
+        let (method, path) = line.split_once(' ').unwrap();
+        Call { api: self, request: Request::builder().method(method).uri(path), body: Body::empty() }
+    }
+
+    /// A tenant of that name in the free tier.
+    pub(super) async fn tenant(&self, name: &str) -> Value {
+        let body = serde_json::json!({ "organization_name": name, "tenant_tier": "free" });
+        self.call("POST /api/tenants").json(&body).await.expect(StatusCode::CREATED).body
+    }
+
+    /// The text of a new key of that tenant.
+    pub(super) async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
+        let body = serde_json::json!({ "name": "admin", "scopes": scopes });
+        let reply = self.call(&format!("POST /api/tenants/{tenant}/keys")).json(&body).await;
+        reply.expect(StatusCode::CREATED).body["key"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Call<'_> {
+    pub(super) fn bearer(self, token: &str) -> Self {
+        self.header(header::AUTHORIZATION.as_str(), &format!("Bearer {token}"))
+    }
+
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(super) async fn json(self, body: &Value) -> Reply {
+        self.text(&body.to_string()).await
+    }
+
+    pub(super) async fn text(self, body: &str) -> Reply {
+        let mut call = self.header(header::CONTENT_TYPE.as_str(), "application/json");
+        call.body = Body::from(body.to_owned());
+        call.send().await
+    }
+
+    pub(super) async fn send(self) -> Reply {
+        let response = self.api.router.clone().oneshot(self.request.body(self.body).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        assert!(parts.headers.contains_key("x-request-id"), "every answer has an id");
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+impl Reply {
+    #[track_caller]
+    pub(super) fn expect(self, status: StatusCode) -> Self {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self
+    }
+
+    /// A refusal with that status and the last part of that `type`.
+    #[track_caller]
+    pub(super) fn refused(self, status: StatusCode, slug: &str) -> Self {
+        let reply = self.expect(status);
+        assert_eq!(reply.body["type"], format!("/problems/{slug}"), "{:#}", reply.body);
+        assert_eq!(reply.header("content-type"), "application/problem+json");
+        reply
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// The fields that a 422 names.
+    pub(super) fn fields(&self) -> Vec<&str> {
+        let faults = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        faults.iter().map(|fault| fault["field"].as_str().unwrap()).collect()
+    }
+}

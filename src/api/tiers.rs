@@ -1,0 +1,26 @@
+//! `/api/tiers` and `/api/resource-types`: what can be sold, and what is counted.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use super::error::Problem;
+use super::extract::Caller;
+use super::router::Api;
+use crate::store::Listed;
+
+pub(super) async fn list(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
+    Ok(axum::Json(whole(api.control.tiers(&principal).await?)).into_response())
+}
+
+pub(super) async fn resource_types(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+) -> Result<Response, Problem> {
+    Ok(axum::Json(whole(api.control.resource_types(&principal).await?)).into_response())
+}
+
+/// A list that is short enough to be one page.
+fn whole<T>(items: Vec<T>) -> Listed<T> {
+    let total = u64::try_from(items.len()).ok();
+    Listed { items, next_cursor: None, total }
+}

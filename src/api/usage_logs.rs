@@ -1,0 +1,74 @@
+//! `/api/tenants/{tenant}/usage-logs`
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::error::Problem;
+use super::extract::{Caller, Params, TenantPath};
+use super::router::Api;
+use super::tenants::viewed;
+use crate::clock::Timestamp;
+use crate::domain::{ApiKeyId, Outcome, Resource, TenantId, Units};
+use crate::store::{UsageFilter, UsageRow};
+
+/// What a key used of a resource on a route within ten seconds.
+#[derive(Serialize)]
+struct UsageView {
+    usage_id: Uuid,
+    tenant_id: TenantId,
+    resource_type: Resource,
+    usage_amount: Units,
+    usage_date: Timestamp,
+    description: Option<String>,
+    key_id: Option<ApiKeyId>,
+    route: String,
+    outcome: Outcome,
+    requests: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    latency_sum_micros: u64,
+}
+
+pub(super) async fn list(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let instant = "an RFC 3339 instant like 2026-11-23T06:00:00Z";
+    let filter = UsageFilter {
+        resource: params.read("resource_type", "a resource's name", |text| text.parse().ok()),
+        key: params.read("key_id", "a key's id", |text| Uuid::try_parse(text).ok().map(ApiKeyId)),
+        route: params.text("route"),
+        from: params.read("from", instant, Timestamp::parse),
+        to: params.read("to", instant, Timestamp::parse),
+    };
+    let page = params.page();
+    params.finish()?;
+    let listed = api.control.usage_logs(&principal, &tenant, &filter, &page).await?;
+    Ok(axum::Json(viewed(listed, UsageView::from)).into_response())
+}
+
+// === impl UsageView ===
+
+impl From<UsageRow> for UsageView {
+    fn from(row: UsageRow) -> Self {
+        UsageView {
+            usage_id: row.id,
+            tenant_id: row.tenant,
+            resource_type: row.resource,
+            usage_amount: row.usage_amount,
+            usage_date: row.usage_date,
+            description: row.description,
+            key_id: row.key,
+            route: row.route,
+            outcome: row.outcome,
+            requests: row.requests,
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+            latency_sum_micros: row.latency_sum_micros,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Metrics of the whole process: read from the rooms when Prometheus asks, at no cost in between.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::directory::Directory;
+use crate::domain::{Owner, Resource, TenantId};
+use crate::flush::Flush;
+use crate::journal::Journal;
+use crate::till::Till;
+
+/// The name that stands for all tenants that have no series of their own.
+const OTHER: &str = "other";
+
+/// What is read at each scrape.
+pub(super) struct ProcessMetrics {
+    rooms: Rooms,
+    accounts: IntGauge,
+    used: IntGaugeVec,
+    keys: IntGauge,
+    pending: IntGauge,
+    journal_files: IntGauge,
+    journal_capacity: IntGauge,
+    flushed: IntCounter,
+    flush_failures: IntCounter,
+    quarantined: IntCounter,
+    /// Tenants with series of their own: those that use most.
+    tenants_max: usize,
+}
+
+/// Where the numbers come from.
+pub(super) struct Rooms {
+    pub(super) till: Arc<Till>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) flush: Arc<Flush>,
+    pub(super) directory: Arc<Directory>,
+}
+
+// === impl ProcessMetrics ===
+
+impl ProcessMetrics {
+    /// # Panics
+    /// If the registry has metrics of these names already.
+    pub(super) fn register(registry: &Registry, rooms: Rooms, tenants_max: usize) {
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help).expect("a literal name");
+        let counter = |name: &str, help: &str| IntCounter::new(name, help).expect("a literal name");
+        let used = Opts::new(
+            "tollgate_quota_used_units",
+            "Units used in the current windows, by tenant and resource; `other` sums the tenants without a series.",
+        );
+        let metrics = ProcessMetrics {
+            rooms,
+            accounts: gauge("tollgate_till_accounts", "Accounts that the till holds."),
+            used: IntGaugeVec::new(used, &["tenant", "resource"]).expect("a literal name"),
+            keys: gauge("tollgate_directory_keys", "API keys whose entitlements are cached, about."),
+            pending: gauge(
+                "tollgate_journal_pending_bytes",
+                "Journal records that the database does not have yet.",
+            ),
+            journal_files: gauge(
+                "tollgate_journal_file_bytes",
+                "Bytes that the journal's files take on the disk.",
+            ),
+            journal_capacity: gauge(
+                "tollgate_journal_capacity_bytes",
+                "Bytes that the journal's files may take.",
+            ),
+            flushed: counter(
+                "tollgate_flush_records_total",
+                "Journal records that were brought to the database.",
+            ),
+            flush_failures: counter(
+                "tollgate_flush_failures_total",
+                "Attempts to flush that failed and are repeated.",
+            ),
+            quarantined: counter(
+                "tollgate_flush_quarantined_total",
+                "Records that the database refused and that were set aside.",
+            ),
+            tenants_max,
+        };
+        registry.register(Box::new(metrics)).expect("each metric is registered once");
+    }
+
+    fn parts(&self) -> [&dyn Collector; 9] {
+        [
+            &self.accounts,
+            &self.used,
+            &self.keys,
+            &self.pending,
+            &self.journal_files,
+            &self.journal_capacity,
+            &self.flushed,
+            &self.flush_failures,
+            &self.quarantined,
+        ]
+    }
+
+    fn read(&self) {
+        let Rooms { till, journal, flush, directory } = &self.rooms;
+        self.accounts.set(saturated(till.len() as u64));
+        self.keys.set(saturated(directory.len()));
+        let depth = journal.depth();
+        self.pending.set(saturated(depth.pending_bytes));
+        self.journal_files.set(saturated(depth.file_bytes));
+        self.journal_capacity.set(saturated(depth.capacity_bytes));
+        raise(&self.flushed, flush.records());
+        raise(&self.flush_failures, flush.failures());
+        raise(&self.quarantined, flush.quarantined());
+        self.read_use();
+    }
+
+    fn read_use(&self) {
+        let mut tenants: HashMap<TenantId, HashMap<Resource, u64>> = HashMap::new();
+        for (account, counters) in self.rooms.till.counters() {
+            if let Owner::Tenant(tenant) = account.owner {
+                *tenants.entry(tenant).or_default().entry(account.resource).or_default() += counters.used();
+            }
+        }
+        let mut tenants: Vec<_> = tenants.into_iter().collect();
+        tenants
+            .sort_by_key(|(tenant, resources)| (std::cmp::Reverse(resources.values().sum::<u64>()), *tenant));
+        self.used.reset();
+        for (rank, (tenant, resources)) in tenants.into_iter().enumerate() {
+            let tenant = if rank < self.tenants_max { tenant.to_string() } else { OTHER.to_owned() };
+            for (resource, used) in resources {
+                self.used.with_label_values(&[tenant.as_str(), resource.as_str()]).add(saturated(used));
+            }
+        }
+    }
+}
+
+impl Collector for ProcessMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.parts().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read();
+        self.parts().into_iter().flat_map(Collector::collect).collect()
+    }
+}
+
+fn saturated(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Scrapes may overlap; a counter never goes back.
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}

@@ -1,0 +1,17 @@
+//! The composition root: the only place that knows every room.
+//!
+//! It turns the configuration into each room's settings, builds the rooms from the bottom up, starts the workers and
+//! the named tasks, and owns the order in which all of it ends. It decides nothing about requests.
+
+mod demo;
+mod echo;
+mod metrics;
+mod reload;
+mod running;
+mod settings;
+mod start;
+mod tasks;
+
+pub use demo::{Demo, DemoError, demo};
+pub use running::{Running, serve};
+pub use start::{StartError, Started};

@@ -1,0 +1,231 @@
+//! From the configuration's sections to each room's own settings. The configuration's types stop here.
+
+use std::num::NonZeroU32;
+
+use crate::config::{self, ChargeUnits, Config, RouteConfig};
+use crate::directory::DirectorySettings;
+use crate::flush::{Detail, FlushSettings};
+use crate::gateway::{
+    ChargeOn, ChargeSettings, Dialect, GatewayLimits, HeaderSettings, IdentitySettings, RatePer, RouteRate,
+    RouteSettings, TableSettings, UnitsOf, UpstreamSettings, UpstreamTimeouts,
+};
+use crate::journal::{JournalSettings, SyncPolicy};
+use crate::listener::http1::{HeadLimits, LINES_MAX};
+use crate::store::StoreUrl;
+use crate::till::{Rate, TillSettings};
+
+/// Keys that are cached. At about 1 KiB each this bounds the cache at 100 MiB.
+const KEYS_MAX: u64 = 100_000;
+
+/// What the configuration asks for and this version does not do, each a sentence. Better refused than ignored.
+pub(super) fn unsupported(config: &Config) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut need = |is_asked: bool, what: &str| {
+        if is_asked {
+            missing.push(what.to_owned());
+        }
+    };
+    need(
+        matches!(config.store.url, config::StoreUrl::Postgres(_)),
+        "store.url: this version's store is sqlite:PATH",
+    );
+    need(
+        !matches!(config.authority.url, config::AuthorityUrl::Embedded),
+        "authority.url: this version's authority is \"embedded\"",
+    );
+    need(
+        config.listen.tls.is_some(),
+        "listen.tls: this version does not end TLS; put it behind something that does",
+    );
+    need(
+        config.listen.trust.proxy_protocol != config::ProxyProtocol::Off,
+        "listen.trust.proxy_protocol: this version does not read the PROXY protocol",
+    );
+    need(!config.identity.jwt.is_empty(), "identity.jwt: this version knows callers by API key only");
+    need(config.headers.sign.is_some(), "headers.sign: this version does not sign tenant headers");
+    need(
+        config.journal.sync == config::JournalSync::Always,
+        "journal.sync: this version can't answer after the sync; use a duration",
+    );
+    need(
+        config.journal.on_full != config::OnFull::Block,
+        "journal.on_full: this version blocks when the journal is full",
+    );
+    let defaults = config::UpstreamConfig::default();
+    for upstream in &config.upstreams {
+        let name = &upstream.name;
+        let plain = upstream.urls.iter().all(|endpoint| endpoint.url.scheme == config::Scheme::Http);
+        need(!plain, &format!("upstream `{name}`: this version forwards to http:// only"));
+        need(
+            upstream.balance != defaults.balance,
+            &format!("upstream `{name}`.balance: this version goes round robin"),
+        );
+        need(
+            upstream.urls.iter().any(|endpoint| endpoint.weight != 1),
+            &format!("upstream `{name}`.urls: this version has no weights"),
+        );
+        need(
+            upstream.health != defaults.health,
+            &format!("upstream `{name}`.health: this version does not check health"),
+        );
+        need(
+            upstream.retry != defaults.retry,
+            &format!("upstream `{name}`.retry: this version repeats only what never arrived"),
+        );
+        need(
+            upstream.breaker != defaults.breaker,
+            &format!("upstream `{name}`.breaker: this version has no breaker"),
+        );
+        need(
+            (upstream.pool.requests_max, upstream.pool.requests_per_tenant_max)
+                != (defaults.pool.requests_max, defaults.pool.requests_per_tenant_max),
+            &format!("upstream `{name}`.pool: this version does not cap requests"),
+        );
+    }
+    missing
+}
+
+pub(super) fn store_url(config: &Config) -> Option<StoreUrl> {
+    match &config.store.url {
+        config::StoreUrl::Sqlite(path) => Some(StoreUrl::Sqlite(path.clone())),
+        config::StoreUrl::Postgres(_) => None,
+    }
+}
+
+pub(super) fn till(config: &Config) -> TillSettings {
+    TillSettings { accounts_max: config.data.accounts_max }
+}
+
+pub(super) fn journal(config: &Config) -> JournalSettings {
+    let sync = match config.journal.sync {
+        config::JournalSync::Every(interval) => SyncPolicy::Every(interval),
+        config::JournalSync::Always => SyncPolicy::Always,
+        config::JournalSync::Never => SyncPolicy::Never,
+    };
+    let defaults = JournalSettings::default();
+    // A segment holds what may be in flight twice over: small segments, as in tests, mean less in flight.
+    let in_flight_max = usize::try_from(config.journal.segment_bytes / 4096).unwrap_or(usize::MAX);
+    JournalSettings {
+        segment_bytes: config.journal.segment_bytes,
+        sync,
+        in_flight_max: in_flight_max.min(defaults.in_flight_max),
+        capacity_bytes: config.journal.capacity_bytes,
+    }
+}
+
+pub(super) fn flush(config: &Config) -> FlushSettings {
+    let detail = match config.journal.detail {
+        config::Detail::Folded => Detail::Folded,
+        config::Detail::Request => Detail::Request,
+    };
+    FlushSettings { interval: config.journal.flush, detail, ..FlushSettings::default() }
+}
+
+pub(super) fn directory(config: &Config) -> DirectorySettings {
+    DirectorySettings { keys_max: KEYS_MAX, header_prefix: config.headers.tenant_prefix.as_str().to_owned() }
+}
+
+pub(super) fn identity(config: &Config) -> IdentitySettings {
+    let headers = config.identity.api_key.headers.iter().map(|name| name.as_str().to_owned()).collect();
+    IdentitySettings { headers }
+}
+
+pub(super) fn headers(config: &Config) -> HeaderSettings {
+    let dialects = config.headers.dialects.iter().map(|dialect| match dialect {
+        config::Dialect::Draft10 => Dialect::Draft10,
+        config::Dialect::Legacy => Dialect::Legacy,
+    });
+    HeaderSettings {
+        tenant_prefix: config.headers.tenant_prefix.as_str().to_owned(),
+        dialects: dialects.collect(),
+        trusted: config.listen.trust.proxies.clone(),
+    }
+}
+
+pub(super) fn limits(config: &Config) -> GatewayLimits {
+    let limits = &config.listen.limits;
+    GatewayLimits {
+        head: HeadLimits {
+            bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
+            lines: limits.headers.min(LINES_MAX),
+        },
+        // 0 is how an operator says unlimited.
+        body_bytes: if limits.body_bytes == 0 { u64::MAX } else { limits.body_bytes },
+        head_time: limits.header_timeout,
+        body_idle: limits.body_idle_timeout,
+        write: limits.write_timeout,
+        body_rate_min: limits.body_min_rate,
+        idle: limits.idle_timeout,
+    }
+}
+
+pub(super) fn table(config: &Config) -> TableSettings {
+    let routes = config.routes.iter().zip(0..).map(|(settings, id)| route(settings, id, config));
+    let upstreams = config.upstreams.iter().map(upstream);
+    TableSettings { routes: routes.collect(), upstreams: upstreams.collect() }
+}
+
+fn upstream(config: &config::UpstreamConfig) -> UpstreamSettings {
+    UpstreamSettings {
+        name: config.name.clone(),
+        urls: config.urls.iter().map(|endpoint| format!("http://{}", endpoint.url.authority())).collect(),
+        timeouts: UpstreamTimeouts {
+            connect: config.timeouts.connect,
+            first_byte: config.timeouts.first_byte,
+            idle: config.timeouts.idle,
+        },
+        idle_per_worker_max: config.pool.idle_max,
+        idle_for: config.pool.idle_timeout,
+    }
+}
+
+fn route(route: &RouteConfig, id: u32, config: &Config) -> RouteSettings {
+    let total = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
+    let total = total.and_then(|upstream| upstream.timeouts.total);
+    RouteSettings {
+        name: route.name.clone(),
+        hosts: route.hosts.iter().map(|host| host.as_str().to_owned()).collect(),
+        path: route.exact.clone().or_else(|| route.path.clone()).unwrap_or_else(|| "/".to_owned()),
+        exact: route.exact.is_some(),
+        methods: route.methods.iter().map(|method| method.as_str().to_owned()).collect(),
+        upstream: route.upstream.clone(),
+        charges: charges(route),
+        on: match route.on {
+            config::ChargeOn::Admit => ChargeOn::Admit,
+            config::ChargeOn::Success => ChargeOn::Success,
+        },
+        public: route.public,
+        scopes: route.scopes.clone(),
+        rate: route.rate.as_ref().map(|limit| rate(limit, id)),
+        strip_prefix: route.strip_prefix.clone(),
+        timeout: route.timeout.or(total),
+    }
+}
+
+fn charges(route: &RouteConfig) -> Vec<ChargeSettings> {
+    let units = |units: &ChargeUnits| match units {
+        ChargeUnits::Fixed(units) => UnitsOf::Fixed(*units),
+        ChargeUnits::RequestBytes => UnitsOf::RequestBytes,
+        ChargeUnits::ResponseBytes => UnitsOf::ResponseBytes,
+        ChargeUnits::Header { header, max } => {
+            UnitsOf::Header { name: header.as_str().to_owned(), max: *max }
+        }
+    };
+    route
+        .charge
+        .iter()
+        .map(|(resource, of)| ChargeSettings { resource: *resource, units: units(of) })
+        .collect()
+}
+
+fn rate(limit: &config::RateConfig, id: u32) -> RouteRate {
+    let requests = NonZeroU32::new(limit.requests).unwrap_or(NonZeroU32::MIN);
+    let burst = limit.burst.and_then(NonZeroU32::new).unwrap_or(requests);
+    RouteRate {
+        per: match limit.per {
+            config::RatePer::Key => RatePer::Key,
+            config::RatePer::Tenant => RatePer::Tenant,
+        },
+        rate: Rate { id, requests, window: limit.window, burst },
+    }
+}

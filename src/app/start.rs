@@ -1,0 +1,282 @@
+//! Building the rooms, from the bottom up.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use super::metrics::{ProcessMetrics, Rooms};
+use super::reload::Reload;
+use super::running::Running;
+use super::{settings, tasks};
+use crate::admin::{self, AdminParts};
+use crate::api::{self, LocalDoor, LocalToken};
+use crate::authority::Embedded;
+use crate::clock::Clock;
+use crate::config::{Config, Loaded, Secret, Source};
+use crate::control::{Control, ControlError};
+use crate::directory::{Directory, Refresh};
+use crate::flush::{self, Balanced, Flush};
+use crate::gateway::{Admission, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Table};
+use crate::journal::{Journal, JournalError, Writer};
+use crate::listener::{Admittance, Phase, bind, spawn};
+use crate::secret::hash::{Pepper, PepperError};
+use crate::store::{Store, StoreError};
+use crate::telemetry::readiness::Readiness;
+use crate::till::{RateLimits, Till, TillError};
+
+/// Pairs of a rate and a key or tenant whose state is remembered; about 200 bytes each.
+const RATE_OWNERS_MAX: u64 = 100_000;
+
+/// What there is to know of a gateway that has started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Started {
+    /// The first platform token, which nobody will be told again; only at the very first start.
+    pub platform_token: Option<String>,
+    pub proxy: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    pub source: Source,
+}
+
+/// Why the gateway did not start. Nothing is left behind but what a later start goes on with.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration asks for what this version does not do:\n  {}", .0.join("\n  "))]
+    Unsupported(Vec<String>),
+    #[error("the data directory {0} can't be made")]
+    DataDirectory(PathBuf, #[source] io::Error),
+    #[error("the till can't be opened")]
+    Till(#[from] TillError),
+    #[error("the journal can't be opened")]
+    Journal(#[from] JournalError),
+    #[error("the store can't be opened")]
+    Store(#[from] StoreError),
+    #[error("the keys' pepper can't be had")]
+    Pepper(#[from] PepperError),
+    #[error("the routes can't be served")]
+    Routes(#[from] BadRoutes),
+    #[error("the platform token can't be set up")]
+    Token(#[source] ControlError),
+    #[error("the address {0} can't be listened on")]
+    Listen(SocketAddr, #[source] io::Error),
+    #[error("{attempt}")]
+    Io { attempt: &'static str, source: io::Error },
+}
+
+/// The rooms below the data plane and the control plane.
+struct Ground {
+    till: Arc<Till>,
+    journal: Arc<Journal>,
+    writers: Vec<Writer>,
+    store: Store,
+    pepper: Pepper,
+}
+
+/// Starts a gateway on `loaded`; it serves when this returns.
+///
+/// Must be called inside a multi-thread runtime, which becomes the control plane's.
+///
+/// # Errors
+/// [`StartError`]
+pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    let Loaded { config, source } = loaded;
+    let missing = settings::unsupported(&config);
+    if !missing.is_empty() {
+        return Err(StartError::Unsupported(missing));
+    }
+    let table = Table::build(settings::table(&config))?;
+    let workers = worker_count(&config);
+    let readiness = Readiness::default();
+    ["store", "journal", "listeners"].into_iter().for_each(|name| readiness.expect(name));
+    let Ground { till, journal, mut writers, store, pepper } = lay_ground(&config, workers, &*clock).await?;
+    readiness.ready("store");
+    readiness.ready("journal");
+    report(&till, flush::recover(&till, &journal));
+
+    let registry = Registry::new();
+    let changed = Arc::new(Notify::new());
+    let control =
+        Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone()).with_till(till.clone());
+    let platform_token = control
+        .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
+        .await
+        .map_err(StartError::Token)?;
+    let directory = Directory::new(settings::directory(&config), store.clone(), till.clone(), clock.clone());
+    directory.set_charged(table.charged().into());
+    let refresh = Refresh::begin(store.clone(), directory.clone(), changed).await?;
+    let authority = Arc::new(Embedded::new(till.clone(), clock.clone()));
+    let shared = Arc::new(GatewayShared {
+        table: ArcSwap::from_pointee(table),
+        directory: directory.clone(),
+        admission: Admission::new(authority.clone(), clock.clone()),
+        rates: RateLimits::new(RATE_OWNERS_MAX, clock.clone()),
+        identity: settings::identity(&config),
+        pepper,
+        headers: settings::headers(&config),
+        limits: settings::limits(&config),
+        metrics: GatewayMetrics::register(&registry),
+        clock: clock.clone(),
+    });
+
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let limits = &config.listen.limits;
+    let admittance = Admittance::new(limits.connections, limits.connections_per_ip);
+    let control_writer = writers.pop();
+    debug_assert!(control_writer.is_some(), "one shard more than workers");
+    let (proxy, threads) = start_workers(&config, writers, &shared, &admittance, &phases)?;
+    readiness.ready("listeners");
+
+    let flush =
+        Flush::new(journal.clone(), till.clone(), store.clone(), clock.clone(), settings::flush(&config));
+    let flush = Arc::new(flush);
+    let rooms = Rooms {
+        till: till.clone(),
+        journal: journal.clone(),
+        flush: flush.clone(),
+        directory: directory.clone(),
+    };
+    ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
+    let ground = (till.clone(), journal, flush.clone());
+    let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
+    running.spawn("refresh", refresh.run());
+    running.spawn("flush", async move { flush.run().await });
+    running.spawn("housekeeping", tasks::keep_house(till, authority, clock));
+    let keeping = running.spawn_journal_keeper();
+    keeping.map_err(|source| StartError::Io { attempt: "the journal's thread can't be started", source })?;
+    running.reloads(Reload::new(source.clone(), config.clone(), shared, directory, readiness.clone()));
+
+    let admin = open_admin(&config, control, registry, readiness, &mut running).await?;
+    write_addresses(&config, &proxy, admin).map_err(|source| StartError::Io {
+        attempt: "the addresses can't be written to the data directory",
+        source,
+    })?;
+    running.started(Started { platform_token, proxy, admin, source }, config);
+    Ok(running)
+}
+
+/// What a crash or a power loss left behind, and what was made of it.
+fn report(till: &Till, balanced: Balanced) {
+    if let Some(lost) = till.lost() {
+        tracing::warn!(lost = ?lost, "the machine lost power: a new till begins, with everything counted as used that the old one had");
+    }
+    if balanced.units > 0 {
+        let Balanced { accounts, units, .. } = balanced;
+        tracing::info!(accounts, units, "gave back units of requests that never reached an upstream");
+    }
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.listen.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Result<Ground, StartError> {
+    let data = &config.data.directory;
+    std::fs::create_dir_all(data).map_err(|error| StartError::DataDirectory(data.clone(), error))?;
+    // First, because its lock says that no other gateway works here.
+    let till = Arc::new(Till::open(data, &settings::till(config))?);
+    let shards = workers + 1;
+    let (journal, writers) =
+        Journal::open(data, &settings::journal(config), shards, till.id().0, clock.now())?;
+    let Some(url) = settings::store_url(config) else { return Err(StartError::Unsupported(vec![])) };
+    let store = Store::open(&url).await?;
+    store.migrate().await?;
+    let api_key = &config.identity.api_key;
+    let pepper = match &api_key.pepper {
+        Some(secret) => Pepper::parse(api_key.pepper_version.into(), secret.expose())?,
+        None => Pepper::load_or_create(&data.join("pepper"))?,
+    };
+    Ok(Ground { till, journal: Arc::new(journal), writers, store, pepper })
+}
+
+type Workers = (Vec<SocketAddr>, Vec<std::thread::JoinHandle<()>>);
+
+/// One thread per writer, each with sockets of its own on every proxy address.
+fn start_workers(
+    config: &Config,
+    writers: Vec<Writer>,
+    shared: &Arc<GatewayShared>,
+    admittance: &Admittance,
+    phases: &watch::Receiver<Phase>,
+) -> Result<Workers, StartError> {
+    let (addresses, mut sockets) = bind_all(&config.listen.proxy, writers.len())?;
+    let mut threads = Vec::new();
+    for (number, writer) in writers.into_iter().enumerate() {
+        let shared = shared.clone();
+        let thread = spawn(
+            format!("worker-{number}"),
+            sockets.pop().unwrap_or_default(),
+            admittance.clone(),
+            phases.clone(),
+            move |parts| std::rc::Rc::new(Gateway::new(shared, parts.clone(), writer)),
+        );
+        threads
+            .push(thread.map_err(|source| StartError::Io { attempt: "a worker can't be started", source })?);
+    }
+    Ok((addresses, threads))
+}
+
+/// The bound addresses, and for each worker a socket on each of them. Port 0 is chosen once for all workers.
+fn bind_all(
+    wanted: &[SocketAddr],
+    workers: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<StdListener>>), StartError> {
+    let mut sockets: Vec<Vec<StdListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut bound = Vec::new();
+    for address in wanted {
+        let failed = |error| StartError::Listen(*address, error);
+        refuse_taken(*address).map_err(failed)?;
+        let mut address = *address;
+        for own in &mut sockets {
+            let socket = bind(address).map_err(failed)?;
+            address = socket.local_addr().map_err(failed)?;
+            own.push(socket);
+        }
+        bound.push(address);
+    }
+    Ok((bound, sockets))
+}
+
+/// The workers share their port, and so would a second gateway, silently: this asks without sharing.
+fn refuse_taken(address: SocketAddr) -> io::Result<()> {
+    StdListener::bind(address).map(drop)
+}
+
+async fn open_admin(
+    config: &Config,
+    control: Control,
+    registry: Registry,
+    readiness: Readiness,
+    running: &mut Running,
+) -> Result<SocketAddr, StartError> {
+    let wanted = config.listen.admin;
+    let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
+    let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
+    let failed = |source| StartError::Io { attempt: "the door for the command line can't be opened", source };
+    let token = LocalToken::draw().map_err(failed)?;
+    let parts = AdminParts { registry, readiness, api: api::router(control, token.clone(), running.clock()) };
+    let until = running.admin_ends();
+    running.spawn("admin", async move {
+        if let Err(error) = admin::serve(listener, parts, until).await {
+            tracing::error!(error = %error, "the admin address is no longer served: {error}");
+        }
+    });
+    LocalDoor::new(address, token).write(&config.data.directory).map_err(failed)?;
+    Ok(address)
+}
+
+/// For scripts and tests that asked for port 0.
+fn write_addresses(config: &Config, proxy: &[SocketAddr], admin: SocketAddr) -> io::Result<()> {
+    let path = config.data.directory.join("addresses.json");
+    let addresses = serde_json::json!({ "proxy": proxy, "admin": admin });
+    let new = path.with_extension("json.new");
+    std::fs::write(&new, format!("{addresses}\n"))?;
+    std::fs::rename(new, path)
+}

@@ -1,0 +1,334 @@
+//! What can be typed: the forms of the command line, with their help. Knows no meaning; [`super::ask`] does.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// The reverse proxy that knows your tenants and enforces, to the unit, what each may use.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "tollgate", bin_name = "tollgate", version, after_help = EXAMPLES, propagate_version = true)]
+pub struct Args {
+    /// The configuration; without it ./tollgate.toml, then built-in defaults
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Run the gateway
+    #[command(after_help = "\
+Examples:
+  tollgate serve --config config/tollgate.toml
+  tollgate serve                # ./tollgate.toml, or built-in defaults")]
+    Serve,
+    /// Run a gateway, an echo upstream and sample tenants in one process; needs no file and no server
+    #[command(after_help = "\
+Examples:
+  tollgate demo                 # cleans up after itself
+  tollgate demo --keep ./demo   # keeps data and configuration there")]
+    Demo(Demo),
+    /// Validate a configuration and print every fault with its line and column
+    #[command(after_help = "\
+Examples:
+  tollgate check config/tollgate.toml
+  tollgate check --config tollgate.toml --json
+
+Exit status: 0 the configuration is good, 1 it has faults.")]
+    Check(Check),
+    /// Print the JSON Schema of the configuration
+    #[command(after_help = "Example:\n  tollgate schema > tollgate.schema.json")]
+    Schema,
+    /// Bring the store's schema up to date
+    #[command(after_help = "Example:\n  tollgate migrate --config tollgate.toml")]
+    Migrate,
+    /// Bring tenants, quotas and keys to what a file says; a second run changes nothing
+    #[command(after_help = "\
+Examples:
+  tollgate apply tenants.toml --dry-run   # shows what would change
+  tollgate apply tenants.toml
+
+  # tenants.toml
+  [[tenant]]
+  slug = \"acme\"
+  name = \"Acme\"
+  tier = \"pro\"")]
+    Apply(Apply),
+    /// Create, list, show tenants and change their status
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Set and list the limits of a tenant
+    #[command(subcommand)]
+    Quota(Quota),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Show what a tenant has used in the current windows, and what is left
+    #[command(after_help = "\
+Examples:
+  tollgate usage acme
+  tollgate usage acme --json")]
+    Usage(TenantName),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Demo {
+    /// Keep everything in this directory instead of cleaning up
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Check {
+    /// The configuration to validate; the same as --config FILE
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Apply {
+    /// What should be: TOML, or JSON if its name ends in .json
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Tenant {
+    /// Create a tenant, with the quotas of its tier
+    #[command(after_help = "\
+Examples:
+  tollgate tenant create \"Acme\" --tier pro
+  tollgate tenant create \"Acme\" --tier pro --billing-email pay@acme.example --timezone Europe/Zurich --json")]
+    Create(TenantCreate),
+    /// List tenants
+    #[command(after_help = "\
+Examples:
+  tollgate tenant list --status active --tier pro
+  tollgate tenant list --search acme --json")]
+    List(TenantList),
+    /// Show a tenant and its quotas
+    #[command(after_help = "Example:\n  tollgate tenant show acme")]
+    Show(TenantName),
+    /// Change the status of a tenant; every gateway obeys within a second
+    #[command(after_help = "\
+Examples:
+  tollgate tenant status acme suspended --reason \"unpaid\"
+  tollgate tenant status acme active")]
+    Status(TenantStatus),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct TenantName {
+    /// The tenant's id or slug
+    pub tenant: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct TenantCreate {
+    /// The organization's name
+    pub name: String,
+    #[arg(long, default_value = "free")]
+    pub tier: String,
+    /// The name in URLs and on the command line; suggested by the name if not given
+    #[arg(long)]
+    pub slug: Option<String>,
+    #[arg(long, value_name = "ADDRESS")]
+    pub billing_email: Option<String>,
+    #[arg(long, value_name = "NUMBER")]
+    pub contact_phone: Option<String>,
+    /// An IANA time zone like Europe/Zurich: days and months begin at its midnight
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<String>,
+    /// A language tag like de-CH
+    #[arg(long, value_name = "TAG")]
+    pub locale: Option<String>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct TenantList {
+    /// trial, active, past_due, suspended, cancelled or deleted
+    #[arg(long)]
+    pub status: Option<String>,
+    #[arg(long)]
+    pub tier: Option<String>,
+    /// Text in the name or slug
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+    /// What to sort by, with - in front for descending; see the API's `sort`
+    #[arg(long, allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Page {
+    /// How many at most, 1 to 1000
+    #[arg(long, value_name = "ROWS")]
+    pub limit: Option<u32>,
+    /// Where the last answer's `next_cursor` left off
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct TenantStatus {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// trial, active, past_due, suspended, cancelled or deleted
+    pub status: String,
+    /// Why; needed to suspend, and kept in the audit log
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Quota {
+    /// Set a limit of a tenant, or of one of its keys; what is used already stays used
+    #[command(after_help = "\
+Examples:
+  tollgate quota set acme api_calls --limit 10000
+  tollgate quota set acme api_calls --limit 50 --period minute --key 0192f0c1-7a3b-7000-8000-000000000000
+  tollgate quota set acme alerts --limit unlimited --reason \"incident\" --expires 2026-12-31T00:00:00Z")]
+    Set(QuotaSet),
+    /// List the quotas of a tenant, with what is used
+    #[command(after_help = "Example:\n  tollgate quota list acme --json")]
+    List(TenantName),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct QuotaSet {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// What is counted, for example api_calls
+    pub resource: String,
+    /// Units per period, or unlimited
+    #[arg(long, value_name = "UNITS", value_parser = limit)]
+    pub limit: Limit,
+    /// second, minute, hour, day, week, month or forever; as in the tenant's tier if not given
+    #[arg(long)]
+    pub period: Option<String>,
+    /// What happens at the limit
+    #[arg(long)]
+    pub enforcement: Option<Enforcement>,
+    /// Limit this key instead of the whole tenant
+    #[arg(long, value_name = "KEY_ID")]
+    pub key: Option<String>,
+    /// Why; kept in the audit log
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// When the tier's limit holds again, for example 2026-12-31T00:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub expires: Option<String>,
+}
+
+/// A limit as typed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    Of(u64),
+    Unlimited,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Enforcement {
+    /// Deny
+    Hard,
+    /// Allow, and mark what is above as overage
+    Soft,
+    /// Only count
+    Monitor,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Key {
+    /// Create an API key; its text is shown this once
+    #[command(after_help = "\
+Examples:
+  tollgate key create acme --name ci
+  tollgate key create acme --name partner --route orders --network 10.0.0.0/8 --expires 2027-01-01T00:00:00Z --json")]
+    Create(KeyCreate),
+    /// List the keys of a tenant, without their secrets
+    #[command(after_help = "Example:\n  tollgate key list acme")]
+    List(KeyList),
+    /// Revoke a key for good; every gateway refuses it within a second
+    #[command(after_help = "Example:\n  tollgate key revoke 0192f0c1-7a3b-7000-8000-000000000000")]
+    Revoke(KeyRevoke),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct KeyCreate {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// What people call the key
+    #[arg(long)]
+    pub name: String,
+    /// A scope that the key has; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// A route that the key may use; may be repeated; all if not given
+    #[arg(long = "route", value_name = "NAME")]
+    pub routes: Vec<String>,
+    /// A network that the key may be used from; may be repeated; all if not given
+    #[arg(long = "network", value_name = "CIDR")]
+    pub networks: Vec<String>,
+    /// When the key stops working, for example 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub expires: Option<String>,
+    /// Make a test key (tg_test_…)
+    #[arg(long)]
+    pub test: bool,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct KeyList {
+    /// The tenant's id or slug
+    pub tenant: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct KeyRevoke {
+    /// The key's id, as `key list` shows it
+    pub key_id: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate demo
+  tollgate serve --config config/tollgate.toml
+  tollgate tenant create \"Acme\" --tier pro --json
+  tollgate quota set acme api_calls --limit 10000
+  tollgate key create acme --name ci
+  tollgate usage acme
+
+Commands on tenants, quotas and keys work beside a running gateway on the same configuration, and without one.
+Exit status: 0 done, 1 found a problem, 2 wrong usage.";
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "unlimited" => Ok(Limit::Unlimited),
+        number => {
+            number.parse().map(Limit::Of).map_err(|_| "must be a whole number, or `unlimited`".to_owned())
+        }
+    }
+}
+
+// === impl Enforcement ===
+
+impl Enforcement {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Enforcement::Hard => "hard",
+            Enforcement::Soft => "soft",
+            Enforcement::Monitor => "monitor",
+        }
+    }
+}

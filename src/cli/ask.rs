@@ -1,0 +1,190 @@
+//! What each command asks of the API, and how it shows the answer to a person.
+//!
+//! Every command on tenants, quotas and keys is one request. It is built here without sending anything, so what a
+//! command means can be read, and tested, as method, path and body.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::args;
+use super::failure::Failure;
+use super::show;
+use crate::api::Method;
+
+/// One request, and how its answer looks as text.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) body: Option<Value>,
+    pub(super) show: fn(&Value) -> String,
+}
+
+pub(super) fn tenant(command: &args::Tenant) -> Ask {
+    match command {
+        args::Tenant::Create(create) => Ask::post("/api/tenants", tenant_body(create), show::tenant_created),
+        args::Tenant::List(list) => Ask::get(tenants_path(list), show::tenants),
+        args::Tenant::Show(name) => Ask::get(path(&["tenants", &name.tenant]), show::tenant),
+        args::Tenant::Status(change) => {
+            let path = path(&["tenants", &change.tenant, "status", &change.status]);
+            Ask::post(path, said([("reason", change.reason.as_deref().into())]), show::tenant_status)
+        }
+    }
+}
+
+pub(super) fn quota(command: &args::Quota) -> Ask {
+    match command {
+        args::Quota::Set(set) => Ask {
+            method: Method::PUT,
+            path: path(&["tenants", &set.tenant, "quotas", &set.resource]),
+            body: Some(quota_body(set)),
+            show: show::quota_set,
+        },
+        args::Quota::List(name) => usage(name),
+    }
+}
+
+pub(super) fn key(command: &args::Key) -> Ask {
+    match command {
+        args::Key::Create(create) => {
+            Ask::post(path(&["tenants", &create.tenant, "keys"]), key_body(create), show::key_created)
+        }
+        args::Key::List(list) => {
+            let page = [("limit", list.page.limit.map(|limit| limit.to_string())), cursor(&list.page)];
+            Ask::get(with_query(path(&["tenants", &list.tenant, "keys"]), page), show::keys)
+        }
+        args::Key::Revoke(revoke) => {
+            Ask::post(path(&["keys", &revoke.key_id, "revoke"]), json!({}), show::key_revoked)
+        }
+    }
+}
+
+pub(super) fn usage(name: &args::TenantName) -> Ask {
+    Ask::get(path(&["tenants", &name.tenant, "quotas"]), show::usage)
+}
+
+/// # Errors
+/// When the file can't be read, or is neither TOML nor JSON.
+pub(super) fn apply(command: &args::Apply) -> Result<Ask, Failure> {
+    let dry_run = command.dry_run.then(|| "true".to_owned());
+    let path = with_query(path(&["apply"]), [("dry_run", dry_run)]);
+    Ok(Ask::post(path, manifest(&command.file)?, show::applied))
+}
+
+fn tenant_body(create: &args::TenantCreate) -> Value {
+    said([
+        ("organization_name", create.name.as_str().into()),
+        ("tenant_tier", create.tier.as_str().into()),
+        ("slug", create.slug.as_deref().into()),
+        ("billing_email", create.billing_email.as_deref().into()),
+        ("contact_phone", create.contact_phone.as_deref().into()),
+        ("timezone", create.timezone.as_deref().into()),
+        ("locale", create.locale.as_deref().into()),
+    ])
+}
+
+fn tenants_path(list: &args::TenantList) -> String {
+    let query = [
+        ("status", list.status.clone()),
+        ("tier", list.tier.clone()),
+        ("q", list.search.clone()),
+        ("sort", list.sort.clone()),
+        ("limit", list.page.limit.map(|limit| limit.to_string())),
+        cursor(&list.page),
+    ];
+    with_query(path(&["tenants"]), query)
+}
+
+fn cursor(page: &args::Page) -> (&'static str, Option<String>) {
+    ("cursor", page.cursor.clone())
+}
+
+fn quota_body(set: &args::QuotaSet) -> Value {
+    let mut body = said([
+        ("period", set.period.as_deref().into()),
+        ("enforcement", set.enforcement.map(args::Enforcement::as_str).into()),
+        ("key_id", set.key.as_deref().into()),
+        ("reason", set.reason.as_deref().into()),
+        ("expires_at", set.expires.as_deref().into()),
+    ]);
+    body["limit"] = match set.limit {
+        args::Limit::Of(units) => units.into(),
+        args::Limit::Unlimited => Value::Null,
+    };
+    body
+}
+
+fn key_body(create: &args::KeyCreate) -> Value {
+    said([
+        ("name", create.name.as_str().into()),
+        ("scopes", create.scopes.as_slice().into()),
+        ("routes", create.routes.as_slice().into()),
+        ("networks", create.networks.as_slice().into()),
+        ("expires_at", create.expires.as_deref().into()),
+        ("test", create.test.into()),
+    ])
+}
+
+/// An object of what was said: `null` was not.
+fn said<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    let said = fields.into_iter().filter(|(_, value)| !value.is_null());
+    Value::Object(said.map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn manifest(file: &Path) -> Result<Value, Failure> {
+    let text = fs::read_to_string(file).map_err(|error| Failure::unreadable(file, &error))?;
+    if file.extension().is_some_and(|extension| extension == "json") {
+        return serde_json::from_str(&text).map_err(|error| Failure::unreadable(file, &error));
+    }
+    let table: toml::Table = text.parse().map_err(|error| Failure::unreadable(file, &error))?;
+    Ok(json_of(toml::Value::Table(table)))
+}
+
+/// TOML has instants and JSON has none: they become text.
+fn json_of(value: toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(truth) => truth.into(),
+        toml::Value::Datetime(instant) => instant.to_string().into(),
+        toml::Value::Array(items) => items.into_iter().map(json_of).collect(),
+        toml::Value::Table(table) => {
+            table.into_iter().map(|(name, value)| (name, json_of(value))).collect::<Map<_, _>>().into()
+        }
+    }
+}
+
+/// `/api/` and the segments, whatever characters they hold.
+fn path(segments: &[&str]) -> String {
+    let segments: Vec<_> = segments.iter().map(|segment| escaped(segment)).collect();
+    format!("/api/{}", segments.join("/"))
+}
+
+fn with_query<const N: usize>(path: String, params: [(&str, Option<String>); N]) -> String {
+    let pairs = params.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}={}", escaped(&value))).collect();
+    if pairs.is_empty() { path } else { format!("{path}?{}", pairs.join("&")) }
+}
+
+/// Percent-encoded, except what RFC 3986 calls unreserved. A segment of dots only would mean another path.
+fn escaped(text: &str) -> String {
+    let dots = text.bytes().all(|byte| byte == b'.');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && !dots);
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(escape).collect()
+}
+
+// === impl Ask ===
+
+impl Ask {
+    fn get(path: String, show: fn(&Value) -> String) -> Self {
+        Ask { method: Method::GET, path, body: None, show }
+    }
+
+    fn post(path: impl Into<String>, body: Value, show: fn(&Value) -> String) -> Self {
+        Ask { method: Method::POST, path: path.into(), body: Some(body), show }
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line: one command, one request to the API, one answer.
+//!
+//! Commands on tenants, quotas and keys go through the API's router in every case, over the admin address of a
+//! running gateway or in process, so they authorize, validate and audit like any other caller. Results go to
+//! stdout, everything else to stderr. Exit status: 0 done, 1 found a problem, 2 wrong usage.
+
+mod args;
+mod ask;
+mod check;
+mod failure;
+mod gateway;
+mod session;
+mod show;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+
+pub use args::{Args, Command, Demo};
+pub use failure::Failure;
+
+use crate::config::{self, Config, Loaded};
+use crate::secret::hash::Pepper;
+use crate::store::StoreUrl;
+use crate::telemetry::log;
+use ask::Ask;
+use session::Place;
+
+/// What a command found out: as JSON and as text.
+#[derive(Clone, PartialEq, Debug)]
+struct Found {
+    json: String,
+    text: String,
+    status: u8,
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    match Args::try_parse() {
+        Ok(args) => run(args),
+        Err(usage) => {
+            // Help that was asked for is a result; clap knows which is which. A closed pipe is nobody's fault.
+            let _ = usage.print();
+            ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+/// Runs one command.
+pub fn run(args: Args) -> ExitCode {
+    let json = args.json;
+    match found(args) {
+        Ok(found) => found.printed(json),
+        Err(failure) => {
+            let _ = write!(io::stderr(), "{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn found(args: Args) -> Result<Found, Failure> {
+    let config = args.config.as_deref();
+    match args.command {
+        Command::Check(check) => Ok(check::check(check.file.as_deref().or(config))),
+        Command::Schema => Ok(check::schema()),
+        Command::Migrate => migrate(&place(config)?),
+        Command::Apply(apply) => answered(config, ask::apply(&apply)?),
+        Command::Tenant(tenant) => answered(config, ask::tenant(&tenant)),
+        Command::Quota(quota) => answered(config, ask::quota(&quota)),
+        Command::Key(key) => answered(config, ask::key(&key)),
+        Command::Usage(name) => answered(config, ask::usage(&name)),
+        Command::Serve => gateway::serve(config, args.json),
+        Command::Demo(demo) => gateway::demo(&demo),
+    }
+}
+
+fn answered(config: Option<&Path>, ask: Ask) -> Result<Found, Failure> {
+    // A command without a gateway has no other log; the API tells its faults there. Twice is no fault of a command.
+    let _ = log::init(log::Format::Text, "error");
+    let place = place(config)?;
+    let answer = waited_for(async {
+        let client = session::client(&place).await?;
+        Ok(client.send(ask.method, &ask.path, ask.body.as_ref()).await?)
+    })?;
+    if !answer.status.is_success() {
+        return Err(Failure::refused(&answer));
+    }
+    let text = (ask.show)(&answer.body);
+    Ok(Found { json: answer.text, text, status: 0 })
+}
+
+fn migrate(place: &Place) -> Result<Found, Failure> {
+    waited_for(session::migrated(&place.store))?;
+    Ok(Found {
+        json: json!({ "migrated": true }).to_string(),
+        text: "the schema is up to date\n".to_owned(),
+        status: 0,
+    })
+}
+
+fn place(config: Option<&Path>) -> Result<Place, Failure> {
+    let Loaded { config, .. } = Config::load(config).map_err(|faults| gateway::faulty(&faults))?;
+    let store = match config.store.url {
+        config::StoreUrl::Sqlite(path) => StoreUrl::Sqlite(path),
+        config::StoreUrl::Postgres(_) => {
+            return Err(Failure::new("this build has no Postgres store").help("use `url = \"sqlite:PATH\"`"));
+        }
+    };
+    let api_key = config.identity.api_key;
+    let pepper = api_key.pepper.map(|secret| Pepper::parse(api_key.pepper_version.into(), secret.expose()));
+    let pepper =
+        pepper.transpose().map_err(|error| Failure::caused("the keys' pepper can't be used", &error))?;
+    Ok(Place { data: config.data.directory, store, pepper })
+}
+
+/// A command waits for one answer at a time: one thread is enough.
+fn waited_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused("the runtime can't be started", &error))?
+        .block_on(work)
+}
+
+// === impl Found ===
+
+impl Found {
+    /// The command said what it had to say while it ran.
+    fn nothing() -> Self {
+        Found { json: String::new(), text: String::new(), status: 0 }
+    }
+
+    /// A reader that went away (`| head`) is no failure of the command.
+    fn printed(&self, json: bool) -> ExitCode {
+        let mut out = io::stdout().lock();
+        let _ = if json && !self.json.is_empty() {
+            writeln!(out, "{}", self.json)
+        } else {
+            write!(out, "{}", self.text)
+        };
+        let _ = out.flush();
+        ExitCode::from(self.status)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! Who answers a command: the gateway that runs on the configured data directory, or this process if none does.
+//!
+//! A running gateway is asked rather than passed by, because it then obeys at once instead of at its next poll.
+//! The store itself bears both: nothing is lost if a gateway starts while a command works without one.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::Notify;
+
+use super::failure::Failure;
+use crate::api::{self, Client, LocalDoor, LocalToken};
+use crate::clock::{Clock, SystemClock};
+use crate::control::Control;
+use crate::secret::hash::Pepper;
+use crate::store::{Store, StoreError, StoreUrl};
+
+/// What of the configuration a command needs.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Where till, journal and door live.
+    pub(super) data: PathBuf,
+    pub(super) store: StoreUrl,
+    /// The configured one; else it lives in the data directory.
+    pub(super) pepper: Option<Pepper>,
+}
+
+/// A gateway that has just taken its directory opens its admin address well within this.
+const STARTING_MAX: Duration = Duration::from_secs(5);
+const STARTING_POLL: Duration = Duration::from_millis(50);
+
+/// The client that a command should use.
+///
+/// # Errors
+/// When a gateway holds the directory but can't be asked, or when the store can't be opened.
+pub(super) async fn client(place: &Place) -> Result<Client, Failure> {
+    tokio::time::timeout(STARTING_MAX, found(place)).await.unwrap_or_else(|_| {
+        let what =
+            format!("a gateway runs on {} but its admin address does not answer", place.data.display());
+        Err(Failure::new(what).help("see the gateway's log, or stop it: the command works without it too"))
+    })
+}
+
+/// Brings the schema up to date; a database that is not there yet is made.
+///
+/// # Errors
+/// When the store can't be opened, or its schema is not one that this program knows.
+pub(super) async fn migrated(url: &StoreUrl) -> Result<Store, Failure> {
+    let failed = |error: StoreError| Failure::caused("the store can't be opened", &error);
+    let store = Store::open(url).await.map_err(failed)?;
+    store.migrate().await.map_err(failed)?;
+    Ok(store)
+}
+
+async fn found(place: &Place) -> Result<Client, Failure> {
+    loop {
+        let door =
+            LocalDoor::read(&place.data).map_err(|error| closed(&LocalDoor::path(&place.data), &error))?;
+        if let Some(client) = door.map(Client::Remote)
+            && client.is_welcome().await
+        {
+            return Ok(client);
+        }
+        if !is_held(&place.data).map_err(|error| closed(&lock_path(&place.data), &error))? {
+            return in_process(place).await;
+        }
+        tokio::time::sleep(STARTING_POLL).await;
+    }
+}
+
+async fn in_process(place: &Place) -> Result<Client, Failure> {
+    let store = migrated(&place.store).await?;
+    let pepper = place.pepper.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
+    let token = LocalToken::draw().map_err(|error| Failure::caused("no token can be drawn", &error))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let control = Control::new(store, clock.clone(), pepper, Arc::new(Notify::new()));
+    Ok(Client::InProcess(api::router(control, token.clone(), clock), token))
+}
+
+/// Made by whoever needs it first, the gateway or a command.
+fn kept_pepper(data: &Path) -> Result<Pepper, Failure> {
+    let path = data.join("pepper");
+    std::fs::create_dir_all(data)
+        .map_err(|error| Failure::caused(format!("{} can't be made", data.display()), &error))?;
+    Pepper::load_or_create(&path).map_err(|error| {
+        Failure::caused("the keys' pepper can't be had", &error).help("restore it from a backup")
+    })
+}
+
+/// Whether a gateway holds the directory. The look takes the lock for a moment, shared, and gives it back.
+fn is_held(data: &Path) -> io::Result<bool> {
+    let file = match File::open(lock_path(data)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn closed(path: &Path, error: &io::Error) -> Failure {
+    Failure::unreadable(path, error).help("run the command as the user that the gateway runs as")
+}
+
+fn lock_path(data: &Path) -> PathBuf {
+    data.join("lock")
+}
