@@ -1,0 +1,141 @@
+//! What a request costs end to end on loopback, beside the peers: CPU time of the proxy per answered request.
+//!
+//! `cargo bench --bench gateway -- [--rounds 5] [--seconds 3] [--only NAME,NAME] [--tollgate PATH]`
+//!
+//! The proxy is alone on core 0 with one worker; load generator (wrk, 64 connections) and upstream are on core 1.
+//! CPU time is the kernel's own: the scheduler's run time of the proxy's process tree, so it does not depend on
+//! how busy the other core is. Rounds are interleaved, nginx first and last in each, and ratios are taken inside a
+//! round, because a small machine drifts more between rounds than the peers differ.
+//!
+//! Prints a table, and writes `target/bench/gateway.json`. A peer that is not installed is skipped with a line that
+//! says so. An answer that is not 2xx fails the run.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+
+mod cpu;
+mod load;
+mod report;
+mod subject;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use load::Load;
+use report::Sample;
+use subject::{Kind, Subject};
+
+/// A run that can't be trusted ends with a sentence.
+type Fault = String;
+
+struct Options {
+    rounds: usize,
+    seconds: u64,
+    only: Vec<String>,
+    tollgate: PathBuf,
+}
+
+/// Long enough for caches, pools and the branch predictor.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == upstream::ARGUMENT) {
+        upstream::run();
+    }
+    match Options::parse(&arguments).and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("benches/gateway: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Fault> {
+    subject::require("wrk")?;
+    subject::require("taskset")?;
+    let directory = tempfile::tempdir().map_err(|error| format!("a temporary directory: {error}"))?;
+    let upstream = upstream::Upstream::start()?;
+    let subjects = subjects(options, directory.path(), upstream.port)?;
+    if subjects.is_empty() {
+        return Err("there is nothing to measure".to_owned());
+    }
+    let mut samples = Vec::new();
+    for round in 0..options.rounds {
+        for subject in in_order(&subjects) {
+            samples.push(measure(round, subject, options.seconds)?);
+            eprint!(".");
+        }
+    }
+    eprintln!();
+    report::print(&samples);
+    report::write(&samples, &target())
+}
+
+/// Every subject that is wanted and installed, started.
+fn subjects(options: &Options, directory: &Path, upstream: u16) -> Result<Vec<Subject>, Fault> {
+    let mut subjects = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| options.wants(kind.name())) {
+        match kind.missing(&options.tollgate) {
+            Some(reason) => println!("{}: skipped, {reason}", kind.name()),
+            None => subjects.push(Subject::start(kind, directory, upstream, &options.tollgate)?),
+        }
+    }
+    Ok(subjects)
+}
+
+/// The reference first and last.
+fn in_order(subjects: &[Subject]) -> impl Iterator<Item = &Subject> {
+    let again = subjects.iter().take(1).filter(|first| first.kind == Kind::NginxPlain && subjects.len() > 1);
+    subjects.iter().chain(again)
+}
+
+fn measure(round: usize, subject: &Subject, seconds: u64) -> Result<Sample, Fault> {
+    Load::run(subject, WARM_UP)?;
+    let (proxy, helpers) = (subject.cpu()?, subject.helpers_cpu()?);
+    let load = Load::run(subject, Duration::from_secs(seconds))?;
+    let proxy = subject.cpu()? - proxy;
+    let helpers = subject.helpers_cpu()? - helpers;
+    Ok(Sample::new(round, subject.kind.name(), &load, proxy, helpers))
+}
+
+/// Cargo's target directory.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target")).to_owned()
+}
+
+// === impl Options ===
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Options, Fault> {
+        let mut options = Options {
+            rounds: 5,
+            seconds: 3,
+            only: Vec::new(),
+            tollgate: PathBuf::from(env!("CARGO_BIN_EXE_tollgate")),
+        };
+        // Cargo adds `--bench` itself.
+        let mut rest = arguments.iter().filter(|argument| *argument != "--bench");
+        while let Some(name) = rest.next() {
+            let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--rounds" => options.rounds = number(name, value)?,
+                "--seconds" => options.seconds = number(name, value)?,
+                "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+                "--tollgate" => options.tollgate = PathBuf::from(value),
+                _ => return Err(format!("{name} is no option: --rounds, --seconds, --only, --tollgate")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Fault> {
+    value.parse().map_err(|_| format!("{name} needs a number, not `{value}`"))
+}

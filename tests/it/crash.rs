@@ -1,0 +1,101 @@
+//! Real processes, killed with `kill -9` under load; then the books are compared: what the upstream saw, what the till
+//! says, what the database holds.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::{Customer, RawClient, StubUpstream, TestGateway, until};
+
+const KILLS: u64 = 10;
+const LIMIT: u64 = 6_000;
+const CONNECTIONS: usize = 8;
+
+/// What clients were told, over all lives of the gateway.
+#[derive(Default)]
+struct Told {
+    passed: AtomicU64,
+    denied: AtomicU64,
+}
+
+#[test]
+fn killed_ten_times_under_load_the_books_balance_and_the_limit_is_exact() {
+    let upstream = StubUpstream::start();
+    let mut gateway = TestGateway::start(&upstream);
+    let customer = gateway.customer_with_limit("Acme", LIMIT);
+    let told = Told::default();
+    for life in 1..=KILLS {
+        let enough = told.passed.load(Ordering::Relaxed) + LIMIT / (KILLS + 2);
+        under_load(&gateway, &customer, &told, || {
+            until("requests to pass", || (told.passed.load(Ordering::Relaxed) >= enough).then_some(()));
+        });
+        gateway.kill9();
+        gateway.restart();
+        assert!(!gateway.log().contains("journal claims"), "life {life}:\n{}", gateway.log());
+    }
+    under_load(&gateway, &customer, &told, || {
+        until("the limit", || (told.denied.load(Ordering::Relaxed) > 0).then_some(()));
+    });
+
+    assert_eq!(used(&gateway, &customer), LIMIT, "the till");
+    assert!(gateway.terminate().success());
+    gateway.restart();
+    let (units, requests) = recorded(&gateway, &customer);
+    assert_eq!((units, requests), (LIMIT, LIMIT), "the database");
+    let (seen, passed) = (upstream.count() as u64, told.passed.load(Ordering::Relaxed));
+    // A kill between the mark that a request leaves and the system call by which it leaves counts one too many: a few
+    // instructions on each worker. Never one too few.
+    assert!(seen <= LIMIT && LIMIT - seen <= KILLS, "the upstream saw {seen} of {LIMIT}");
+    assert!(passed <= seen, "clients were answered {passed} times, the upstream saw {seen}");
+}
+
+#[test]
+fn the_usage_log_is_complete_after_a_kill_and_a_restart() {
+    let upstream = StubUpstream::start();
+    let mut gateway = TestGateway::start(&upstream);
+    let customer = gateway.customer_with_limit("Acme", 1_000);
+    let mut client = gateway.client();
+    for _ in 0..100 {
+        assert_eq!(client.get("/", &customer.key).status, 200);
+    }
+    gateway.kill9();
+    gateway.restart();
+    until("the rows", || (recorded(&gateway, &customer) == (100, 100)).then_some(()));
+    assert_eq!(used(&gateway, &customer), 100);
+}
+
+/// Keeps requests coming until `enough` returns; the last ones are cut off by whoever ends the gateway, or finish.
+fn under_load(gateway: &TestGateway, customer: &Customer, told: &Told, enough: impl FnOnce()) {
+    let (stop, proxy) = (AtomicBool::new(false), gateway.proxy());
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let Ok(mut client) = RawClient::try_connect(proxy) else { return };
+                let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key);
+                while !stop.load(Ordering::Relaxed) {
+                    let answered =
+                        client.try_send(request.as_bytes()).and_then(|()| client.try_response("GET"));
+                    match answered.map(|response| response.status) {
+                        Ok(200) => told.passed.fetch_add(1, Ordering::Relaxed),
+                        Ok(429) => told.denied.fetch_add(1, Ordering::Relaxed),
+                        _ => return,
+                    };
+                }
+            });
+        }
+        enough();
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+fn used(gateway: &TestGateway, customer: &Customer) -> u64 {
+    let usage = gateway.json(&["usage", &customer.slug]);
+    let quotas = usage["quotas"].as_array().expect("quotas");
+    let calls = quotas.iter().find(|quota| quota["resource_type"] == "api_calls").expect("api_calls");
+    calls["used"].as_u64().expect("a number")
+}
+
+/// Units and requests in the usage log.
+fn recorded(gateway: &TestGateway, customer: &Customer) -> (u64, u64) {
+    let rows = gateway.usage_rows(customer);
+    let sum = |field: &str| rows.iter().map(|row| row[field].as_u64().expect("a number")).sum();
+    (sum("usage_amount"), sum("requests"))
+}

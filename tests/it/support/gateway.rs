@@ -1,0 +1,292 @@
+//! The built binary as a gateway of one's own: in a fresh directory, on free ports.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::RawClient;
+use super::upstream::StubUpstream;
+use super::wait::until;
+use super::wire::Response;
+
+/// A running gateway. Killed when it is dropped, with everything it wrote.
+pub(crate) struct TestGateway {
+    directory: TempDir,
+    process: Option<Child>,
+    addresses: Option<Addresses>,
+}
+
+/// A tenant that can send requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Customer {
+    pub tenant_id: String,
+    pub slug: String,
+    pub key_id: String,
+    /// The API key itself.
+    pub key: String,
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+#[derive(Clone, Debug)]
+struct Addresses {
+    proxy: Vec<SocketAddr>,
+    admin: SocketAddr,
+}
+
+/// Runs `tollgate` in `directory`, with nothing of the tests' environment.
+#[track_caller]
+pub(crate) fn tollgate<A: AsRef<OsStr>>(directory: &Path, arguments: impl IntoIterator<Item = A>) -> Run {
+    run(command(directory).args(arguments))
+}
+
+/// Runs `tollgate` in `directory`, with these variables alone as its environment.
+#[track_caller]
+pub(crate) fn tollgate_with(variables: &[(&str, &str)], directory: &Path, arguments: &[&str]) -> Run {
+    run(command(directory).envs(variables.iter().copied()).args(arguments))
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> Run {
+    let output = command.output().expect("the binary starts");
+    Run {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.current_dir(directory).env_clear().stdin(Stdio::null());
+    command
+}
+
+// === impl TestGateway ===
+
+impl TestGateway {
+    /// A gateway that charges one `api_calls` for each request to `upstream`.
+    #[track_caller]
+    pub(crate) fn start(upstream: &StubUpstream) -> Self {
+        TestGateway::start_with(&format!(
+            "[[upstream]]\nname = \"stub\"\nurls = [\"{}\"]\n\
+             [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",
+            upstream.url()
+        ))
+    }
+
+    /// A gateway with these upstreams, routes and whatever else is not said by [`TestGateway::configure`].
+    #[track_caller]
+    pub(crate) fn start_with(configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the gateway");
+        let mut gateway = TestGateway { directory, process: None, addresses: None };
+        gateway.configure(configuration);
+        gateway.restart();
+        gateway
+    }
+
+    /// Writes the configuration anew; takes effect with [`TestGateway::restart`] or [`TestGateway::hang_up`].
+    pub(crate) fn configure(&self, configuration: &str) {
+        let own = "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n\
+                   [store]\nurl = \"sqlite:data/tollgate.db\"\n\
+                   [data]\ndirectory = \"data\"\naccounts_max = 4096\n";
+        fs::write(self.config(), format!("{own}{configuration}")).expect("the configuration is written");
+    }
+
+    /// Starts the process, after ending the one that runs, and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.kill9();
+        let _ = fs::remove_file(self.path("data/addresses.json"));
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
+        self.process = Some(self.spawn(log));
+        let addresses = until("addresses.json", || {
+            self.must_be_running();
+            self.read_addresses()
+        });
+        self.addresses = Some(addresses);
+        until("ready", || {
+            self.must_be_running();
+            (self.admin_get("/readyz")?.status == 200).then_some(())
+        });
+    }
+
+    fn spawn(&self, log: File) -> Child {
+        let mut command = command(self.directory.path());
+        command.args(["serve", "--config"]).arg(self.config()).stdout(Stdio::null()).stderr(log);
+        command.spawn().expect("the binary starts")
+    }
+
+    #[track_caller]
+    fn must_be_running(&mut self) {
+        let ended =
+            self.process.as_mut().and_then(|process| process.try_wait().expect("a child can be asked"));
+        if let Some(status) = ended {
+            panic!("the gateway ended ({status}):\n{}", self.log());
+        }
+    }
+
+    fn read_addresses(&self) -> Option<Addresses> {
+        let text = fs::read_to_string(self.path("data/addresses.json")).ok()?;
+        let json: Value = serde_json::from_str(&text).ok()?;
+        let address = |json: &Value| json.as_str()?.parse().ok();
+        let proxy: Option<Vec<SocketAddr>> = json["proxy"].as_array()?.iter().map(address).collect();
+        Some(Addresses { proxy: proxy?, admin: address(&json["admin"])? })
+    }
+
+    fn admin_get(&self, target: &str) -> Option<Response> {
+        let mut client = RawClient::try_connect(self.admin()).ok()?;
+        client.try_send(format!("GET {target} HTTP/1.1\r\nhost: admin\r\n\r\n").as_bytes()).ok()?;
+        client.try_response("GET").ok()
+    }
+
+    /// Kills the process, as `kill -9` does. What it wrote stays.
+    pub(crate) fn kill9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let mut process = self.process.take().expect("a running gateway");
+        until("the end after SIGTERM", || process.try_wait().expect("a child can be asked"))
+    }
+
+    /// Sends SIGHUP: read the configuration again.
+    #[track_caller]
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("a running gateway");
+        kill_process(Pid::from_child(process), signal).expect("a child takes signals");
+    }
+
+    /// The first address of the data plane.
+    #[track_caller]
+    pub(crate) fn proxy(&self) -> SocketAddr {
+        self.addresses.as_ref().expect("a gateway that was started").proxy[0]
+    }
+
+    #[track_caller]
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.addresses.as_ref().expect("a gateway that was started").admin
+    }
+
+    /// A connection to the data plane.
+    #[track_caller]
+    pub(crate) fn client(&self) -> RawClient {
+        RawClient::connect(self.proxy())
+    }
+
+    /// A GET on the admin address, without a token.
+    #[track_caller]
+    pub(crate) fn admin_text(&self, target: &str) -> String {
+        self.admin_get(target).expect("an answer of the admin address").text()
+    }
+
+    /// The value of a metric: the sum over its series whose labels contain `labels`.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin_text("/metrics");
+        let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let own = series.filter(|(series, _)| {
+            series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+                && series.contains(labels)
+        });
+        own.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
+    }
+
+    /// Runs a command beside the gateway, on its configuration.
+    #[track_caller]
+    pub(crate) fn tollgate(&self, arguments: &[&str]) -> Run {
+        let config = self.config();
+        let config = [OsStr::new("--config"), config.as_os_str()];
+        tollgate(self.directory.path(), arguments.iter().map(OsStr::new).chain(config))
+    }
+
+    /// Runs a command that must succeed, and reads what it prints.
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let run = self.tollgate(&[arguments, &["--json"]].concat());
+        assert!(run.status.success(), "{arguments:?}: {}\n{}", run.stderr, self.log());
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {}", run.stdout))
+    }
+
+    /// A new tenant of `tier` with a key.
+    #[track_caller]
+    pub(crate) fn customer(&self, name: &str, tier: &str) -> Customer {
+        let tenant = self.json(&["tenant", "create", name, "--tier", tier]);
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned();
+        let (tenant_id, slug) = (text(&tenant["tenant_id"]), text(&tenant["slug"]));
+        let key = self.json(&["key", "create", &tenant_id, "--name", "test"]);
+        Customer { tenant_id, slug, key_id: text(&key["key_id"]), key: text(&key["key"]) }
+    }
+
+    /// A new tenant with this limit of `api_calls`, and a key.
+    #[track_caller]
+    pub(crate) fn customer_with_limit(&self, name: &str, limit: u64) -> Customer {
+        let customer = self.customer(name, "free");
+        self.json(&["quota", "set", &customer.tenant_id, "api_calls", "--limit", &limit.to_string()]);
+        customer
+    }
+
+    /// The newest rows of the customer's usage log.
+    #[track_caller]
+    pub(crate) fn usage_rows(&self, customer: &Customer) -> Vec<Value> {
+        let door = fs::read_to_string(self.path("data/admin.token")).expect("a running gateway's door");
+        let token = door.lines().nth(1).expect("a token on the second line");
+        let mut client = RawClient::connect(self.admin());
+        let target = format!("GET /api/tenants/{}/usage-logs?limit=1000 HTTP/1.1", customer.tenant_id);
+        let answer =
+            client.request(&[&target, "host: admin", &format!("authorization: Bearer {token}")], b"");
+        let json: Value = serde_json::from_str(&answer.text()).expect("JSON");
+        json["items"].as_array().expect("items").clone()
+    }
+
+    /// A path in the gateway's directory, which is its working directory.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.directory.path().join(relative)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("gateway.toml")
+    }
+
+    /// Everything it has logged, over all its lives.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.path("stderr.log")
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        self.kill9();
+        #[expect(clippy::print_stderr, reason = "a failing test shows what the gateway said")]
+        if std::thread::panicking() {
+            eprintln!("--- log of the gateway ---\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What black-box tests stand on: a real gateway, an upstream that keeps the books, a client of raw bytes.
+//!
+//! Nothing here knows the library. The gateway is the built binary in a directory of its own, on ports that the
+//! system chose; upstream and client speak HTTP/1.1 by hand, so that they see and send what a library would hide.
+
+mod client;
+mod gateway;
+mod load;
+mod upstream;
+mod wait;
+mod wire;
+
+pub(crate) use client::RawClient;
+pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
+pub(crate) use load::{Tally, load};
+pub(crate) use upstream::{Answer, Gate, StubUpstream};
+pub(crate) use wait::{PATIENCE, until};
+pub(crate) use wire::{Message, Recorded, Response};

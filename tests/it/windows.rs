@@ -1,0 +1,136 @@
+//! Windows as tenants live through them: a whole gateway in this process, with a clock that is told what time it is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tollgate::app::Running;
+use tollgate::clock::TestClock;
+use tollgate::config::{Config, Loaded, Source};
+use tollgate::control::{NewKey, NewTenant, Principal, QuotaChange, Rights, TenantRef};
+use tollgate::domain::{Actor, Limit, Period, Units};
+
+use crate::support::{RawClient, Response, StubUpstream};
+
+struct Calendar {
+    runtime: tokio::runtime::Runtime,
+    gateway: Option<Running>,
+    clock: TestClock,
+    _upstream: StubUpstream,
+    _directory: tempfile::TempDir,
+}
+
+#[test]
+fn an_anniversary_on_the_31st_resets_on_the_last_day_of_shorter_months() {
+    let calendar = Calendar::at("2026-01-31T15:00:00Z");
+    let key = calendar.tenant("UTC", Period::Month, 2);
+    calendar.exhaust(&key, 2, "2026-02-28T00:00:00.000000Z");
+    calendar.clock.set("2026-02-27T23:59:59.999999Z");
+    assert_eq!(calendar.get(&key).status, 429);
+    calendar.clock.set("2026-02-28T00:00:00Z");
+    calendar.exhaust(&key, 2, "2026-03-31T00:00:00.000000Z");
+    calendar.clock.set("2026-03-31T00:00:00Z");
+    calendar.exhaust(&key, 2, "2026-04-30T00:00:00.000000Z");
+}
+
+#[test]
+fn a_month_ends_at_local_midnight() {
+    let calendar = Calendar::at("2026-03-01T12:00:00Z");
+    let key = calendar.tenant("Europe/Zurich", Period::Month, 1);
+    // Summer time has begun by then: midnight is at 22:00 UTC.
+    calendar.exhaust(&key, 1, "2026-03-31T22:00:00.000000Z");
+    calendar.clock.set("2026-03-31T21:59:59Z");
+    assert_eq!(calendar.get(&key).status, 429);
+    calendar.clock.set("2026-03-31T22:00:00Z");
+    calendar.exhaust(&key, 1, "2026-04-30T22:00:00.000000Z");
+}
+
+#[test]
+fn a_day_whose_midnight_does_not_exist_begins_after_the_gap() {
+    let calendar = Calendar::at("2018-11-03T12:00:00Z");
+    let key = calendar.tenant("America/Sao_Paulo", Period::Day, 1);
+    // The clocks went from 00:00 to 01:00, which was 03:00 UTC; the day after has 23 hours.
+    calendar.exhaust(&key, 1, "2018-11-04T03:00:00.000000Z");
+    calendar.clock.set("2018-11-04T02:59:59Z");
+    assert_eq!(calendar.get(&key).status, 429);
+    calendar.clock.set("2018-11-04T03:00:00Z");
+    calendar.exhaust(&key, 1, "2018-11-05T02:00:00.000000Z");
+}
+
+// === impl Calendar ===
+
+impl Calendar {
+    fn at(now: &str) -> Calendar {
+        let (clock, upstream) = (TestClock::at(now), StubUpstream::start());
+        let directory = tempfile::tempdir().expect("a directory");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let loaded = Loaded { config: config(directory.path(), &upstream.url()), source: Source::Defaults };
+        let gateway = runtime.block_on(Running::start(loaded, Arc::new(clock.clone()))).expect("it starts");
+        Calendar { runtime, gateway: Some(gateway), clock, _upstream: upstream, _directory: directory }
+    }
+
+    fn gateway(&self) -> &Running {
+        self.gateway.as_ref().expect("until it is dropped")
+    }
+
+    /// A new tenant with that limit of `api_calls` besides its tier's, and its key.
+    fn tenant(&self, timezone: &str, period: Period, limit: u64) -> String {
+        let control = self.gateway().control();
+        let correlation = uuid::Uuid::nil();
+        let test = Principal { actor: Actor::system("test"), rights: Rights::Platform, correlation };
+        self.runtime.block_on(async {
+            let timezone = Some(timezone.to_owned());
+            let new = NewTenant { name: "Acme".to_owned(), timezone, ..NewTenant::default() };
+            let tenant = TenantRef::Id(control.create_tenant(&test, new).await.expect("a tenant").id);
+            let quota = QuotaChange {
+                resource: "api_calls".parse().expect("a resource"),
+                limit: Limit::Of(Units::saturating(limit)),
+                period: Some(period),
+                enforcement: None,
+                key: None,
+                reason: None,
+                expires_at: None,
+            };
+            control.set_quota(&test, &tenant, quota).await.expect("a quota");
+            let key = NewKey { name: "test".to_owned(), ..NewKey::default() };
+            control.create_key(&test, &tenant, key).await.expect("a key").text
+        })
+    }
+
+    fn get(&self, key: &str) -> Response {
+        RawClient::connect(self.gateway().report().proxy[0]).get("/", key)
+    }
+
+    /// Exactly `limit` requests pass, and the next is told when there will be more.
+    #[track_caller]
+    fn exhaust(&self, key: &str, limit: u64, resets_at: &str) {
+        for request in 1..=limit {
+            assert_eq!(self.get(key).status, 200, "request {request} of {limit}");
+        }
+        let denied = self.get(key);
+        assert_eq!(denied.status, 429);
+        let problem: serde_json::Value = serde_json::from_str(&denied.text()).expect("a problem");
+        assert_eq!(problem["resets_at"], resets_at);
+    }
+}
+
+impl Drop for Calendar {
+    fn drop(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            self.runtime.block_on(gateway.stop());
+        }
+    }
+}
+
+fn config(directory: &Path, upstream: &str) -> Config {
+    let text = format!(
+        "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
+         [store]\nurl = \"sqlite:{directory}/tollgate.db\"\n\
+         [data]\ndirectory = \"{directory}/data\"\n\
+         [journal]\nsegment_bytes = \"4MiB\"\n\
+         [[upstream]]\nname = \"stub\"\nurls = [\"{upstream}\"]\n\
+         [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",
+        directory = directory.display()
+    );
+    Config::parse(&text, Path::new("test.toml")).expect("a configuration without faults")
+}
