@@ -38,7 +38,7 @@ pub struct ApiKeyConfig {
     /// Headers that may hold a key. `Authorization: Bearer tg_…` is understood as well.
     #[serde(with = "Many::<HeaderName>")]
     pub headers: Vec<HeaderName>,
-    /// What stored digests of keys depend on besides the key: at least 32 characters, the same on each gateway.
+    /// What stored digests of keys depend on besides the key: 64 hexadecimal digits, the same on each gateway.
     /// Absent: made on the first start and kept in the data directory.
     pub pepper: Option<Secret>,
     /// Number of the pepper, stored with each digest. Raise it with each new pepper.
@@ -140,13 +140,16 @@ impl Default for ApiKeyConfig {
 }
 
 impl ApiKeyConfig {
-    const PEPPER_LENGTH_MIN: usize = 32;
+    const PEPPER_DIGITS: usize = 64;
 
     fn validate(&self, at: &Check<'_>) {
         at.key("headers").distinct(&self.headers);
         if let Some(pepper) = &self.pepper {
-            let is_long = pepper.expose().chars().count() >= Self::PEPPER_LENGTH_MIN;
-            at.key("pepper").ensure(is_long, "must have at least 32 characters");
+            let text = pepper.expose();
+            let is_hex =
+                text.len() == Self::PEPPER_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            at.key("pepper")
+                .ensure(is_hex, "must be 64 hexadecimal digits: `openssl rand -hex 32` makes one");
         }
         at.key("pepper_version").ensure(self.pepper_version > 0, "must be at least 1");
     }

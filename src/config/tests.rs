@@ -23,7 +23,9 @@ fn variable(name: &str) -> Option<String> {
         "WORKERS" => "3",
         "PROXY" => "127.0.0.1:8081",
         "WORD" => "hunter2",
-        "PEPPER" | "TOLLGATE_PEPPER" | "TOLLGATE_PLATFORM_TOKEN" => "0123456789abcdef0123456789abcdef",
+        "PEPPER" | "TOLLGATE_PEPPER" | "TOLLGATE_PLATFORM_TOKEN" => {
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+        }
         "TOLLGATE_SIGNING_KEY" => "c2lnbmluZyBrZXk=",
         "TOLLGATE_STORE_URL" => "postgres://tollgate_app:hunter2@db.internal/tollgate",
         "EMPTY" => "",
@@ -434,7 +436,7 @@ headers = { tenant_prefix = "x-", dialects = ["legacy", "legacy"] }
             x.toml:7:15: telemetry.log_filter: must not be empty
             x.toml:7:33: telemetry.tenants_max: must be from 0 to 10000, found 100000
             x.toml:8:14: identity.order: must name at least one of `api_key`, `jwt`
-            x.toml:8:38: identity.api_key.pepper: must have at least 32 characters
+            x.toml:8:38: identity.api_key.pepper: must be 64 hexadecimal digits: `openssl rand -hex 32` makes one
             x.toml:8:56: identity.api_key.pepper_version: must be at least 1
             x.toml:9:13: headers.tenant_prefix: covers `x-request-id`, which would be dropped
             x.toml:9:57: headers.dialects[1]: `legacy` is there already

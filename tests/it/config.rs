@@ -44,7 +44,7 @@ upstream = "ordres"
 
 #[test]
 fn check_finds_no_fault_in_the_shipped_files() {
-    let secret = "0123456789abcdef0123456789abcdef";
+    let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let variables = [
         ("TOLLGATE_STORE_URL", "postgres://tollgate_app@db.internal/tollgate"),
         ("TOLLGATE_PEPPER", secret),
