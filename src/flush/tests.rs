@@ -421,6 +421,23 @@ async fn the_lag_is_the_time_since_a_round_began_that_got_everything() {
 }
 
 #[tokio::test]
+async fn while_the_cursor_can_not_be_written_the_till_is_told_nothing() {
+    let directory = directory();
+    let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;
+    (0..3).for_each(|number| books.pass(number));
+    let cut = books.journal.next_cut(u32::MAX).unwrap();
+    books.journal.begin_cut(cut).unwrap();
+    let journal = directory.path().join("journal").join(books.journal.id().0.to_string());
+    let obstacle = journal.join("cursor.unfinished");
+    std::fs::create_dir(&obstacle).unwrap();
+    assert!(books.flush.flush_next().await.is_err());
+    assert_eq!(books.units().await, (3, 0, 3), "the database has them, and the till will be told once");
+    std::fs::remove_dir(&obstacle).unwrap();
+    books.drain().await;
+    assert_eq!(books.units().await, (3, 3, 3));
+}
+
+#[tokio::test]
 async fn settling_twice_tells_the_till_the_same() {
     let directory = directory();
     let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;

@@ -177,7 +177,7 @@ fn a_full_journal_refuses_to_begin_and_never_to_finish() {
     let (journal, writers) = Journal::open_on(Arc::new(disk.clone()), path, &tight, 1, TILL, now()).unwrap();
     let writer = &writers[0];
     let mut passed = 0;
-    let mut held = vec![writer.begin(&Sample::of(0).record()).unwrap()];
+    let held: Vec<_> = (1_000..1_003).map(|n| writer.begin(&Sample::of(n).record()).unwrap()).collect();
     while let Ok(ticket) = writer.begin(&Sample::of(passed + 1).record()) {
         passed += 1;
         writer.sent(&ticket);
@@ -186,12 +186,21 @@ fn a_full_journal_refuses_to_begin_and_never_to_finish() {
     }
     assert!(passed > 100, "{passed}");
     assert_eq!(journal.depth().shards_short, 1);
-    writer.finish(held.remove(0), &Sample::of(0).record());
-    assert_eq!(requests(&flush(&journal)), (0..=passed).collect::<Vec<_>>());
+    for (number, ticket) in (1_000..).zip(held) {
+        writer.finish(ticket, &longest(number).record());
+    }
+    let expected: Vec<_> = (1..=passed).chain(1_000..1_003).collect();
+    assert_eq!(requests(&flush(&journal)), expected);
     journal.prepare().unwrap();
     assert_eq!(journal.depth().shards_short, 0);
     pass(writer, &Sample::of(999));
     assert_eq!(requests(&flush(&journal)), [999]);
+}
+
+/// As long as a record can be.
+fn longest(number: u128) -> Sample {
+    let foreign = |n| charge(Owner::Tenant(TenantId(Uuid::from_u128(n))), &"x".repeat(31), 1);
+    Sample { route: "r".repeat(63), charges: (10..18).map(foreign).collect(), ..Sample::of(number) }
 }
 
 #[test]

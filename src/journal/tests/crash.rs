@@ -92,7 +92,7 @@ impl Story {
     }
 
     fn flush(&mut self, journal: &Journal) {
-        let Some(cut) = journal.next_cut(300) else { return };
+        let Some(cut) = journal.next_cut(900) else { return };
         self.call(|| journal.begin_cut(cut).unwrap(), |_| {});
         let (samples, _) = super::read(journal, &cut);
         let take_out = |books: &mut Books| books.retain(|request, _| !requests(&samples).contains(request));
@@ -176,7 +176,8 @@ fn after_a_power_loss_nothing_comes_twice_and_what_was_synced_is_there() {
             synced.push((disk.steps(), number));
         }
         if number % 8 == 0 {
-            let cut = journal.next_cut(400).unwrap();
+            // All there is, so that what nobody has synced yet is in it.
+            let cut = journal.next_cut(u32::MAX).unwrap();
             journal.begin_cut(cut).unwrap();
             let samples = requests(&super::read(&journal, &cut).0);
             journal.finish_cut(cut, Vec::new()).unwrap();
