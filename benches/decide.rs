@@ -3,13 +3,20 @@
 //! `cargo bench --bench decide`
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::authority::Embedded;
-use tollgate::clock::{Monotonic, SystemClock, Timestamp};
-use tollgate::domain::{AccountKey, Enforcement, Limit, Owner, Period, TenantId, Units, Window};
+use tollgate::clock::{Clock, Monotonic, SystemClock, Timestamp};
+use tollgate::control::{Control, NewKey, NewTenant, Principal, Rights, TenantRef};
+use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup};
+use tollgate::domain::{
+    AccountKey, Actor, Enforcement, Limit, Owner, Period, Resource, TenantId, Units, Window,
+};
+use tollgate::secret::hash::{KeyText, Pepper};
+use tollgate::store::{Store, StoreUrl};
 use tollgate::till::protocol::Answer;
 use tollgate::till::{Account, Charge, Opening, Till, TillSettings, refill, reserve};
 use uuid::Uuid;
@@ -77,6 +84,87 @@ fn decide(bench: &mut Criterion) {
     });
 }
 
+/// From a key's text to a reservation, as a request with a cached key goes: checksum, digest, cache, quotas, till.
+fn decide_by_key(bench: &mut Criterion) {
+    let gate = Gate::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let door = runtime.block_on(Door::open(&gate));
+    let now = SystemClock::default().now();
+    // The first one grants the tenant's units to the till.
+    let entitlements = door.entitlements(now);
+    for entitled in entitlements.quotas(door.resource) {
+        let ask = refill::ask(&entitled.account, Units::ONE, Monotonic::default());
+        let Answer::Renewed(renewed) = gate.authority.renew_now(&[ask])[0] else {
+            unreachable!("known by now")
+        };
+        refill::apply(&entitled.account, &renewed);
+    }
+    bench.bench_function("key to reservation, warm, 1 charge", |b| b.iter(|| door.admit(now)));
+    bench.bench_function("of which: checksum and digest of the key", |b| b.iter(|| door.digest()));
+    bench.bench_function("of which: the key's entitlements, cached", |b| b.iter(|| door.entitlements(now)));
+}
+
+/// What a worker holds to decide on a key.
+struct Door {
+    directory: Arc<Directory>,
+    pepper: Pepper,
+    key: String,
+    resource: Resource,
+}
+
+impl Door {
+    async fn open(gate: &Gate) -> Door {
+        let directory: &Path = gate._directory.path();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let store = Store::open(&StoreUrl::Sqlite(directory.join("bench.db"))).await.expect("a store");
+        store.migrate().await.expect("a schema");
+        let pepper = Pepper::new(1, &[7; 32]);
+        let control = Control::new(store.clone(), clock.clone(), pepper.clone(), Arc::default());
+        let bench =
+            Principal { actor: Actor::system("bench"), rights: Rights::Platform, correlation: Uuid::nil() };
+        let new = NewTenant { name: "Acme".into(), tier: Some("msp".into()), ..NewTenant::default() };
+        let tenant = TenantRef::Id(control.create_tenant(&bench, new).await.expect("a tenant").id);
+        let key =
+            control.create_key(&bench, &tenant, NewKey { name: "bench".into(), ..NewKey::default() }).await;
+        let key = key.expect("a key").text;
+        let settings = DirectorySettings { keys_max: 1000, header_prefix: "x-tenant-".into() };
+        let directory = Directory::new(settings, store, gate.till.clone(), clock);
+        directory.load(pepper.digest(key.as_bytes())).await.expect("a profile");
+        Door { directory, pepper, key, resource: "api_calls".parse().expect("a name") }
+    }
+
+    fn digest(&self) -> tollgate::secret::hash::KeyDigest {
+        let text = black_box(self.key.as_bytes());
+        KeyText::parse(text).expect("a key");
+        self.pepper.digest(text)
+    }
+
+    fn entitlements(&self, now: Timestamp) -> Arc<Entitlements> {
+        let digest = self.pepper.digest(self.key.as_bytes());
+        match self.directory.cached(&digest, now) {
+            Some(Lookup::Known(entitlements)) => entitlements,
+            other => unreachable!("loaded before: {other:?}"),
+        }
+    }
+
+    /// Admits and gives back, so that the limit is never reached.
+    fn admit(&self, now: Timestamp) -> bool {
+        let Some(Lookup::Known(entitlements)) = self.directory.cached(&self.digest(), now) else {
+            return false;
+        };
+        let quotas = entitlements.quotas(self.resource);
+        let charges: smallvec::SmallVec<[Charge<'_>; 4]> = quotas
+            .map(|quota| Charge {
+                account: &quota.account,
+                units: Units::ONE,
+                enforcement: quota.enforcement,
+            })
+            .collect();
+        reserve(&charges).is_ok()
+    }
+}
+
 fn while_another_thread_spends(account: &Account, work: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -90,5 +178,5 @@ fn while_another_thread_spends(account: &Account, work: impl FnOnce()) {
     });
 }
 
-criterion_group!(benches, decide);
+criterion_group!(benches, decide, decide_by_key);
 criterion_main!(benches);
