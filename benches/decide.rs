@@ -130,8 +130,10 @@ impl Door {
         let key = key.expect("a key").text;
         let settings = DirectorySettings { keys_max: 1000, header_prefix: "x-tenant-".into() };
         let directory = Directory::new(settings, store, gate.till.clone(), clock);
+        let resource: Resource = "api_calls".parse().expect("a name");
+        directory.set_charged([resource].into());
         directory.load(pepper.digest(key.as_bytes())).await.expect("a profile");
-        Door { directory, pepper, key, resource: "api_calls".parse().expect("a name") }
+        Door { directory, pepper, key, resource }
     }
 
     fn digest(&self) -> tollgate::secret::hash::KeyDigest {

@@ -166,7 +166,7 @@ impl Directory {
         }
     }
 
-    /// Names the resources that routes charge, so that they are counted for tenants without a quota of them.
+    /// Names the resources that routes charge: entitlements are compiled for these.
     pub fn set_charged(&self, resources: Arc<[Resource]>) {
         *self.charged.write().unwrap_or_else(PoisonError::into_inner) = resources;
         self.forget_all();

@@ -45,7 +45,7 @@ pub(super) struct Source<'a> {
     pub profile: Arc<KeyProfile>,
     pub freshness: [Arc<Freshness>; 2],
     pub header_prefix: &'a str,
-    /// Resources that some route charges: counted for this tenant even where it has no quota of them.
+    /// Resources that some route charges: counted for the tenant even where it has no quota of them.
     pub charged: &'a [Resource],
 }
 
@@ -160,13 +160,15 @@ impl Source<'_> {
         })
     }
 
-    /// The profile's quotas, and an unlimited one for each charged resource that has none.
+    /// The profile's quotas of charged resources, and an unlimited one for each charged resource that has none. What
+    /// no route charges takes no slot of the till.
     fn quotas(&self) -> impl Iterator<Item = Quota> {
+        let own = self.profile.quotas.iter().filter(|quota| self.charged.contains(&quota.resource));
         let counted = self.charged.iter().filter(|resource| {
             !self.profile.quotas.iter().any(|quota| quota.resource == **resource && is_of_tenant(quota))
         });
         let tenant = self.profile.tenant.id;
-        self.profile.quotas.iter().cloned().chain(counted.map(move |resource| Quota {
+        own.cloned().chain(counted.map(move |resource| Quota {
             owner: Owner::Tenant(tenant),
             resource: *resource,
             period: Period::Month,
