@@ -173,7 +173,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         client: &Client,
         fresh: bool,
     ) -> Result<UpstreamConnection, Fault> {
-        upstream.connect(&client.alarm, fresh).await.map_err(|_| Fault::NotSent)
+        upstream.connect(&client.alarm, self.call.began, fresh).await.map_err(|_| Fault::NotSent)
     }
 
     async fn attempt(

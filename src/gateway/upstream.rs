@@ -2,6 +2,9 @@
 //!
 //! A worker pools its own connections: taking one needs no lock and no system call. Whether the upstream has closed
 //! an idle one is known from the socket's readiness, which the runtime keeps anyway.
+//!
+//! Endpoints take turns, also where the next one has no idle connection yet. One that can't be reached rests, so that
+//! requests do not wait for it one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,10 +13,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::clock::Monotonic;
 use crate::listener::Alarm;
+
+/// An endpoint that could not be reached is tried last for this long, after the time that connecting may take.
+const REST: Duration = Duration::from_secs(1);
 
 /// One upstream, as configured.
 #[derive(Clone, Debug)]
@@ -71,6 +78,8 @@ struct Endpoint {
     /// Known without asking DNS.
     address: Option<SocketAddr>,
     idle: RefCell<Vec<Idle>>,
+    /// It could not be reached, and is tried last until then.
+    rests_until: Cell<Option<Monotonic>>,
 }
 
 #[derive(Debug)]
@@ -139,6 +148,7 @@ impl Upstream {
             authority: authority.clone(),
             address: authority.parse().ok(),
             idle: RefCell::default(),
+            rests_until: Cell::new(None),
         });
         Upstream {
             endpoints: endpoints.collect(),
@@ -149,32 +159,53 @@ impl Upstream {
         }
     }
 
-    /// An open connection: a pooled one if there is one, else a new one to the next endpoint that can be reached.
+    /// An open connection to the endpoint whose turn it is, or to the next one that can be reached: a pooled one if
+    /// there is one and it need not be `fresh`.
     ///
     /// Dropping the future drops a connection that is being made.
     pub(super) async fn connect(
         &self,
         alarm: &Alarm,
+        now: Monotonic,
         fresh: bool,
     ) -> Result<UpstreamConnection, Unreachable> {
-        let first = self.next.get();
-        self.next.set((first + 1) % self.endpoints.len());
-        let order = || (0..self.endpoints.len()).map(|step| (first + step) % self.endpoints.len());
-        if !fresh {
-            for endpoint in order() {
-                if let Some(stream) = self.endpoints[endpoint].take_idle() {
-                    return Ok(UpstreamConnection { stream, is_reused: true, endpoint });
-                }
+        for endpoint in self.turn(now) {
+            let idle = if fresh { None } else { self.endpoints[endpoint].take_idle() };
+            if let Some(stream) = idle {
+                return Ok(UpstreamConnection { stream, is_reused: true, endpoint });
             }
-        }
-        for endpoint in order() {
-            match alarm.within(self.timeouts.connect, self.endpoints[endpoint].connect()).await {
-                Ok(Ok(stream)) => return Ok(UpstreamConnection { stream, is_reused: false, endpoint }),
-                Ok(Err(error)) => self.log_unreachable(endpoint, &error),
-                Err(_) => self.log_unreachable(endpoint, &io::ErrorKind::TimedOut.into()),
+            if let Some(stream) = self.reach(endpoint, alarm, now).await {
+                return Ok(UpstreamConnection { stream, is_reused: false, endpoint });
             }
         }
         Err(Unreachable)
+    }
+
+    /// A new connection. An endpoint that can't be reached rests from then on.
+    async fn reach(&self, index: usize, alarm: &Alarm, now: Monotonic) -> Option<TcpStream> {
+        let endpoint = &self.endpoints[index];
+        let reached = alarm.within(self.timeouts.connect, endpoint.connect()).await;
+        let error = match reached {
+            Ok(Ok(stream)) => {
+                endpoint.rests_until.set(None);
+                return Some(stream);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        self.log_unreachable(index, &error);
+        // Whoever waited in vain waited that long before.
+        endpoint.rests_until.set(Some(now.plus(self.timeouts.connect + REST)));
+        None
+    }
+
+    /// The endpoints in the order to try them: each is first in its turn, and those that rest come last.
+    fn turn(&self, now: Monotonic) -> SmallVec<[usize; 8]> {
+        let (first, count) = (self.next.get(), self.endpoints.len());
+        self.next.set((first + 1) % count);
+        let mut order: SmallVec<[usize; 8]> = (0..count).map(|step| (first + step) % count).collect();
+        order.sort_by_key(|endpoint| self.endpoints[*endpoint].rests(now));
+        order
     }
 
     /// Takes a connection back whose last answer is complete.
@@ -210,6 +241,10 @@ impl Endpoint {
             }
         }
         None
+    }
+
+    fn rests(&self, now: Monotonic) -> bool {
+        self.rests_until.get().is_some_and(|until| now < until)
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
