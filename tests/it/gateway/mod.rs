@@ -1,10 +1,12 @@
 //! The data plane as clients and upstreams see it: one file per door, every claim over real sockets.
 
 mod admission;
+mod drain;
 mod headers;
 mod http;
 mod identity;
 mod routes;
+mod upstream;
 
 use std::net::SocketAddr;
 

@@ -164,8 +164,14 @@ impl TestGateway {
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits for the end of a process that was told to end.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("a running gateway");
-        until("the end after SIGTERM", || process.try_wait().expect("a child can be asked"))
+        until("the end of the process", || process.try_wait().expect("a child can be asked"))
     }
 
     /// Sends SIGHUP: read the configuration again.

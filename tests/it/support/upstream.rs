@@ -49,6 +49,7 @@ struct State {
     recorded: Mutex<Vec<Recorded>>,
     requests: AtomicUsize,
     connections: AtomicUsize,
+    open: AtomicUsize,
     is_over: AtomicBool,
 }
 
@@ -75,6 +76,7 @@ impl StubUpstream {
             recorded: Mutex::default(),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
         });
         let serving = Arc::clone(&state);
@@ -104,6 +106,11 @@ impl StubUpstream {
     /// Connections that were ever opened.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
     }
 
     /// Every request so far, in the order of their ends.
@@ -136,7 +143,11 @@ impl State {
             self.connections.fetch_add(1, Ordering::SeqCst);
             let state = Arc::clone(self);
             // A connection that fails is the test's own doing, or shows on the other side.
-            std::thread::spawn(move || state.serve(&stream));
+            self.open.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let _ = state.serve(&stream);
+                state.open.fetch_sub(1, Ordering::SeqCst);
+            });
         }
     }
 
