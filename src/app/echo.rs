@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::listener::Buffers;
 use crate::listener::http1::{BodyCopy, BodyLength, Head, HeadLimits, LINES_MAX, Parsed};
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, lines: LINES_MAX };
+const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, target_bytes: 64 * 1024, lines: LINES_MAX };
 
 /// Longer bodies are not shown.
 const SHOWN_BYTES_MAX: usize = 4096;

@@ -147,6 +147,7 @@ pub(super) fn limits(config: &Config) -> GatewayLimits {
     GatewayLimits {
         head: HeadLimits {
             bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
+            target_bytes: usize::try_from(limits.target_bytes).unwrap_or(usize::MAX),
             lines: limits.headers.min(LINES_MAX),
         },
         // 0 is how an operator says unlimited.

@@ -30,7 +30,7 @@ use crate::listener::http1::{AnswerHead, BadChunk, BodyCopy, BodyLength, HeadLim
 use crate::listener::{Alarm, Buffer};
 
 /// An upstream's head may be larger than a client's: cookies.
-const ANSWER_HEAD: HeadLimits = HeadLimits { bytes: 64 * 1024, lines: LINES_MAX };
+const ANSWER_HEAD: HeadLimits = HeadLimits { bytes: 64 * 1024, target_bytes: 64 * 1024, lines: LINES_MAX };
 
 /// One call on its way.
 pub(super) struct Forward<'f, 'c> {

@@ -8,9 +8,6 @@ use std::mem::MaybeUninit;
 
 use memchr::memchr;
 
-/// RFC 9110 asks for at least 8,000 bytes; longer targets are refused with 414.
-const TARGET_BYTES_MAX: usize = 8 * 1024;
-
 /// Room for header lines while parsing. The configured limit can't be higher.
 pub const LINES_MAX: usize = 128;
 
@@ -69,7 +66,7 @@ pub enum BadHead {
     Syntax(&'static str),
     #[error("lines must end with CR LF, not LF alone")]
     BareLf,
-    #[error("the request target is longer than 8 KiB")]
+    #[error("the request target is longer than the limit")]
     TargetTooLong,
     #[error("the head is longer than the limit, or has more header lines than it")]
     TooLarge,
@@ -104,6 +101,8 @@ pub enum Parsed<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     pub bytes: usize,
+    /// Of a request's target. RFC 9110 asks for at least 8,000.
+    pub target_bytes: usize,
     /// At most [`LINES_MAX`].
     pub lines: usize,
 }
@@ -146,8 +145,11 @@ impl<'a> Head<'a> {
             return Err(BadHead::TooLarge);
         }
         refuse_bare_lf(&bytes[..length])?;
-        let head =
-            Head::read(method.unwrap_or_default(), path.unwrap_or_default(), version == Some(0), headers)?;
+        let target = path.unwrap_or_default();
+        if target.len() > limits.target_bytes {
+            return Err(BadHead::TargetTooLong);
+        }
+        let head = Head::read(method.unwrap_or_default(), target, version == Some(0), headers)?;
         Ok(Parsed::Complete(head, length))
     }
 
@@ -387,7 +389,11 @@ fn still_partial<T>(bytes: &[u8], limits: HeadLimits) -> Result<Parsed<T>, BadHe
     refuse_bare_lf(bytes)?;
     if bytes.len() >= limits.bytes {
         let first_line = memchr(b'\n', bytes).unwrap_or(bytes.len());
-        return Err(if first_line > TARGET_BYTES_MAX { BadHead::TargetTooLong } else { BadHead::TooLarge });
+        return Err(if first_line > limits.target_bytes {
+            BadHead::TargetTooLong
+        } else {
+            BadHead::TooLarge
+        });
     }
     Ok(Parsed::Partial)
 }
@@ -443,9 +449,6 @@ fn refuse_method(method: &str) -> Result<(), BadHead> {
 
 /// The target as origin form. Absolute form must name the same authority as `Host` (RFC 9112, section 3.2.2).
 fn origin_form<'a>(target: &'a str, authority: &str) -> Result<&'a str, BadHead> {
-    if target.len() > TARGET_BYTES_MAX {
-        return Err(BadHead::TargetTooLong);
-    }
     let clean = |target: &str| target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if target.starts_with('/') {
         return if clean(target) { Ok(target) } else { Err(BadHead::Target) };

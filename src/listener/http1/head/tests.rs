@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{AnswerHead, BadHead, BodyLength, Head, HeadLimits, Parsed};
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, lines: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, target_bytes: 8 * 1024, lines: 100 };
 
 fn verdict(bytes: &[u8]) -> Result<String, BadHead> {
     let mut space = [MaybeUninit::uninit(); super::LINES_MAX];
