@@ -127,6 +127,10 @@ impl Gateway {
     async fn serve_requests(&self, client: &mut Client) -> Next {
         loop {
             let next = self.serve_request(client).await;
+            // Some clients end a body with an empty line that belongs to nothing (RFC 9112, section 2.2).
+            if client.buffer.filled() == b"\r\n" {
+                client.buffer.consume(2);
+            }
             if next != Next::Request || client.buffer.is_empty() {
                 return next;
             }
@@ -163,10 +167,12 @@ impl Gateway {
         out: &mut Buffer,
     ) -> Result<Option<Call>, Unopened> {
         let mut parse_from = 0;
+        let bytes_max = self.shared.limits.head.bytes;
         let reading = async {
             loop {
-                if !client.buffer.is_empty()
-                    && may_be_complete(client.buffer.filled(), parse_from)
+                let bytes = client.buffer.filled();
+                let is_worth_it = bytes.len() >= bytes_max || may_be_complete(bytes, parse_from);
+                if is_worth_it
                     && let Some((call, length)) = self.try_open(serving, &client.buffer, client.peer, out)?
                 {
                     client.buffer.consume(length);
@@ -283,8 +289,8 @@ impl Gateway {
 /// Whether it is worth parsing: the first time, and when what came since has an empty line. Otherwise a client that
 /// sends a head byte by byte would have it parsed as often.
 fn may_be_complete(bytes: &[u8], parsed: usize) -> bool {
-    if parsed == 0 || bytes.len() >= 32 * 1024 {
-        return true;
+    if parsed == 0 {
+        return !bytes.is_empty();
     }
     let fresh = &bytes[parsed.saturating_sub(3)..];
     memchr::memchr_iter(b'\n', fresh).any(|at| matches!(&fresh[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
