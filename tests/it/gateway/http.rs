@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::{open_gateway, route, upstream_at};
-use crate::support::{Answer, Gate, PATIENCE, StubUpstream, TestGateway, until};
+use crate::support::{Answer, Gate, PATIENCE, Recorded, StubUpstream, TestGateway, until};
 
 /// A request that would be served, if anybody took the bytes before it for a request's end.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -124,6 +124,25 @@ fn a_head_beyond_the_limits_is_refused() {
 }
 
 #[test]
+fn the_limits_of_heads_are_settings() {
+    let limits = "header_bytes = 2000\nheaders = 8\ntarget_bytes = 64";
+    let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "x".repeat(64));
+    let lines = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(8));
+    let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n", "y".repeat(2000));
+    check_refused_within(limits, &[(&target, 414), (&lines, 431), (&bytes, 431)]);
+
+    // A head that does not end is refused as soon as it is too long.
+    let upstream = StubUpstream::start();
+    let gateway = open_gateway(&upstream, limits);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+    for _ in 0..20 {
+        client.send(format!("X: {}", "y".repeat(100)));
+    }
+    assert_eq!(client.response().status, 431);
+}
+
+#[test]
 fn a_head_at_the_limits_is_served() {
     let upstream = StubUpstream::start();
     let gateway = open_gateway(&upstream, "");
@@ -218,10 +237,13 @@ fn a_slow_head_is_answered_408_and_an_idle_connection_is_closed_without_a_word()
     let mut idle = gateway.client();
     assert_eq!(idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").response().status, 200);
     assert!(idle.is_closed());
+    let mut idle = gateway.client();
+    assert_eq!(idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n").response().status, 200);
+    assert!(idle.is_closed(), "an empty line begins no request");
     let mut silent = gateway.client();
     let end = silent.try_response("GET");
     assert!(end.is_err(), "{end:?}");
-    assert_eq!(upstream.count(), 1);
+    assert_eq!(upstream.count(), 2);
 }
 
 // === answers ===
@@ -355,7 +377,7 @@ fn what_follows_the_last_chunk_is_the_next_request() {
     client.send([chunked, sized, SMUGGLED].concat());
     let answers: Vec<String> = (0..3).map(|_| client.response().text()).collect();
     assert_eq!(answers, ["/1", "/2", "/smuggled"]);
-    let bodies: Vec<String> = upstream.recorded().iter().map(|request| request.text()).collect();
+    let bodies: Vec<String> = upstream.recorded().iter().map(Recorded::text).collect();
     assert_eq!(bodies, ["a", "b", ""]);
 }
 
@@ -540,6 +562,42 @@ fn who_does_not_read_holds_up_who_writes() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = gateway_within("write_timeout = \"200ms\"", &listener);
+    let mut client = TcpStream::connect(gateway.proxy()).unwrap();
+    client.write_all(SMUGGLED.as_bytes()).unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    read_head(&mut upstream);
+    write!(upstream, "HTTP/1.1 200 OK\r\ncontent-length: {UNBUFFERABLE_BYTES}\r\n\r\n").unwrap();
+    upstream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let cut = upstream.write_all(&vec![b'x'; UNBUFFERABLE_BYTES]);
+    assert!(matches!(
+        cut.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    ));
+}
+
+#[test]
+fn one_address_has_no_more_connections_than_it_may() {
+    let upstream = StubUpstream::start();
+    let gateway = open_gateway(&upstream, "connections_per_ip = 2");
+    let mut seated = [gateway.client(), gateway.client()];
+    for client in &mut seated {
+        assert_eq!(client.send(SMUGGLED).response().status, 200);
+    }
+    assert!(gateway.client().is_closed());
+    let [first, second] = seated;
+    drop(first);
+    let another = until("its place is free", || {
+        let mut client = gateway.client();
+        client.try_send(SMUGGLED.as_bytes()).and_then(|()| client.try_response("GET")).ok()
+    });
+    assert_eq!(another.status, 200);
+    drop(second);
+}
+
+#[test]
 fn a_stream_is_passed_on_piece_by_piece() {
     let gate = Gate::default();
     let upstream = StubUpstream::start();
@@ -563,8 +621,13 @@ fn a_stream_is_passed_on_piece_by_piece() {
 /// and the upstream sees nothing.
 #[track_caller]
 fn check_refused(heads: &[(&str, u16)]) {
+    check_refused_within("", heads);
+}
+
+#[track_caller]
+fn check_refused_within(limits: &str, heads: &[(&str, u16)]) {
     let upstream = StubUpstream::start();
-    let gateway = open_gateway(&upstream, "");
+    let gateway = open_gateway(&upstream, limits);
     for (head, status) in heads {
         let shown = &head[..head.len().min(80)];
         let mut client = gateway.client();
@@ -589,26 +652,32 @@ fn check_truncated(gateway: &TestGateway, version: &str, head: &[u8]) {
 /// A gateway in front of an upstream that the test plays itself.
 #[track_caller]
 fn gateway_before(listener: &TcpListener) -> TestGateway {
-    let limits = format!("[listen.limits]\nbody_bytes = {UNBUFFERABLE_BYTES}\n");
-    let upstream = upstream_at(&[listener.local_addr().unwrap()], "");
+    gateway_within(&format!("body_bytes = {UNBUFFERABLE_BYTES}"), listener)
+}
+
+#[track_caller]
+fn gateway_within(limits: &str, listener: &TcpListener) -> TestGateway {
+    let limits = format!("[listen.limits]\n{limits}\n");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    let upstream = upstream_at(&[address], "");
     TestGateway::start_with(&[limits, upstream, route("all", "/", "public = true")].concat())
 }
 
 #[track_caller]
 fn read_head(stream: &mut TcpStream) -> String {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
+        stream.read_exact(&mut byte).expect("the rest of a head");
         head.extend(byte);
     }
-    String::from_utf8(head).unwrap()
+    String::from_utf8(head).expect("text")
 }
 
 /// How many bytes go out before the other side takes none for a while.
 fn write_until_held_up(stream: &mut TcpStream) -> usize {
-    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     let block = vec![b'x'; 64 << 10];
     let mut written = 0;
     while written < UNBUFFERABLE_BYTES {
@@ -626,11 +695,11 @@ struct Interim(TcpStream);
 
 impl Interim {
     fn connect(gateway: &TestGateway) -> Self {
-        Interim(TcpStream::connect(gateway.proxy()).unwrap())
+        Interim(TcpStream::connect(gateway.proxy()).expect("a connection"))
     }
 
     fn send(&mut self, bytes: &str) {
-        self.0.write_all(bytes.as_bytes()).unwrap();
+        self.0.write_all(bytes.as_bytes()).expect("sending");
     }
 
     #[track_caller]
@@ -641,7 +710,7 @@ impl Interim {
     #[track_caller]
     fn read(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
-        self.0.read_exact(&mut bytes).unwrap();
-        String::from_utf8(bytes).unwrap()
+        self.0.read_exact(&mut bytes).expect("a piece");
+        String::from_utf8(bytes).expect("text")
     }
 }
