@@ -30,7 +30,7 @@ pub struct Entitled {
     pub resource: Resource,
     pub enforcement: Enforcement,
     pub window: Window,
-    /// The quota's name among `RateLimit` policies: `api_calls-month`, `key-api_calls-day`.
+    /// [`AccountKey::policy_name`].
     pub policy: Box<str>,
     /// The quota's member of `RateLimit-Policy`; empty when unlimited.
     pub policy_member: Box<str>,
@@ -193,7 +193,7 @@ impl Source<'_> {
         let key = self.account_key(quota, now);
         let account = till.account(&key, Opening { limit: quota.limit, base })?;
         account.set_limit(quota.limit);
-        let policy = policy_name(quota);
+        let policy = key.policy_name();
         Ok(Entitled {
             account,
             resource: quota.resource,
@@ -220,13 +220,6 @@ impl Source<'_> {
 
 fn is_of_tenant(quota: &Quota) -> bool {
     matches!(quota.owner, Owner::Tenant(_))
-}
-
-fn policy_name(quota: &Quota) -> String {
-    match quota.owner {
-        Owner::Tenant(_) => format!("{}-{}", quota.resource, quota.period),
-        Owner::Key(_) => format!("key-{}-{}", quota.resource, quota.period),
-    }
 }
 
 /// A member of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, section 2). A gauge has no window.

@@ -85,6 +85,19 @@ impl Owner {
     }
 }
 
+// === impl AccountKey ===
+
+impl AccountKey {
+    /// The quota's name among a caller's policies: `api_calls-month`, `key-api_calls-day`.
+    pub fn policy_name(&self) -> String {
+        let AccountKey { owner, resource, window } = self;
+        match owner {
+            Owner::Tenant(_) => format!("{resource}-{}", window.period),
+            Owner::Key(_) => format!("key-{resource}-{}", window.period),
+        }
+    }
+}
+
 // === impl Enforcement ===
 
 impl Enforcement {

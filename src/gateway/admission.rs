@@ -9,7 +9,7 @@ use super::policy::Charges;
 use super::refusal::{Denial, Refusal, Shortage};
 use crate::authority::Embedded;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::{Owner, Period};
+use crate::domain::Period;
 use crate::till::protocol::{Answer, Authority, Init};
 use crate::till::refill::{self, Refilled};
 use crate::till::{Charge, Reservation, reserve};
@@ -80,13 +80,9 @@ fn denied(charge: &Charge<'_>, now: Timestamp) -> Refusal {
     let account = charge.account;
     let key = account.key();
     let resets_at = (key.window.period != Period::Forever).then_some(key.window.end);
-    let policy = match key.owner {
-        Owner::Tenant(_) => format!("{}-{}", key.resource, key.window.period),
-        Owner::Key(_) => format!("key-{}-{}", key.resource, key.window.period),
-    };
     Refusal::Exceeded(Box::new(Denial {
         resource: key.resource,
-        policy,
+        policy: key.policy_name(),
         limit: account.limit(),
         used: account.used(),
         wanted: charge.units,
