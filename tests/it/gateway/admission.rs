@@ -1,9 +1,10 @@
 //! The fourth door: units for a request, all or none, exactly as many as there are.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{another_key, customer_of, gateway, route, upstream_at, usage, used};
-use crate::support::{Answer, Customer, Response, StubUpstream, TestGateway, load, until};
+use crate::support::{Answer, Customer, Response, StubUpstream, Tally, TestGateway, load, until};
 
 const CALLS: &str = "charge = { api_calls = 1 }";
 
@@ -17,6 +18,50 @@ fn a_hundred_connections_get_exactly_the_limit() {
     assert_eq!(upstream.count(), 10_000);
     assert_eq!(used(&gateway, &customer, "api_calls"), 10_000);
     assert_eq!(gateway.metric("tollgate_denied_requests_total", "api_calls"), 1_000.0);
+}
+
+#[test]
+fn a_crowd_that_pays_several_quotas_gets_exactly_the_smallest() {
+    let charges = "charge = { alerts = 1, devices = 1, api_calls = 1 }";
+    for limits in [[300, 300, 300], [500, 300, 400], [300, 500, 301]] {
+        let (upstream, gateway, customer) = customer_of(&route("all", "/", charges));
+        let resources = ["alerts", "devices", "api_calls"];
+        for (resource, limit) in resources.iter().zip(limits) {
+            set_limit(&gateway, &customer, resource, &["--limit", &limit.to_string()]);
+        }
+        let tally = crowd(&gateway, &customer, 1_000);
+        assert_eq!((tally.of(200), tally.of(429)), (300, 700), "{limits:?}");
+        assert_eq!(upstream.count(), 300);
+        assert_eq!(resources.map(|resource| used(&gateway, &customer, resource)), [300; 3], "{limits:?}");
+    }
+}
+
+#[test]
+fn units_that_come_back_in_a_crowd_are_all_there_to_be_used() {
+    let (upstream, gateway, customer) =
+        customer_of(&route("all", "/", &format!("{CALLS}\non = \"success\"")));
+    set_limit(&gateway, &customer, "api_calls", &["--limit", "200"]);
+    let turns = AtomicUsize::new(0);
+    upstream.answer(move |_| match turns.fetch_add(1, Ordering::SeqCst) % 3 {
+        0 => Answer::ok(""),
+        1 => Answer::status(500, ""),
+        _ => Answer::Close(Vec::new()),
+    });
+    let crowded = crowd(&gateway, &customer, 1_000);
+    upstream.answer(|_| Answer::ok(""));
+    let alone = (0..).take_while(|_| get(&gateway, &customer).status == 200).count();
+    assert_eq!(crowded.of(200) + alone, 200, "{crowded:?}");
+    check_used(&gateway, &customer, "api_calls", 200, "those that were answered");
+}
+
+#[test]
+fn one_tenants_use_is_not_anothers() {
+    let (upstream, gateway, customer) = customer_of(&route("all", "/", CALLS));
+    let other = gateway.customer("Other", "free");
+    set_limit(&gateway, &customer, "api_calls", &["--limit", "1"]);
+    check_spent(&upstream, &gateway, &customer, 1, "api_calls-month");
+    assert_eq!(get(&gateway, &other).header("x-ratelimit-remaining"), Some("999"));
+    assert_eq!((used(&gateway, &customer, "api_calls"), used(&gateway, &other, "api_calls")), (1, 1));
 }
 
 #[test]
@@ -307,6 +352,12 @@ fn check_used(gateway: &TestGateway, customer: &Customer, resource: &str, expect
 #[track_caller]
 fn set_limit(gateway: &TestGateway, customer: &Customer, resource: &str, options: &[&str]) {
     gateway.json(&[&["quota", "set", &customer.tenant_id, resource], options].concat());
+}
+
+/// So many requests over fifty connections.
+fn crowd(gateway: &TestGateway, customer: &Customer, requests: usize) -> Tally {
+    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes();
+    load(gateway.proxy(), 50, requests, |_| request.clone())
 }
 
 #[track_caller]
