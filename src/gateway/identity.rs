@@ -104,6 +104,12 @@ impl IdentitySettings {
     }
 }
 
+/// Whether a line's value is a key of ours, bare or as a token.
+pub(super) fn is_key(value: &[u8]) -> bool {
+    let text = bearer(value).unwrap_or(value);
+    text.starts_with(b"tg_live_") || text.starts_with(b"tg_test_")
+}
+
 /// The token of a `Bearer` authorization; the scheme's case does not matter (RFC 9110, section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
