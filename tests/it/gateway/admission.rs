@@ -178,7 +178,7 @@ fn units_come_back_as_the_route_says() {
         Some("cut") => Answer::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut".to_vec()),
         _ => Answer::ok(""),
     });
-    let quick = upstream_at(&[upstream.address()], "timeouts = { first_byte = \"200ms\" }");
+    let quick = upstream_at(&[upstream.address()], "timeouts = { first_byte = \"500ms\" }");
     let nobody = upstream_at(&[closed_port()], "").replace("\"stub\"", "\"nobody\"");
     let refund = format!("{CALLS}\non = \"success\"");
     let routes = [

@@ -228,7 +228,7 @@ fn a_connection_stays_open_as_its_version_and_its_options_say() {
 #[test]
 fn a_slow_head_is_answered_408_and_an_idle_connection_is_closed_without_a_word() {
     let upstream = StubUpstream::start();
-    let gateway = open_gateway(&upstream, "header_timeout = \"200ms\"\nidle_timeout = \"200ms\"");
+    let gateway = open_gateway(&upstream, "header_timeout = \"200ms\"\nidle_timeout = \"500ms\"");
     let mut slow = gateway.client();
     let response = slow.send("GET / HTTP/1.1\r\nHost:").response();
     assert_eq!((response.status, response.header("connection")), (408, Some("close")));
@@ -510,7 +510,7 @@ fn a_refused_request_keeps_the_connection_if_its_body_is_small_and_ends_it_other
 #[test]
 fn a_body_that_stops_coming_is_answered_408() {
     let upstream = StubUpstream::start();
-    let gateway = open_gateway(&upstream, "body_idle_timeout = \"200ms\"");
+    let gateway = open_gateway(&upstream, "body_idle_timeout = \"500ms\"");
     for begin in ["Content-Length: 4\r\n\r\nbo", "Transfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n"] {
         let mut client = gateway.client();
         let response = client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{begin}")).response();

@@ -131,11 +131,14 @@ fn a_public_route_asks_for_no_key_and_tells_the_upstream_of_no_tenant() {
     assert_eq!(send(&gateway, "GET", "a", "/closed").status, 401);
     assert_eq!(send(&gateway, "GET", "a", "/open/x").status, 200);
     // A key is not asked for, not charged, and nobody else's business.
-    let response = gateway.client().get("/open", &customer.key);
-    assert_eq!((response.status, response.header("ratelimit")), (200, None));
-    let seen = upstream.last();
-    assert!(seen.headers.iter().all(|(name, _)| !name.starts_with("x-tenant-")), "{:?}", seen.headers);
-    assert!(!String::from_utf8_lossy(&seen.raw).contains(&customer.key));
+    for line in ["x-api-key: KEY", "Authorization: bearer KEY"] {
+        let line = line.replace("KEY", &customer.key);
+        let response = gateway.client().request(&["GET /open HTTP/1.1", "host: a", &line], b"");
+        assert_eq!((response.status, response.header("ratelimit")), (200, None));
+        let seen = upstream.last();
+        assert!(seen.headers.iter().all(|(name, _)| !name.starts_with("x-tenant-")), "{:?}", seen.headers);
+        assert!(!String::from_utf8_lossy(&seen.raw).contains(&customer.key), "{:?}", seen.headers);
+    }
     assert_eq!(super::used(&gateway, &customer, "api_calls"), 0);
 }
 

@@ -164,7 +164,7 @@ fn an_upstream_that_closes_after_each_answer_is_served_all_the_same() {
 #[test]
 fn connections_are_used_again_and_pooled_no_longer_than_they_may_be() {
     let upstream = StubUpstream::start();
-    let gateway = gateway_at(&[upstream.address()], "pool = { idle_timeout = \"100ms\" }");
+    let gateway = gateway_at(&[upstream.address()], "pool = { idle_timeout = \"500ms\" }");
     let mut client = gateway.client();
     (0..10).for_each(|_| assert_eq!(ask(&mut client, "GET", "/").status, 200));
     assert_eq!(upstream.connections(), 1);
