@@ -67,7 +67,7 @@ pub struct LimitsConfig {
     /// Largest head of a request: request line and headers. Beyond it: 431.
     #[serde(with = "Bytes")]
     pub header_bytes: u64,
-    /// Most header lines of a request. Beyond it: 431.
+    /// Most header lines of a request, at most 128. Beyond it: 431.
     pub headers: usize,
     /// Longest target of a request. Beyond it: 414.
     #[serde(with = "Bytes")]
@@ -222,7 +222,7 @@ impl Default for LimitsConfig {
 impl LimitsConfig {
     fn validate(&self, at: &Check<'_>) {
         at.key("header_bytes").within(self.header_bytes, 1 << 10, 1 << 20);
-        at.key("headers").within(self.headers, 8, 1_000);
+        at.key("headers").within(self.headers, 8, 128);
         at.key("target_bytes").within(self.target_bytes, 64, self.header_bytes.max(64));
         at.key("header_timeout").positive(self.header_timeout);
         at.key("body_idle_timeout").positive(self.body_idle_timeout);

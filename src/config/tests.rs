@@ -423,7 +423,7 @@ headers = { tenant_prefix = "x-", dialects = ["legacy", "legacy"] }
             x.toml:1:31: listen.drain_timeout: must be longer than zero
             x.toml:1:53: listen.limits.target_bytes: must be from 64 to 64, found 8192
             x.toml:1:64: listen.limits.header_bytes: must be from 1024 to 1048576, found 1
-            x.toml:1:82: listen.limits.headers: must be from 8 to 1000, found 0
+            x.toml:1:82: listen.limits.headers: must be from 8 to 128, found 0
             x.toml:1:95: listen.limits.connections: must be at least 1
             x.toml:2:11: store.connections: must be from 1 to 1000, found 0
             x.toml:3:15: authority.timeout: must be longer than zero
