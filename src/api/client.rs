@@ -31,7 +31,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub enum Client {
     /// A running gateway, at its admin address.
     Remote(LocalDoor),
-    /// This process, as [`router`](super::router) built it with the same token.
+    /// This process, as [`router`](super::router()) built it with the same token.
     InProcess(Router, LocalToken),
 }
 

@@ -1,6 +1,6 @@
 //! The REST API of the control plane: HTTP in, one [`control`](crate::control) operation, JSON out.
 //!
-//! [`router`] holds the whole API on one page. Knows no gateway, no SQL and no rule of its own: who may do what and
+//! [`router()`] holds the whole API on one page. Knows no gateway, no SQL and no rule of its own: who may do what and
 //! what is valid is said in `control`, so the console and the command line can't differ from it. Paths, bodies and
 //! the `type` of each refusal are a contract; their forms are the view types of each resource's file and not the
 //! types of `control`, which may change.

@@ -1,10 +1,10 @@
 //! The usage journal: what was used, on disk before anyone asks for it, in files that outlive the process.
 //!
-//! Each worker thread has a [`Writer`] of its own, which appends records to a memory-mapped [segment](segment).
+//! Each worker thread has a [`Writer`] of its own, which appends records to a memory-mapped [`segment`].
 //! A request passes three facts to it:
 //!
 //! 1. [`Writer::begin`], right after its units were taken: the record as it would read if the process died now,
-//!    kept in a table of requests [in flight](in_flight). It also sets journal space aside, so that finishing
+//!    kept in a table of requests in flight ([`in_flight`]). It also sets journal space aside, so that finishing
 //!    can't fail.
 //! 2. [`Writer::sent`], right before the first byte goes to the upstream.
 //! 3. [`Writer::finish`], when the answer ended: the real record is published and the entry cleared.
@@ -14,7 +14,7 @@
 //! published records are exactly the requests that an upstream may have seen.
 //!
 //! The [`Journal`] itself is the handle for everybody else: it makes segments ahead, syncs, and hands ranges of
-//! published records to the flush, which moves the [cursor](cursor).
+//! published records to the flush, which moves the [`cursor`].
 //!
 //! May not know tokio, SQL, the clock or the till: time and identities come in as arguments, files through
 //! [`Disk`].
