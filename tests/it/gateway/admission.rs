@@ -244,12 +244,15 @@ fn bytes_are_charged_as_they_went_through() {
         check_used(&gateway, &customer, "storage", expected, path);
     }
     // A declared size that can't be paid is denied before a byte is sent; one that is not known is paid at its end.
-    set_limit(&gateway, &customer, "storage", &["--limit", &(expected + 10).to_string()]);
-    let seen = upstream.count();
-    let denied = until("the limit is known", || {
-        Some(post(&gateway, &customer, "/up", &sized(11))).filter(|response| response.status == 429)
+    let limit = (expected + 10).to_string();
+    set_limit(&gateway, &customer, "storage", &["--limit", &limit]);
+    until("the limit is known", || {
+        let free = post(&gateway, &customer, "/up", "\r\n");
+        (free.header("x-ratelimit-limit") == Some(&limit)).then_some(())
     });
-    assert_eq!(denied.json()["used"], expected);
+    let seen = upstream.count();
+    let denied = post(&gateway, &customer, "/up", &sized(11));
+    assert_eq!((denied.status, &denied.json()["used"]), (429, &expected.into()));
     assert_eq!(upstream.count(), seen);
     assert_eq!(post(&gateway, &customer, "/up", &chunked(25)).status, 200);
     check_used(&gateway, &customer, "storage", expected + 25, "what is used is used");
