@@ -41,6 +41,9 @@ fn killed_ten_times_under_load_the_books_balance_and_the_limit_is_exact() {
     let (units, requests) = recorded(&gateway, &customer);
     assert_eq!((units, requests), (LIMIT, LIMIT), "the database");
     let (seen, passed) = (upstream.count() as u64, told.passed.load(Ordering::Relaxed));
+    println!(
+        "{KILLS} kills: till and database {LIMIT}, the upstream saw {seen}, clients were answered {passed}"
+    );
     // A kill between the mark that a request leaves and the system call by which it leaves counts one too many: a few
     // instructions on each worker. Never one too few.
     assert!(seen <= LIMIT && LIMIT - seen <= KILLS, "the upstream saw {seen} of {LIMIT}");
