@@ -1,6 +1,7 @@
 //! Real processes, killed with `kill -9` under load; then the books are compared: what the upstream saw, what the till
 //! says, what the database holds.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::{Customer, RawClient, StubUpstream, TestGateway, until};
@@ -24,14 +25,14 @@ fn killed_ten_times_under_load_the_books_balance_and_the_limit_is_exact() {
     let told = Told::default();
     for life in 1..=KILLS {
         let enough = told.passed.load(Ordering::Relaxed) + LIMIT / (KILLS + 2);
-        under_load(&gateway, &customer, &told, || {
+        under_load(gateway.proxy(), &customer, &told, || {
             until("requests to pass", || (told.passed.load(Ordering::Relaxed) >= enough).then_some(()));
+            gateway.kill9();
         });
-        gateway.kill9();
         gateway.restart();
         assert!(!gateway.log().contains("journal claims"), "life {life}:\n{}", gateway.log());
     }
-    under_load(&gateway, &customer, &told, || {
+    under_load(gateway.proxy(), &customer, &told, || {
         until("the limit", || (told.denied.load(Ordering::Relaxed) > 0).then_some(()));
     });
 
@@ -65,9 +66,9 @@ fn the_usage_log_is_complete_after_a_kill_and_a_restart() {
     assert_eq!(used(&gateway, &customer), 100);
 }
 
-/// Keeps requests coming until `enough` returns; the last ones are cut off by whoever ends the gateway, or finish.
-fn under_load(gateway: &TestGateway, customer: &Customer, told: &Told, enough: impl FnOnce()) {
-    let (stop, proxy) = (AtomicBool::new(false), gateway.proxy());
+/// Keeps requests coming while `meanwhile` runs, which may end the gateway under them.
+fn under_load(proxy: SocketAddr, customer: &Customer, told: &Told, meanwhile: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
@@ -84,7 +85,7 @@ fn under_load(gateway: &TestGateway, customer: &Customer, told: &Told, enough: i
                 }
             });
         }
-        enough();
+        meanwhile();
         stop.store(true, Ordering::Relaxed);
     });
 }
