@@ -13,6 +13,7 @@ mod extract;
 mod keys;
 mod local;
 mod quotas;
+mod reconcile;
 mod router;
 mod seal;
 mod tenants;

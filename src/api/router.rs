@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use super::extract::authenticate;
 use super::local::LocalToken;
 use super::seal::{method_not_allowed, no_such_address, seal};
-use super::{apply, audit_logs, keys, quotas, tenants, tiers, usage_logs};
+use super::{apply, audit_logs, keys, quotas, reconcile, tenants, tiers, usage_logs};
 use crate::clock::Clock;
 use crate::control::Control;
 
@@ -48,6 +48,7 @@ pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Rou
         .route("/api/keys/{key}/revoke", post(keys::revoke))
         .route("/api/tiers", get(tiers::list))
         .route("/api/resource-types", get(tiers::resource_types))
+        .route("/api/reconcile", get(reconcile::show))
         .route("/api/apply", post(apply::apply))
         .route_layer(from_fn_with_state(api.clone(), authenticate))
         .method_not_allowed_fallback(method_not_allowed)

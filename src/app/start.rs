@@ -100,8 +100,9 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
 
     let registry = Registry::new();
     let changed = Arc::new(Notify::new());
-    let control =
-        Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone()).with_till(till.clone());
+    let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
+        .with_till(till.clone())
+        .with_journal(journal.clone());
     let platform_token = control
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
         .await

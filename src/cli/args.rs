@@ -73,6 +73,14 @@ Examples:
   tollgate usage acme
   tollgate usage acme --json")]
     Usage(TenantName),
+    /// Compare what the till, the journal and the database say was used
+    #[command(after_help = "\
+Examples:
+  tollgate reconcile
+  tollgate reconcile --json
+
+Needs a running gateway, whose books they are. Exit status: 0 they agree, 1 they differ.")]
+    Reconcile,
 }
 
 #[derive(Group, Clone, Debug)]

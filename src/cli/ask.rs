@@ -65,6 +65,10 @@ pub(super) fn usage(name: &args::TenantName) -> Ask {
     Ask::get(path(&["tenants", &name.tenant, "quotas"]), show::usage)
 }
 
+pub(super) fn reconcile() -> Ask {
+    Ask::get(path(&["reconcile"]), show::books)
+}
+
 /// # Errors
 /// When the file can't be read, or is neither TOML nor JSON.
 pub(super) fn apply(command: &args::Apply) -> Result<Ask, Failure> {

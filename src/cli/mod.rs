@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use args::{Args, Command, Demo};
 pub use failure::Failure;
@@ -72,6 +72,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Quota(quota) => answered(config, ask::quota(&quota)),
         Command::Key(key) => answered(config, ask::key(&key)),
         Command::Usage(name) => answered(config, ask::usage(&name)),
+        Command::Reconcile => reconciled(config),
         Command::Serve => gateway::serve(config, args.json),
         Command::Demo(demo) => gateway::demo(&demo),
     }
@@ -90,6 +91,13 @@ fn answered(config: Option<&Path>, ask: Ask) -> Result<Found, Failure> {
     }
     let text = (ask.show)(&answer.body);
     Ok(Found { json: answer.text, text, status: 0 })
+}
+
+/// Books that differ are a problem that was found.
+fn reconciled(config: Option<&Path>) -> Result<Found, Failure> {
+    let found = answered(config, ask::reconcile())?;
+    let agrees = serde_json::from_str::<Value>(&found.json).is_ok_and(|books| books["difference"] == 0);
+    Ok(Found { status: u8::from(!agrees), ..found })
 }
 
 fn migrate(place: &Place) -> Result<Found, Failure> {

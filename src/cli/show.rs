@@ -47,6 +47,19 @@ pub(super) fn usage(usage: &Value) -> String {
     quotas(&usage["quotas"])
 }
 
+pub(super) fn books(books: &Value) -> String {
+    let mut shown = String::new();
+    for (what, field) in [
+        ("till", "till_units"),
+        ("journal, not flushed", "journal_units"),
+        ("database", "database_units"),
+        ("difference", "difference"),
+    ] {
+        shown.push_str(&format!("{what:<21} {:>16} units\n", text(&books[field])));
+    }
+    shown
+}
+
 pub(super) fn quota_set(quota: &Value) -> String {
     let (resource, period) = (text(&quota["resource_type"]), text(&quota["period"]));
     let (limit, used) = (limit(&quota["limit"]), text(&quota["used"]));

@@ -15,6 +15,7 @@ mod error;
 mod keys;
 mod principal;
 mod quotas;
+mod reconcile;
 mod tenants;
 mod tiers;
 mod usage;
@@ -28,6 +29,7 @@ use uuid::{ContextV7, Uuid};
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::Tenant;
+use crate::journal::Journal;
 use crate::secret::hash::Pepper;
 use crate::store::{Snapshot, Store};
 use crate::till::Till;
@@ -38,6 +40,7 @@ pub use error::{ControlError, FieldFault};
 pub use keys::{CreatedKey, NewKey};
 pub use principal::{Principal, Rights, Scope, TenantRef};
 pub use quotas::{QuotaChange, QuotaUse};
+pub use reconcile::{AccountBooks, Books};
 pub use tenants::{NewTenant, TenantChange};
 
 /// The door of the room. Clones are the same control plane.
@@ -52,6 +55,7 @@ struct Parts {
     pepper: Pepper,
     changed: Arc<Notify>,
     till: Option<Arc<Till>>,
+    journal: Option<Arc<Journal>>,
     /// Keeps the order of ids that are made within one millisecond.
     ids: Mutex<ContextV7>,
 }
@@ -63,16 +67,28 @@ impl Control {
     /// next poll.
     pub fn new(store: Store, clock: Arc<dyn Clock>, pepper: Pepper, changed: Arc<Notify>) -> Control {
         let ids = Mutex::new(ContextV7::new());
-        Control { parts: Arc::new(Parts { store, clock, pepper, changed, till: None, ids }) }
+        Control { parts: Arc::new(Parts { store, clock, pepper, changed, till: None, journal: None, ids }) }
     }
 
     /// Beside a gateway: what its till knows of an account's use is newer than what the store was told.
     #[must_use]
     pub fn with_till(self, till: Arc<Till>) -> Control {
+        let journal = self.parts.journal.clone();
+        self.beside(Some(till), journal)
+    }
+
+    /// Beside a gateway: with its journal the books can be compared.
+    #[must_use]
+    pub fn with_journal(self, journal: Arc<Journal>) -> Control {
+        let till = self.parts.till.clone();
+        self.beside(till, Some(journal))
+    }
+
+    fn beside(&self, till: Option<Arc<Till>>, journal: Option<Arc<Journal>>) -> Control {
         let Parts { store, clock, pepper, changed, .. } = &*self.parts;
         let (store, clock, pepper, changed) = (store.clone(), clock.clone(), pepper.clone(), changed.clone());
         let ids = Mutex::new(ContextV7::new());
-        Control { parts: Arc::new(Parts { store, clock, pepper, changed, till: Some(till), ids }) }
+        Control { parts: Arc::new(Parts { store, clock, pepper, changed, till, journal, ids }) }
     }
 
     fn now(&self) -> Timestamp {

@@ -65,6 +65,7 @@ pub(super) enum Operation {
     ReadAudit,
     ReadPlatformAudit,
     ReadTiers,
+    Reconcile,
     Apply,
 }
 
@@ -76,7 +77,7 @@ pub(super) enum Needs {
 }
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Needs); 18] = [
+const MATRIX: [(Operation, &str, Needs); 19] = [
     (Operation::CreateTenant, "tenant.create", Needs::Platform),
     (Operation::ReadTenant, "tenant.read", Needs::Scope(Scope::Read)),
     (Operation::ChangeTenant, "tenant.change", Needs::Scope(Scope::Admin)),
@@ -94,6 +95,7 @@ const MATRIX: [(Operation, &str, Needs); 18] = [
     (Operation::ReadAudit, "audit.read", Needs::Scope(Scope::Read)),
     (Operation::ReadPlatformAudit, "platform_audit.read", Needs::Platform),
     (Operation::ReadTiers, "tier.read", Needs::Scope(Scope::Read)),
+    (Operation::Reconcile, "books.read", Needs::Platform),
     (Operation::Apply, "manifest.apply", Needs::Platform),
 ];
 
@@ -244,7 +246,8 @@ mod tests {
     fn a_tenants_key_reads_with_admin_read_and_never_changes_what_it_is_sold() {
         let rights = |scope| Rights::Tenant { tenant: TenantId(Uuid::nil()), scope };
         for (operation, action, needs) in MATRIX {
-            let reads = action.ends_with(".read") && operation != Operation::ReadPlatformAudit;
+            let is_platforms = matches!(operation, Operation::ReadPlatformAudit | Operation::Reconcile);
+            let reads = action.ends_with(".read") && !is_platforms;
             assert_eq!(rights(Scope::Read).suffice(needs), reads, "{action}");
             assert_eq!(rights(Scope::Admin).suffice(needs), needs != Needs::Platform, "{action}");
             assert!(Rights::Platform.suffice(needs), "{action}");

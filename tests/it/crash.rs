@@ -30,13 +30,16 @@ fn killed_ten_times_under_load_the_books_balance_and_the_limit_is_exact() {
             gateway.kill9();
         });
         gateway.restart();
-        assert!(!gateway.log().contains("journal claims"), "life {life}:\n{}", gateway.log());
+        let books = gateway.json(&["reconcile"]);
+        assert_eq!(books["difference"], 0, "life {life}: {books}");
     }
     under_load(gateway.proxy(), &customer, &told, || {
         until("the limit", || (told.denied.load(Ordering::Relaxed) > 0).then_some(()));
     });
 
     assert_eq!(used(&gateway, &customer), LIMIT, "the till");
+    let books = gateway.json(&["reconcile"]);
+    assert_eq!((&books["difference"], &books["till_units"]), (&0.into(), &LIMIT.into()), "{books}");
     assert!(gateway.terminate().success());
     gateway.restart();
     let (units, requests) = recorded(&gateway, &customer);
@@ -102,4 +105,14 @@ fn recorded(gateway: &TestGateway, customer: &Customer) -> (u64, u64) {
     let rows = gateway.usage_rows(customer);
     let sum = |field: &str| rows.iter().map(|row| row[field].as_u64().expect("a number")).sum();
     (sum("usage_amount"), sum("requests"))
+}
+
+#[test]
+fn reconcile_without_a_gateway_says_that_it_needs_one() {
+    let upstream = StubUpstream::start();
+    let mut gateway = TestGateway::start(&upstream);
+    assert!(gateway.terminate().success());
+    let run = gateway.tollgate(&["reconcile"]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(run.stderr.contains("running gateway"), "{}", run.stderr);
 }
