@@ -250,7 +250,7 @@ impl Service for Gateway {
 
 impl Serving {
     fn new(table: Arc<Table>, metrics: &GatewayMetrics) -> Self {
-        let upstreams = table.upstreams.iter().map(Upstream::new).collect();
+        let upstreams = table.upstreams.iter().map(|target| Upstream::new(target, metrics)).collect();
         let meters = Meters::new(&table.routes, metrics);
         Serving { table, upstreams, meters }
     }

@@ -10,7 +10,7 @@ use crate::domain::Units;
 
 use prometheus::core::Collector;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Seconds. From what a gateway adds (tens of microseconds) to what a slow upstream takes.
 const BUCKETS: [f64; 16] = [
@@ -31,6 +31,7 @@ pub struct GatewayMetrics {
     charged: IntCounterVec,
     denied: IntCounterVec,
     bytes: IntCounterVec,
+    unreachable: IntCounterVec,
     pub(super) connections: IntGauge,
 }
 
@@ -110,6 +111,11 @@ impl GatewayMetrics {
                 "Bytes of bodies, by route and direction (in: from the client).",
                 &["route", "direction"],
             ),
+            unreachable: counters(
+                "tollgate_upstream_connect_failures_total",
+                "Attempts to connect to an endpoint of an upstream that failed.",
+                &["endpoint"],
+            ),
             connections: registered(
                 registry,
                 IntGauge::new("tollgate_connections", "Open connections of clients."),
@@ -139,6 +145,11 @@ impl GatewayMetrics {
         let status = crate::listener::decimal(status.into(), &mut digits);
         let status = std::str::from_utf8(status).unwrap_or_default();
         self.refusals.with_label_values(&[route, reason, status]).inc();
+    }
+
+    /// The counter of failures to connect to that endpoint.
+    pub(super) fn unreachable(&self, endpoint: &str) -> IntCounter {
+        self.unreachable.with_label_values(&[endpoint])
     }
 
     pub(super) fn denied(&self, route: &str, resource: &str) {

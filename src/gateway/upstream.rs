@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use smallvec::SmallVec;
 use tokio::net::{TcpStream, lookup_host};
 
+use super::meters::GatewayMetrics;
 use crate::clock::Monotonic;
 use crate::listener::Alarm;
 
@@ -80,6 +82,7 @@ struct Endpoint {
     idle: RefCell<Vec<Idle>>,
     /// It could not be reached, and is tried last until then.
     rests_until: Cell<Option<Monotonic>>,
+    failures: IntCounter,
 }
 
 #[derive(Debug)]
@@ -143,12 +146,13 @@ fn endpoint(url: &str) -> Result<Arc<str>, BadUpstream> {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn new(target: &UpstreamTarget) -> Self {
+    pub(super) fn new(target: &UpstreamTarget, metrics: &GatewayMetrics) -> Self {
         let endpoints = target.endpoints.iter().map(|authority| Endpoint {
             authority: authority.clone(),
             address: authority.parse().ok(),
             idle: RefCell::default(),
             rests_until: Cell::new(None),
+            failures: metrics.unreachable(authority),
         });
         Upstream {
             endpoints: endpoints.collect(),
@@ -193,7 +197,11 @@ impl Upstream {
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
-        self.log_unreachable(index, &error);
+        endpoint.failures.inc();
+        // Once per rest: an outage must not fill the log with a line for each request.
+        if !endpoint.rests(now) {
+            self.log_unreachable(index, &error);
+        }
         // Whoever waited in vain waited that long before.
         endpoint.rests_until.set(Some(now.plus(self.timeouts.connect + REST)));
         None
