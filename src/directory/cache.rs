@@ -191,8 +191,7 @@ impl Directory {
     }
 
     async fn read(&self, digest: &KeyDigest) -> Loaded {
-        if let Some(old) = self.known.get(digest).filter(|old| old.is_fresh()) {
-            // Only a window has ended: what is known of the tenant still holds.
+        if let Some(old) = self.known.get(digest).filter(|old| old.profile_holds(self.clock.now())) {
             return self.compile(digest, old.profile().clone(), old.freshness().clone()).await;
         }
         for _ in 0..READINGS_MAX {

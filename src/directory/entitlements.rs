@@ -18,7 +18,7 @@ pub struct Entitlements {
     profile: Arc<KeyProfile>,
     accounts: Vec<Entitled>,
     upstream_lines: Box<[u8]>,
-    /// The first end of a window: then the same profile is compiled anew.
+    /// The first end of a window or of the profile: then entitlements are compiled anew.
     valid_until: Timestamp,
     freshness: [Arc<Freshness>; 2],
 }
@@ -98,6 +98,11 @@ impl Entitlements {
         &self.upstream_lines
     }
 
+    /// Whether what was read of the tenant still holds; only windows may have ended since.
+    pub(super) fn profile_holds(&self, now: Timestamp) -> bool {
+        self.is_fresh() && self.profile.good_until.is_none_or(|until| now < until)
+    }
+
     pub(super) fn profile(&self) -> &Arc<KeyProfile> {
         &self.profile
     }
@@ -150,7 +155,8 @@ impl Source<'_> {
             let base = bases.get(index).copied().unwrap_or_default();
             accounts.push(self.entitled(&quota, till, base, now)?);
         }
-        let valid_until = accounts.iter().map(|entitled| entitled.window.end).min().unwrap_or(Timestamp::MAX);
+        let window_ends = accounts.iter().map(|entitled| entitled.window.end);
+        let valid_until = window_ends.chain(self.profile.good_until).min().unwrap_or(Timestamp::MAX);
         Ok(Entitlements {
             accounts,
             upstream_lines: self.upstream_lines(),

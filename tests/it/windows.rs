@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tollgate::app::Running;
-use tollgate::clock::TestClock;
+use tollgate::clock::{TestClock, Timestamp};
 use tollgate::config::{Config, Loaded, Source};
 use tollgate::control::{NewKey, NewTenant, Principal, QuotaChange, Rights, TenantRef};
 use tollgate::domain::{Actor, Limit, Period, Units};
@@ -56,6 +56,20 @@ fn a_day_whose_midnight_does_not_exist_begins_after_the_gap() {
     calendar.exhaust(&key, 1, "2018-11-05T02:00:00.000000Z");
 }
 
+#[test]
+fn an_override_that_ends_gives_way_to_the_tier_by_itself() {
+    let calendar = Calendar::at("2026-03-01T12:00:00Z");
+    let key = calendar.tenant_until("UTC", Period::Month, 1, Some("2026-03-01T13:00:00Z"));
+    calendar.exhaust(&key, 1, "2026-04-01T00:00:00.000000Z");
+    calendar.clock.set("2026-03-01T12:59:59Z");
+    assert_eq!(calendar.get(&key).status, 429);
+    calendar.clock.set("2026-03-01T13:00:00Z");
+    let passed = calendar.get(&key);
+    // The tier's own limit, and what was used under the override.
+    assert_eq!((passed.status, passed.header("x-ratelimit-limit")), (200, Some("1000")));
+    assert_eq!(passed.header("x-ratelimit-remaining"), Some("998"));
+}
+
 // === impl Calendar ===
 
 impl Calendar {
@@ -75,6 +89,10 @@ impl Calendar {
 
     /// A new tenant with that limit of `api_calls` besides its tier's, and its key.
     fn tenant(&self, timezone: &str, period: Period, limit: u64) -> String {
+        self.tenant_until(timezone, period, limit, None)
+    }
+
+    fn tenant_until(&self, timezone: &str, period: Period, limit: u64, expires_at: Option<&str>) -> String {
         let control = self.gateway().control();
         let correlation = uuid::Uuid::nil();
         let test = Principal { actor: Actor::system("test"), rights: Rights::Platform, correlation };
@@ -89,7 +107,7 @@ impl Calendar {
                 enforcement: None,
                 key: None,
                 reason: None,
-                expires_at: None,
+                expires_at: expires_at.and_then(Timestamp::parse),
             };
             control.set_quota(&test, &tenant, quota).await.expect("a quota");
             let key = NewKey { name: "test".to_owned(), ..NewKey::default() };
