@@ -93,7 +93,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let workers = worker_count(&config);
     let readiness = Readiness::default();
     ["store", "journal", "listeners"].into_iter().for_each(|name| readiness.expect(name));
-    let Ground { till, journal, mut writers, store, pepper } = lay_ground(&config, workers, &*clock).await?;
+    let Ground { till, journal, writers, store, pepper } = lay_ground(&config, workers, &*clock).await?;
     readiness.ready("store");
     readiness.ready("journal");
     report(&till, flush::recover(&till, &journal));
@@ -127,8 +127,6 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let (phase, phases) = watch::channel(Phase::Serving);
     let limits = &config.listen.limits;
     let admittance = Admittance::new(limits.connections, limits.connections_per_ip);
-    let control_writer = writers.pop();
-    debug_assert!(control_writer.is_some(), "one shard more than workers");
     let (proxy, threads) = start_workers(&config, writers, &shared, &admittance, &phases)?;
     readiness.ready("listeners");
 
@@ -183,9 +181,8 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
     std::fs::create_dir_all(data).map_err(|error| StartError::DataDirectory(data.clone(), error))?;
     // First, because its lock says that no other gateway works here.
     let till = Arc::new(Till::open(data, &settings::till(config))?);
-    let shards = workers + 1;
     let (journal, writers) =
-        Journal::open(data, &settings::journal(config), shards, till.id().0, clock.now())?;
+        Journal::open(data, &settings::journal(config), workers, till.id().0, clock.now())?;
     let Some(url) = settings::store_url(config) else { return Err(StartError::Unsupported(vec![])) };
     let store = Store::open(&url).await?;
     store.migrate().await?;
