@@ -13,12 +13,12 @@ use tollgate::clock::{Clock, Monotonic, SystemClock, Timestamp};
 use tollgate::control::{Control, NewKey, NewTenant, Principal, Rights, TenantRef};
 use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup};
 use tollgate::domain::{
-    AccountKey, Actor, Enforcement, Limit, Owner, Period, Resource, TenantId, Units, Window,
+    AccountKey, Actor, Enforcement, Limit, LossPolicy, Owner, Period, Resource, TenantId, Units, Window,
 };
 use tollgate::secret::hash::{KeyText, Pepper};
 use tollgate::store::{Store, StoreUrl};
-use tollgate::till::protocol::Answer;
-use tollgate::till::{Account, Charge, Opening, Till, TillSettings, refill, reserve};
+use tollgate::till::refill::Ask;
+use tollgate::till::{Account, Charge, Opening, Till, TillSettings, reserve};
 use uuid::Uuid;
 
 /// Enough for hours.
@@ -34,18 +34,21 @@ impl Gate {
     fn new() -> Gate {
         let directory = tempfile::tempdir().expect("a directory");
         let till = Arc::new(Till::open(directory.path(), &TillSettings::default()).expect("a till"));
-        let authority = Embedded::new(till.clone(), Arc::new(SystemClock::default()));
+        let authority = Embedded::new(till.clone());
         Gate { till, authority, _directory: directory }
     }
 
     /// An account whose whole limit was granted.
     fn account(&self, number: u128, limit: Units) -> Account {
-        let opening = Opening { limit: Limit::Of(limit), base: Units::ZERO };
+        let opening = Opening { terms: Limit::Of(limit).into(), base: Units::ZERO };
         let account = self.till.account(&key(number), opening).expect("room");
-        let answers = self.authority.renew_now(&[refill::ask(&account, Units::ONE, Monotonic::default())]);
-        let Answer::Renewed(renewed) = answers[0] else { unreachable!("the till has the account") };
-        refill::apply(&account, &renewed);
+        self.refill(&account);
         account
+    }
+
+    fn refill(&self, account: &Account) {
+        let ask = Ask::new(account, Units::ONE, Units::ONE, Monotonic::default());
+        ask.answered(account, &self.authority.renew_now(&ask.renew));
     }
 }
 
@@ -56,7 +59,7 @@ fn key(number: u128) -> AccountKey {
 }
 
 fn hard(account: &Account) -> Charge<'_> {
-    Charge { account, units: Units::ONE, enforcement: Enforcement::Hard }
+    Charge::new(account, Units::ONE, Enforcement::Hard)
 }
 
 /// Admits and sends, so that the units stay taken.
@@ -94,11 +97,7 @@ fn decide_by_key(bench: &mut Criterion) {
     // The first one grants the tenant's units to the till.
     let entitlements = door.entitlements(now);
     for entitled in entitlements.quotas(door.resource) {
-        let ask = refill::ask(&entitled.account, Units::ONE, Monotonic::default());
-        let Answer::Renewed(renewed) = gate.authority.renew_now(&[ask])[0] else {
-            unreachable!("known by now")
-        };
-        refill::apply(&entitled.account, &renewed);
+        gate.refill(&entitled.account);
     }
     bench.bench_function("key to reservation, warm, 1 charge", |b| b.iter(|| door.admit(now)));
     bench.bench_function("of which: checksum and digest of the key", |b| b.iter(|| door.digest()));
@@ -128,7 +127,12 @@ impl Door {
         let key =
             control.create_key(&bench, &tenant, NewKey { name: "bench".into(), ..NewKey::default() }).await;
         let key = key.expect("a key").text;
-        let settings = DirectorySettings { keys_max: 1000, header_prefix: "x-tenant-".into() };
+        let settings = DirectorySettings {
+            keys_max: 1000,
+            header_prefix: "x-tenant-".into(),
+            is_alone: true,
+            on_loss: LossPolicy::Till,
+        };
         let directory = Directory::new(settings, store, gate.till.clone(), clock);
         let resource: Resource = "api_calls".parse().expect("a name");
         directory.set_charged([resource].into());
@@ -156,13 +160,8 @@ impl Door {
             return false;
         };
         let quotas = entitlements.quotas(self.resource);
-        let charges: smallvec::SmallVec<[Charge<'_>; 4]> = quotas
-            .map(|quota| Charge {
-                account: &quota.account,
-                units: Units::ONE,
-                enforcement: quota.enforcement,
-            })
-            .collect();
+        let charges: smallvec::SmallVec<[Charge<'_>; 4]> =
+            quotas.map(|quota| Charge::new(&quota.account, Units::ONE, quota.enforcement)).collect();
         reserve(&charges).is_ok()
     }
 }

@@ -3,6 +3,7 @@
 //! It turns the configuration into each room's settings, builds the rooms from the bottom up, starts the workers and
 //! the named tasks, and owns the order in which all of it ends. It decides nothing about requests.
 
+mod authority;
 mod demo;
 mod echo;
 mod metrics;

@@ -2,16 +2,19 @@
 
 use std::num::NonZeroU32;
 
+use super::start::StartError;
+use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
 use crate::config::{self, ChargeUnits, Config, RouteConfig};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
-    ChargeOn, ChargeSettings, Dialect, GatewayLimits, HeaderSettings, IdentitySettings, RatePer, RouteRate,
-    RouteSettings, TableSettings, UnitsOf, UpstreamSettings, UpstreamTimeouts,
+    AdmissionSettings, ChargeOn, ChargeSettings, Dialect, GatewayLimits, HeaderSettings, IdentitySettings,
+    RatePer, RouteRate, RouteSettings, TableSettings, UnitsOf, UpstreamSettings, UpstreamTimeouts,
 };
 use crate::journal::{JournalSettings, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::store::StoreUrl;
+use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
 
 /// Keys that are cached. At about 1 KiB each this bounds the cache at 100 MiB.
@@ -28,10 +31,6 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
     need(
         matches!(config.store.url, config::StoreUrl::Postgres(_)),
         "store.url: this version's store is sqlite:PATH",
-    );
-    need(
-        !matches!(config.authority.url, config::AuthorityUrl::Embedded),
-        "authority.url: this version's authority is \"embedded\"",
     );
     need(
         config.listen.tls.is_some(),
@@ -122,7 +121,41 @@ pub(super) fn flush(config: &Config) -> FlushSettings {
 }
 
 pub(super) fn directory(config: &Config) -> DirectorySettings {
-    DirectorySettings { keys_max: KEYS_MAX, header_prefix: config.headers.tenant_prefix.as_str().to_owned() }
+    DirectorySettings {
+        keys_max: KEYS_MAX,
+        header_prefix: config.headers.tenant_prefix.as_str().to_owned(),
+        is_alone: config.authority.url == config::AuthorityUrl::Embedded,
+        on_loss: config.authority.on_loss,
+    }
+}
+
+pub(super) fn admission(config: &Config) -> AdmissionSettings {
+    AdmissionSettings {
+        timeout: config.authority.timeout,
+        open_percent: config.authority.open_percent,
+        fleet_size: config.authority.fleet_size,
+    }
+}
+
+pub(super) fn redis(url: &config::RedisUrl, config: &Config) -> Result<RedisSettings, StartError> {
+    let address = |(host, port): &(String, u16)| Address::new(host.clone(), *port);
+    let nodes: Vec<Address> = url.nodes.iter().map(address).collect();
+    let servers = match nodes.first() {
+        Some(first) if !url.cluster => Servers::Single(first.clone()),
+        _ => Servers::Cluster(nodes),
+    };
+    Ok(RedisSettings {
+        tls: url.tls.then(Tls::default),
+        user: url.username.clone(),
+        password: url.password.as_ref().map(|password| password.expose().to_owned()),
+        database: url.database,
+        timeout: config.authority.timeout,
+        ..RedisSettings::new(servers)
+    })
+}
+
+pub(super) fn supply(config: &Config) -> SupplySettings {
+    SupplySettings { timeout: config.authority.timeout * 2, recall_wait: config.authority.recall_wait }
 }
 
 pub(super) fn identity(config: &Config) -> IdentitySettings {

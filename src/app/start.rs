@@ -13,10 +13,9 @@ use tokio::sync::{Notify, watch};
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
-use super::{settings, tasks};
+use super::{authority, settings, tasks};
 use crate::admin::{self, AdminParts};
 use crate::api::{self, LocalDoor, LocalToken};
-use crate::authority::Embedded;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Secret, Source};
 use crate::control::{Control, ControlError};
@@ -58,6 +57,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the keys' pepper can't be had")]
     Pepper(#[from] PepperError),
+    #[error("the authority can't be used:\n  {}", .0.join("\n  "))]
+    Authority(Vec<String>),
     #[error("the routes can't be served")]
     Routes(#[from] BadRoutes),
     #[error("the platform token can't be set up")]
@@ -110,11 +111,24 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let directory = Directory::new(settings::directory(&config), store.clone(), till.clone(), clock.clone());
     directory.set_charged(table.charged().into());
     let refresh = Refresh::begin(store.clone(), directory.clone(), changed).await?;
-    let authority = Arc::new(Embedded::new(till.clone(), clock.clone()));
+    let parts = authority::Parts {
+        config: &config,
+        till: till.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        readiness: readiness.clone(),
+    };
+    let authority = authority::open(parts).await?;
+    registry.register(Box::new(authority.meters.clone())).expect("registered once");
     let shared = Arc::new(GatewayShared {
         table: ArcSwap::from_pointee(table),
         directory: directory.clone(),
-        admission: Admission::new(authority.clone(), clock.clone()),
+        admission: Admission::new(
+            authority.source,
+            settings::admission(&config),
+            authority.meters,
+            clock.clone(),
+        ),
         rates: RateLimits::new(RATE_OWNERS_MAX, clock.clone()),
         identity: settings::identity(&config),
         pepper,
@@ -144,7 +158,10 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.spawn("refresh", refresh.run());
     running.spawn("flush", async move { flush.run().await });
-    running.spawn("housekeeping", tasks::keep_house(till, authority, clock));
+    for (name, task) in authority.tasks {
+        running.spawn(name, task);
+    }
+    running.spawn("housekeeping", tasks::keep_house(till, authority.embedded, clock));
     let keeping = running.spawn_journal_keeper();
     keeping.map_err(|source| StartError::Io { attempt: "the journal's thread can't be started", source })?;
     running.reloads(Reload::new(source.clone(), config.clone(), shared, directory, readiness.clone()));

@@ -19,12 +19,14 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 const JOURNAL_TICK: Duration = Duration::from_millis(50);
 
 /// Frees what ended windows held. Runs until it is dropped.
-pub(super) async fn keep_house(till: Arc<Till>, authority: Arc<Embedded>, clock: Arc<dyn Clock>) {
+pub(super) async fn keep_house(till: Arc<Till>, authority: Option<Arc<Embedded>>, clock: Arc<dyn Clock>) {
     let mut ticks = interval(HOUSEKEEPING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        authority.forget_ended(clock.now());
+        if let Some(authority) = &authority {
+            authority.forget_ended(clock.now());
+        }
         let freed = till.reuse_ended(clock.now());
         if freed > 0 {
             tracing::debug!(slots = freed, "slots of ended windows are free again");

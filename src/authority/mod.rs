@@ -2,5 +2,11 @@
 //! which lives in the same process.
 
 mod embedded;
+mod meters;
+pub mod redis;
+mod refiller;
 
+pub use self::redis::Redis;
 pub use embedded::Embedded;
+pub use meters::AuthorityMeters;
+pub use refiller::{RefillParts, RefillTask, Refiller};

@@ -439,10 +439,10 @@ async fn use_comes_from_the_till_when_it_holds_the_account() {
     let control = house.control.clone().with_till(till.clone());
     let window = house.quota(&acme, "api_calls").await.window;
     let key = AccountKey { owner: Owner::Tenant(acme.id), resource: resource("api_calls"), window };
-    let opening = Opening { limit: Limit::Unlimited, base: Units::new(200).unwrap() };
+    let opening = Opening { terms: Limit::Unlimited.into(), base: Units::new(200).unwrap() };
     let account = till.account(&key, opening).unwrap();
     let units = Units::new(50).unwrap();
-    let charge = Charge { account: &account, units, enforcement: Enforcement::Monitor };
+    let charge = Charge::new(&account, units, Enforcement::Monitor);
     reserve(&[charge]).unwrap().sent();
     let quotas = control.quotas(&house.owner, &by_id(&acme)).await.unwrap();
     let calls = quotas.iter().find(|quota| quota.resource_type == key.resource).unwrap();

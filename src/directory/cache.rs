@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::entitlements::{Entitlements, Freshness, Source};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::{Resource, Units};
+use crate::domain::{LossPolicy, Resource, Units};
 use crate::secret::hash::KeyDigest;
 use crate::store::{Changed, KeyProfile, Store, StoreError};
 use crate::till::{Till, TillFull};
@@ -40,6 +40,10 @@ pub struct DirectorySettings {
     pub keys_max: u64,
     /// What the tenant headers' names begin with: `x-tenant-`.
     pub header_prefix: String,
+    /// Whether this gateway has the accounts to itself. If not, an authority knows what others use.
+    pub is_alone: bool,
+    /// For quotas that don't say themselves what happens when the authority can't be asked.
+    pub on_loss: LossPolicy,
 }
 
 /// What is known of keys and tenants. Shared by all workers.
@@ -50,8 +54,7 @@ pub struct Directory {
     clock: Arc<dyn Clock>,
     /// Where the store is asked: the control plane's runtime, so that its connections belong to it.
     runtime: Handle,
-    /// When this till began: no other till has used anything of a window that began later, unless it shares an
-    /// authority, which then knows better.
+    /// When this till began: alone, no other till has used anything of a window that began later.
     began: Timestamp,
     known: Cache<KeyDigest, Arc<Entitlements>>,
     unknown: Cache<KeyDigest, ()>,
@@ -220,8 +223,7 @@ impl Directory {
     ) -> Loaded {
         let now = self.clock.now();
         let charged = self.charged.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let source =
-            Source { profile, freshness, header_prefix: &self.settings.header_prefix, charged: &charged };
+        let source = Source { profile, freshness, settings: &self.settings, charged: &charged };
         let bases = self.bases(&source, now).await?;
         let entitlements = Arc::new(
             source.compile(&self.till, &bases, now).map_err(|error| LookupFailed::Till(Arc::new(error)))?,
@@ -233,8 +235,9 @@ impl Directory {
     /// What other tills have used of the accounts: this one's predecessor, if its file was lost.
     async fn bases(&self, source: &Source<'_>, now: Timestamp) -> Result<Vec<Units>, LookupFailed> {
         let accounts = source.accounts(now);
+        let is_told = !self.settings.is_alone;
         let all_began_here = accounts.iter().all(|account| account.window.start >= self.began);
-        if all_began_here || accounts.iter().all(|account| self.till.find(account).is_some()) {
+        if is_told || all_began_here || accounts.iter().all(|account| self.till.find(account).is_some()) {
             return Ok(vec![Units::ZERO; accounts.len()]);
         }
         let units = async { self.store.read().await?.other_tills_units(&accounts, self.till.id().0).await };

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::DirectorySettings;
 use crate::clock::Timestamp;
 use crate::domain::{
-    AccountKey, ApiKeyId, Enforcement, Limit, Owner, Period, Quota, Resource, TenantId, TenantStatus, Units,
-    Window,
+    AccountKey, ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource, TenantId,
+    TenantStatus, Units, Window,
 };
 use crate::store::KeyProfile;
-use crate::till::{Account, Opening, Till, TillFull};
+use crate::till::{Account, Opening, Terms, Till, TillFull};
 
 /// What a caller may do and what it pays from. Immutable; a change compiles a new one.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Entitled {
     pub account: Account,
     pub resource: Resource,
     pub enforcement: Enforcement,
+    /// What happens when the till is dry and the authority can't be asked.
+    pub on_loss: LossPolicy,
     pub window: Window,
     /// [`AccountKey::policy_name`].
     pub policy: Box<str>,
@@ -44,7 +47,7 @@ pub(super) struct Freshness(AtomicBool);
 pub(super) struct Source<'a> {
     pub profile: Arc<KeyProfile>,
     pub freshness: [Arc<Freshness>; 2],
-    pub header_prefix: &'a str,
+    pub settings: &'a DirectorySettings,
     /// Resources that some route charges: counted for the tenant even where it has no quota of them.
     pub charged: &'a [Resource],
 }
@@ -197,13 +200,14 @@ impl Source<'_> {
         now: Timestamp,
     ) -> Result<Entitled, TillFull> {
         let key = self.account_key(quota, now);
-        let account = till.account(&key, Opening { limit: quota.limit, base })?;
-        account.set_limit(quota.limit);
+        let terms = Terms { limit: quota.limit, version: self.profile.version };
+        let account = till.account(&key, Opening { terms, base })?;
         let policy = key.policy_name();
         Ok(Entitled {
             account,
             resource: quota.resource,
             enforcement: quota.enforcement,
+            on_loss: self.settings.on_loss,
             window: key.window,
             policy_member: policy_member(&policy, quota, &key.window).into(),
             policy: policy.into(),
@@ -211,7 +215,7 @@ impl Source<'_> {
     }
 
     fn upstream_lines(&self) -> Box<[u8]> {
-        let prefix = self.header_prefix;
+        let prefix = &self.settings.header_prefix;
         let KeyProfile { tenant, key, .. } = &*self.profile;
         let mut lines = format!(
             "{prefix}id: {}\r\n{prefix}tier: {}\r\n{prefix}key-id: {}\r\n",

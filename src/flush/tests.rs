@@ -61,7 +61,7 @@ impl Books {
     }
 
     fn account(&self, owner: Owner) -> crate::till::Account {
-        let opening = Opening { limit: Limit::Unlimited, base: Units::ZERO };
+        let opening = Opening { terms: Limit::Unlimited.into(), base: Units::ZERO };
         self.till.account(&account(owner, &self.clock), opening).unwrap()
     }
 
@@ -72,7 +72,7 @@ impl Books {
 
     fn pass_on(&self, route: &str, number: u128) {
         let (tenant, key) = (self.account(Owner::Tenant(TENANT)), self.account(Owner::Key(KEY)));
-        let charge = |account| Charge { account, units: Units::ONE, enforcement: Enforcement::Hard };
+        let charge = |account| Charge::new(account, Units::ONE, Enforcement::Hard);
         let mut reservation = reserve(&[charge(&tenant), charge(&key)]).unwrap();
         let charges = reservation.charged();
         let record = record(number, route, &charges, self.clock.now());
@@ -239,7 +239,7 @@ async fn units_of_requests_that_were_never_sent_are_given_back() {
     books.drain().await;
     books.pass(3);
     let account = books.account(Owner::Tenant(TENANT));
-    let charge = Charge { account: &account, units: Units::saturating(5), enforcement: Enforcement::Hard };
+    let charge = Charge::new(&account, Units::saturating(5), Enforcement::Hard);
     for number in 10..12 {
         let mut reservation = reserve(&[charge]).unwrap();
         let charges = reservation.charged();
@@ -266,7 +266,7 @@ async fn a_refunded_request_is_a_row_of_no_units() {
     let directory = directory();
     let books = Books::open(directory.path()).await;
     let account = books.account(Owner::Tenant(TENANT));
-    let charge = Charge { account: &account, units: Units::ONE, enforcement: Enforcement::Hard };
+    let charge = Charge::new(&account, Units::ONE, Enforcement::Hard);
     let mut reservation = reserve(&[charge]).unwrap();
     let charges = reservation.charged();
     let ticket = books.writers[0].begin(&record(1, "orders", &charges, books.clock.now())).unwrap();

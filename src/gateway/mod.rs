@@ -21,7 +21,7 @@ mod refusal;
 mod route;
 mod upstream;
 
-pub use admission::Admission;
+pub use admission::{Admission, AdmissionSettings, Source};
 pub use handle::{Gateway, GatewayLimits, GatewayShared};
 pub use headers::{Dialect, HeaderSettings};
 pub use identity::IdentitySettings;

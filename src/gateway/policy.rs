@@ -69,7 +69,12 @@ pub(super) fn charges<'c>(caller: &'c Caller, route: &Route, call: &Call) -> Res
     for charge in &route.settings.charges {
         let units = charge.units.at_admission(call.body);
         for entitled in caller.entitlements().quotas(charge.resource) {
-            charges.push(Charge { account: &entitled.account, units, enforcement: entitled.enforcement });
+            charges.push(Charge {
+                account: &entitled.account,
+                units,
+                when_dry: entitled.enforcement.into(),
+                on_loss: entitled.on_loss,
+            });
         }
     }
     if charges.len() > UsageRecord::CHARGES_MAX {

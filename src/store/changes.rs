@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::values::{corrupt, get};
-use super::{Store, StoreError, Tx};
+use super::{Snapshot, Store, StoreError, Tx};
 use crate::domain::{ApiKeyId, TenantId};
 
 /// One row of `directory_changes`.
@@ -54,9 +54,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn latest_change(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM directory_changes")
-            .fetch_one(&self.readers)
-            .await?)
+        self.read().await?.latest_change().await
     }
 
     /// The version of the oldest change that is still known; 0 when there never was one.
@@ -102,6 +100,19 @@ impl Changed {
             Changed::Key(id) => id.to_string(),
             Changed::Tier(slug) => slug.clone(),
         }
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// The version of the latest change that is in the snapshot; 0 when there never was one.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]
+    pub async fn latest_change(&mut self) -> Result<i64, StoreError> {
+        let latest = "SELECT COALESCE(MAX(version), 0) FROM directory_changes";
+        Ok(sqlx::query_scalar(latest).fetch_one(self.connection()).await?)
     }
 }
 

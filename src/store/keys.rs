@@ -13,6 +13,8 @@ use crate::secret::hash::KeyDigest;
 /// What the data plane must know of a key's caller.
 #[derive(Clone, PartialEq, Debug)]
 pub struct KeyProfile {
+    /// The newest change of the directory that is in it: what is read later has no smaller one.
+    pub version: u64,
     pub key: ApiKey,
     pub tenant: Tenant,
     /// The tenant's effective quotas (its tier's, overridden by its own until those expire), then the key's own.
@@ -75,7 +77,8 @@ impl Snapshot {
         let quotas = self.quotas_with(&tenant, Keys::One(key.id), now).await?;
         let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
         let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
-        Ok(Some(KeyProfile { key, tenant, quotas, good_until }))
+        let version = self.latest_change().await?;
+        Ok(Some(KeyProfile { version: version.unsigned_abs(), key, tenant, quotas, good_until }))
     }
 
     /// # Errors

@@ -15,6 +15,7 @@ use super::values::{corrupt, get, parsed};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::{AccountKey, ApiKeyId, Outcome, Owner, Resource, TenantId, Units, Window};
+use crate::till::TillId;
 
 pub use batch::{
     AccountUse, Fault, Inserted, JournalRange, ParkedRecord, Rollup, RollupPeriod, UsageBatch, UsageLog,
@@ -113,6 +114,31 @@ impl Snapshot {
         till: Uuid,
     ) -> Result<Vec<Units>, StoreError> {
         self.units_without(accounts, Some(till)).await
+    }
+
+    /// What each till used of an account, as far as its journal was flushed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn account_units_by_till(
+        &mut self,
+        account: &AccountKey,
+    ) -> Result<Vec<(TillId, Units)>, StoreError> {
+        let AccountKey { owner, resource, window } = account;
+        let rows = sqlx::query(
+            "SELECT till, units FROM account_units
+             WHERE owner_kind = $1 AND owner_id = $2 AND resource_type = $3 AND period = $4
+               AND window_start = $5 AND window_end = $6",
+        )
+        .bind(owner.kind())
+        .bind(owner.uuid())
+        .bind(resource.as_str())
+        .bind(window.period.as_str())
+        .bind(window.start)
+        .bind(window.end)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| Ok((TillId(get(row, "till")?), units(row, "units")?))).collect()
     }
 
     /// What the database has of a till, account by account: to compare with what the till says itself.

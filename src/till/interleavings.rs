@@ -118,7 +118,7 @@ fn spent_is_not_remembered_across_units_that_come_back() {
         let changes = slot.changes();
         let seen = slot.counters();
         if seen.held() == 2 {
-            slot.note_spent(changes);
+            slot.note_spent(changes, 0);
         }
         assert_eq!(thread.join().unwrap(), 1);
         assert!(!slot.is_spent(), "a unit was given back, but the account counts as spent");

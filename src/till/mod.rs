@@ -25,12 +25,13 @@ pub mod rate;
 pub mod refill;
 mod reserve;
 mod slot;
+pub mod supply;
 mod table;
 
 pub use file::{LostTill, TillError, TillId};
-pub use protocol::Authority;
+pub use protocol::{Authority, Terms};
 pub use rate::{Rate, RateLimits};
-pub use reserve::{Charge, Dry, Reservation, reserve};
+pub use reserve::{Charge, Dry, Reservation, WhenDry, reserve};
 pub use slot::Counters;
 pub use table::{Account, NotHeld, Opening, Till, TillFull, TillSettings};
 

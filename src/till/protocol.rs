@@ -2,6 +2,20 @@
 //!
 //! All numbers are absolute and only rise, and each side merges them by maximum: a message that is lost, repeated
 //! or late does no harm, and a retry after an unknown outcome needs no thought. No clock is needed for safety.
+//!
+//! # Why an account has no ancestors here
+//! A request of a reseller's customer pays its own account and each one above it: several charges, all or nothing,
+//! in the till. Each account is granted by itself. A grant that had to fit several limits at once would tie units of
+//! one window to another that ends at another time, and would let idle units of one customer starve its siblings.
+//!
+//! # Lives
+//! An authority that has forgotten grants would grant them again. Accounts are kept in [`BOOKS`] books, and each book
+//! has a [`Life`]: it changes whenever writes may have been lost (an empty restart, a replica that was promoted).
+//! With a new life the book *learns* for a while: it takes claims and grants nothing, and every till that hears of it
+//! claims what it holds. Afterwards the book knows again what is out.
+//!
+//! An account that is missing in a book whose life began after the account's window did is *missing*, never zero:
+//! the answer is [`Answer::Unseeded`], and it grants nothing until [`Authority::seed`] has told what was used.
 
 use std::future::Future;
 
@@ -9,32 +23,35 @@ use smallvec::SmallVec;
 
 use super::file::TillId;
 use super::slot::Counters;
-use crate::clock::Timestamp;
 use crate::domain::{AccountKey, Limit, Units};
 
-/// An account and its ancestors, the leaf first. A grant to the leaf counts against the limit of each.
-pub type AccountPath = SmallVec<[AccountKey; 1]>;
+/// Parts that an authority's memory is divided into; accounts of one owner are in the same. Enough to spread over the
+/// masters of a cluster, few enough to ask each for its life several times a second. Part of the key form: never changed.
+pub const BOOKS: u16 = 64;
 
 /// In the order of the questions, one each.
 pub type Answers = SmallVec<[Answer; 1]>;
 
 /// Who grants units of accounts to tills.
-pub trait Authority: Send + Sync {
-    /// Merges the tills' counters and grants what they ask for, as far as the limits allow. One answer each.
+pub trait Authority: Send + Sync + 'static {
+    /// Merges the tills' counters and grants what they ask for, as far as the limits allow. One answer each; one that
+    /// could not be had is [`Answer::Lost`].
     ///
     /// Dropping the future leaves open whether the authority has granted; asking again finds out and grants
     /// nothing twice.
-    fn renew(&self, batch: &[Renew]) -> impl Future<Output = Result<Answers, AuthorityLost>> + Send;
+    fn renew(&self, batch: &[Renew]) -> impl Future<Output = Answers> + Send;
 
-    /// Tells the authority of accounts that it does not know. Those it knows stay as they are.
-    fn init(&self, accounts: &[Init]) -> impl Future<Output = Result<(), AuthorityLost>> + Send;
+    /// Tells what was used of accounts that were [`Answer::Unseeded`]. Those that are seeded stay as they are.
+    ///
+    /// # Errors
+    /// [`AuthorityLost`]: some may be seeded. Do it again.
+    fn seed(&self, seeds: &[Seed]) -> impl Future<Output = Result<(), AuthorityLost>> + Send;
 
-    /// Changes a limit and nothing else. An account that the authority does not know is none of its business yet.
-    fn set_limit(
-        &self,
-        account: &AccountKey,
-        limit: Limit,
-    ) -> impl Future<Output = Result<(), AuthorityLost>> + Send;
+    /// The lives of all books, begun if there were none. Also how it is found out whether the authority is there.
+    ///
+    /// # Errors
+    /// [`AuthorityLost`]
+    fn lives(&self) -> impl Future<Output = Result<Vec<Book>, AuthorityLost>> + Send;
 }
 
 /// The authority can't be reached, or does not answer in time.
@@ -42,56 +59,103 @@ pub trait Authority: Send + Sync {
 #[error("the authority does not answer: {0}")]
 pub struct AuthorityLost(pub String);
 
-/// Which life of the authority: another one may have forgotten grants. Its client fills it in.
+/// Which life of a book. 0 is none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Epoch(pub u64);
+pub struct Life(pub u64);
+
+/// A limit, and the revision of the store that it was read at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    pub limit: Limit,
+    pub version: u64,
+}
+
+/// One of [`BOOKS`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Book {
+    pub life: Life,
+    /// It collects claims and grants nothing yet.
+    pub learning: bool,
+}
 
 /// One till's claim on one account, and what it asks for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Renew {
-    pub path: AccountPath,
-    pub till: TillId,
-    pub epoch: Epoch,
-    pub claim: Counters,
-    /// What `claim.granted` should become. Absolute: asking twice asks for nothing more.
-    pub granted_target: u64,
-    /// Comes back with the answer: what the till knew when it asked.
-    pub asked_at: u64,
-}
-
-/// An account that the authority is to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Init {
     pub account: AccountKey,
-    pub limit: Limit,
-    /// Units that were used by tills which will not claim them themselves.
-    pub base: Units,
+    pub till: TillId,
+    /// The limit as this till knows it; the authority goes by the newest.
+    pub terms: Terms,
+    pub claim: Counters,
+    /// What `claim.granted` should become. Absolute: asking twice asks for nothing more. `claim.granted` itself if the
+    /// till only claims.
+    pub granted_target: u64,
+    /// Less than this is of no use: then nothing is granted. At most `granted_target`.
+    pub granted_least: u64,
+    /// This till has more to claim of the same book: it should not cease to learn yet.
+    pub more: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What was used of an account by tills that have not claimed it themselves since its book forgot it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seed {
+    pub account: AccountKey,
+    pub terms: Terms,
+    /// Units by till, as far as the database knows. What a till claims itself takes the place of its entry.
+    pub used: Vec<(TillId, Units)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     Renewed(Renewed),
-    /// A level of the path is not known, which does not mean that nothing was used of it: [`Authority::init`].
-    NoAccount(AccountKey),
+    /// The claim is taken, but what others used is not known, so nothing is granted: [`Authority::seed`].
+    Unseeded(Life),
+    /// No answer, or not in time.
+    Lost(AuthorityLost),
 }
 
 /// What a till was granted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Renewed {
+    pub life: Life,
     /// Everything this till was ever granted of the account.
     pub granted: u64,
     /// What the authority could still grant, to any till.
     pub remaining: Units,
-    /// Units that other tills hold and have not used: they were recalled if nothing remains.
+    /// Units that other tills hold and have not used: they were recalled if less than asked for remained.
     pub idle_elsewhere: Units,
+    /// What other tills have used, as far as they have told.
+    pub used_elsewhere: Units,
     /// The authority grants nothing yet, since it is still collecting claims.
     pub learning: bool,
-    /// The authority's clock.
-    pub at: Timestamp,
-    /// Raised by every change of the account's limit.
-    pub version: u64,
-    /// [`Renew::asked_at`].
-    pub asked_at: u64,
+}
+
+/// What an authority calls out to all gateways. Losing one costs time, never units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// `by` wants units of this account: give back what is idle, and claim.
+    Recall { account: AccountKey, by: TillId },
+    /// Units of this account may be had again.
+    Freed(AccountKey),
+    /// A book has a new life: ask for the [lives](Authority::lives).
+    Reborn,
+    /// Calls may have been missed.
+    Gap,
+}
+
+/// The book of an account.
+pub fn book(account: &AccountKey) -> u16 {
+    // The id's last bytes are random in every version of UUID that is in use.
+    let [.., high, low] = *account.owner.uuid().as_bytes();
+    u16::from_be_bytes([high, low]) % BOOKS
+}
+
+// === impl Terms ===
+
+/// As of before the store's first revision: all others replace it.
+impl From<Limit> for Terms {
+    fn from(limit: Limit) -> Self {
+        Terms { limit, version: 0 }
+    }
 }
 
 // === impl Renewed ===

@@ -12,14 +12,27 @@ use smallvec::SmallVec;
 
 use super::slot::{Above, Payment};
 use super::table::Account;
-use crate::domain::{Enforcement, RecordedCharge, Units, UsageRecord};
+use crate::domain::{Enforcement, LossPolicy, RecordedCharge, Units, UsageRecord};
 
 /// What one request has to pay to one account.
 #[derive(Clone, Copy, Debug)]
 pub struct Charge<'a> {
     pub account: &'a Account,
     pub units: Units,
-    pub enforcement: Enforcement,
+    pub when_dry: WhenDry,
+    /// For whoever asks the authority and gets no answer. [`reserve`] does not look at it.
+    pub on_loss: LossPolicy,
+}
+
+/// What becomes of units that the balance can't pay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenDry {
+    /// They are not admitted: hard quotas.
+    Deny,
+    /// They are overage as soon as the authority has nothing left: soft and monitored quotas.
+    CountOnceSpent,
+    /// They are overage at once, as long as no more than so many are in all: when the authority can't be asked.
+    CountUpTo(Units),
 }
 
 /// A charge can't be paid, so none was.
@@ -28,7 +41,7 @@ pub struct Dry {
     /// The first charge whose account can't pay it.
     pub index: usize,
     /// The authority has nothing left either: deny. Otherwise ask it ([`super::refill`]) and reserve again. Never
-    /// true for a soft or monitored charge: once its account is spent, it is paid as overage.
+    /// true for a charge that may be overage: once its account is spent, it is.
     pub is_spent: bool,
 }
 
@@ -55,8 +68,8 @@ enum State {
 
 /// Takes all charges or none; at most [`UsageRecord::CHARGES_MAX`]. No system call, no lock, no heap.
 ///
-/// A hard charge is paid from the balance. A soft or monitored one is too, and its rest is counted as overage once
-/// the account is spent. Charges of unlimited accounts are only counted.
+/// Each charge is paid from its account's balance; what that can't pay becomes what [`WhenDry`] says. Charges of
+/// unlimited accounts are only counted.
 ///
 /// # Errors
 /// [`Dry`]: no use has changed.
@@ -85,6 +98,12 @@ fn look(charges: &[Charge<'_>]) -> Result<(), Dry> {
 
 // === impl Charge ===
 
+impl<'a> Charge<'a> {
+    pub fn new(account: &'a Account, units: Units, enforcement: Enforcement) -> Charge<'a> {
+        Charge { account, units, when_dry: enforcement.into(), on_loss: LossPolicy::default() }
+    }
+}
+
 impl Charge<'_> {
     #[inline]
     fn take(&self) -> Option<Payment> {
@@ -92,15 +111,36 @@ impl Charge<'_> {
     }
 
     #[inline]
+    /// The fewest units that help: of a charge that may be overage any part, of others all of it.
+    pub fn least(&self) -> Units {
+        match self.when_dry {
+            WhenDry::Deny => self.units,
+            WhenDry::CountOnceSpent | WhenDry::CountUpTo(_) => self.units.min(Units::ONE),
+        }
+    }
+
     fn above(&self) -> Above {
-        match self.enforcement {
-            Enforcement::Hard => Above::Deny,
-            Enforcement::Soft | Enforcement::Monitor => Above::Count,
+        match self.when_dry {
+            WhenDry::Deny => Above::Deny,
+            WhenDry::CountOnceSpent => Above::Count,
+            WhenDry::CountUpTo(most) => Above::CountUpTo(most.get()),
         }
     }
 
     fn dry(&self, index: usize) -> Dry {
-        Dry { index, is_spent: self.above() == Above::Deny && self.account.is_spent() }
+        let is_denied = self.when_dry == WhenDry::Deny;
+        Dry { index, is_spent: is_denied && self.account.slot().can_never_pay(self.units.get()) }
+    }
+}
+
+// === impl WhenDry ===
+
+impl From<Enforcement> for WhenDry {
+    fn from(enforcement: Enforcement) -> Self {
+        match enforcement {
+            Enforcement::Hard => WhenDry::Deny,
+            Enforcement::Soft | Enforcement::Monitor => WhenDry::CountOnceSpent,
+        }
     }
 }
 

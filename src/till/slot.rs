@@ -60,12 +60,16 @@ pub(super) struct Slot {
     journalled: AtomicU64,
     /// Raised after whatever may let the authority grant more.
     changes: AtomicU64,
-    /// `changes` as they were when the authority had nothing left.
+    /// `changes` as they were when the authority had no more than `left`.
     spent_at: AtomicU64,
     /// Whether the slot is in use, and the checksum of its key: see `file.rs`.
     seal: AtomicU64,
     key: [AtomicU64; KEY_WORDS],
-    spare: [AtomicU64; 3],
+    /// Units that could still be had as of `spent_at`, too few for who asked.
+    left: AtomicU64,
+    /// Units that other tills have used, as far as the authority has told: for showing only.
+    elsewhere: AtomicU64,
+    spare: AtomicU64,
 }
 
 /// What becomes of units that the balance can't pay.
@@ -75,6 +79,8 @@ pub(super) enum Above {
     Deny,
     /// They are counted, once the authority has nothing left to grant.
     Count,
+    /// They are counted, as long as no more than so many are in all.
+    CountUpTo(u64),
 }
 
 /// How units were paid.
@@ -169,7 +175,7 @@ impl Slot {
         loop {
             let balance = self.payable(units, spent, above)?;
             match self.raise_spent(spent, balance) {
-                Ok(()) => return Some(self.count_above(balance, units - balance)),
+                Ok(()) => return self.pay_rest(balance, units - balance, above),
                 Err(now) => spent = now,
             }
         }
@@ -266,14 +272,45 @@ impl Slot {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Notes that at `changes` the authority had nothing left. A change since then has already undone it.
-    pub(super) fn note_spent(&self, changes: u64) {
+    /// Notes that at `changes` the authority had no more than `left`. A change since then has already undone it.
+    pub(super) fn note_spent(&self, changes: u64, left: u64) {
+        self.left.store(left, Ordering::Release);
         self.spent_at.store(changes, Ordering::Release);
     }
 
     /// Whether the authority has nothing left to grant, as far as is known.
     pub(super) fn is_spent(&self) -> bool {
-        self.spent_at.load(Ordering::Acquire) == self.changes()
+        self.is_spent_for(1)
+    }
+
+    /// Whether the authority can't grant `units`, as far as is known. A note that is being replaced by another of the
+    /// same change may be read in halves: both are as old as that change.
+    pub(super) fn is_spent_for(&self, units: u64) -> bool {
+        self.spent_at.load(Ordering::Acquire) == self.changes() && units > self.left.load(Ordering::Acquire)
+    }
+
+    /// Whether neither the balance nor the authority can pay `units`, as far as is known.
+    pub(super) fn can_never_pay(&self, units: u64) -> bool {
+        let available = self.available(self.spent.load(Ordering::Acquire));
+        units > available && (self.is_spent_for(units - available) || self.headroom() < units)
+    }
+
+    /// Forgets that the authority had too little: it may have more by now.
+    pub(super) fn forget_denial(&self) {
+        self.changed();
+    }
+
+    #[inline]
+    pub(super) fn spent(&self) -> u64 {
+        self.spent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn elsewhere(&self) -> u64 {
+        self.elsewhere.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_elsewhere(&self, units: u64) {
+        self.elsewhere.store(units, Ordering::Relaxed);
     }
 
     /// What was returned is read before what was taken: sums of use come out too large rather than too small.
@@ -310,6 +347,7 @@ impl Slot {
         }
         self.limit.store(limit, Ordering::Relaxed);
         self.base.store(base, Ordering::Relaxed);
+        self.elsewhere.store(0, Ordering::Relaxed);
         self.forget_spent();
     }
 
@@ -338,7 +376,29 @@ impl Slot {
         if available >= units {
             return Some(units);
         }
-        (above == Above::Count && self.is_spent()).then_some(available)
+        let is_counted = match above {
+            Above::Deny => false,
+            Above::Count => self.is_spent_for(units - available) || self.holds_all_it_may(),
+            Above::CountUpTo(most) => self.has_room_above(units - available, most),
+        };
+        is_counted.then_some(available)
+    }
+
+    /// Whether the limit leaves no room for another grant.
+    fn holds_all_it_may(&self) -> bool {
+        self.held() >= self.allowed()
+    }
+
+    /// Counts what the balance did not pay. `None`, and everything put back, if others were faster to the most that
+    /// may be counted.
+    #[inline]
+    fn pay_rest(&self, balance: u64, rest: u64, above: Above) -> Option<Payment> {
+        let Above::CountUpTo(most) = above else { return Some(self.count_above(balance, rest)) };
+        if self.count_up_to(rest, most) {
+            return Some(Payment { balance, over: rest, above_limit: rest });
+        }
+        self.raise_refunded(balance);
+        None
     }
 
     /// What may be taken when `spent` is what was spent. The order of the loads matters: see the module's page.
@@ -410,6 +470,28 @@ impl Slot {
         if units > 0 {
             self.over.fetch_add(units, Ordering::AcqRel);
         }
+    }
+
+    /// Counts `units`, or nothing if the overage would then be above `most`.
+    fn count_up_to(&self, units: u64, most: u64) -> bool {
+        let mut over = self.over.load(Ordering::Acquire);
+        while self.is_room_above(over, units, most) {
+            let raised = over.wrapping_add(units);
+            match self.over.compare_exchange_weak(over, raised, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => over = now,
+            }
+        }
+        units == 0
+    }
+
+    fn has_room_above(&self, units: u64, most: u64) -> bool {
+        self.is_room_above(self.over.load(Ordering::Acquire), units, most)
+    }
+
+    fn is_room_above(&self, over: u64, units: u64, most: u64) -> bool {
+        let overage = difference(over, self.over_returned.load(Ordering::Acquire));
+        u64::try_from(overage).unwrap_or(0).saturating_add(units) <= most
     }
 
     /// Lowers the overage by at most `units`, and answers by how many.

@@ -5,13 +5,14 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::file::{self, BootId, LostTill, MappedSlot, Opened, TillError, TillFile, TillId};
+use super::protocol::Terms;
 use super::refill::Pace;
 use super::slot::{Counters, Slot, UNLIMITED};
 use crate::clock::Timestamp;
@@ -38,7 +39,7 @@ pub struct Till {
 /// What an account begins with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
-    pub limit: Limit,
+    pub terms: Terms,
     /// Units that other tills used in this window, as far as the store knows.
     pub base: Units,
 }
@@ -69,7 +70,14 @@ struct Inner {
     till: TillId,
     slot: MappedSlot,
     pace: Pace,
+    /// The version of the slot's limit; 0 as long as this process has read none. Locked while the limit changes.
+    version: Mutex<u64>,
+    /// When this many units are spent, more should be asked for: before the balance is empty.
+    refill_at: AtomicU64,
 }
+
+/// No number of spent units.
+const NEVER: u64 = u64::MAX;
 
 struct Table {
     file: TillFile,
@@ -126,7 +134,7 @@ impl Till {
         self.len() == 0
     }
 
-    /// Finds or begins an account. One that exists takes the opening's limit, as by [`Account::set_limit`], and
+    /// Finds or begins an account. One that exists takes the opening's limit, as by [`Account::set_terms`], and
     /// never loses what was used. May lock, and blocks on the disk when the file grows.
     ///
     /// # Errors
@@ -141,6 +149,11 @@ impl Till {
 
     pub fn find(&self, key: &AccountKey) -> Option<Account> {
         self.read().accounts.get(key).cloned()
+    }
+
+    /// All accounts, in no order.
+    pub fn accounts(&self) -> Vec<Account> {
+        self.read().accounts.iter().cloned().collect()
     }
 
     /// Of every account, in no order.
@@ -238,16 +251,27 @@ impl Account {
         Units::saturating(self.slot().base())
     }
 
-    /// Changes the limit and nothing else: what was used stays used. A higher one may be used at once, as soon as
-    /// the authority has granted it; under a lower one no unit is admitted that is above it, from the next
-    /// admission on.
-    pub fn set_limit(&self, limit: Limit) {
-        self.slot().set_limit(to_limit(limit));
+    /// The limit, and the version that it is of.
+    pub fn terms(&self) -> Terms {
+        let version = self.version();
+        Terms { limit: self.limit(), version: *version }
     }
 
-    /// Units of the whole account in use, as far as is known: [`Account::base`] and this till's.
+    /// Changes the limit and nothing else: what was used stays used. A higher one may be used at once, as soon as
+    /// the authority has granted it; under a lower one no unit is admitted that is above it, from the next
+    /// admission on. A version older than the known one changes nothing.
+    pub fn set_terms(&self, terms: Terms) {
+        let mut version = self.version();
+        if terms.version >= *version {
+            *version = terms.version;
+            self.slot().set_limit(to_limit(terms.limit));
+        }
+    }
+
+    /// Units of the whole account in use, as far as is known: this till's and those of others.
     pub fn used(&self) -> Units {
-        Units::saturating(self.slot().base() + self.counters().used())
+        let elsewhere = self.slot().base().max(self.slot().elsewhere());
+        Units::saturating(elsewhere.saturating_add(self.counters().used()))
     }
 
     /// What is left of the limit, as far as is known; `None` if there is no limit.
@@ -278,6 +302,18 @@ impl Account {
         Units::saturating(self.slot().give_back(units.get()))
     }
 
+    /// Whether the balance runs low and nobody has been told yet: who is answered `true` asks for more.
+    #[inline]
+    pub fn runs_low(&self) -> bool {
+        let refill_at = &self.0.refill_at;
+        self.slot().spent() >= refill_at.load(Ordering::Relaxed)
+            && refill_at.swap(NEVER, Ordering::Relaxed) != NEVER
+    }
+
+    pub(super) fn refill_at(&self, spent: Option<u64>) {
+        self.0.refill_at.store(spent.unwrap_or(NEVER), Ordering::Relaxed);
+    }
+
     #[inline]
     pub(super) fn slot(&self) -> &Slot {
         &self.0.slot
@@ -288,12 +324,24 @@ impl Account {
     }
 
     fn new(key: AccountKey, till: TillId, slot: MappedSlot) -> Account {
-        Account(Arc::new(Inner { key, till, slot, pace: Pace::default() }))
+        let refill_at = AtomicU64::new(NEVER);
+        Account(Arc::new(Inner {
+            key,
+            till,
+            slot,
+            pace: Pace::default(),
+            version: Mutex::default(),
+            refill_at,
+        }))
     }
 
     fn reopen(&self, opening: Opening) {
         self.slot().raise_base(opening.base.get());
-        self.set_limit(opening.limit);
+        self.set_terms(opening.terms);
+    }
+
+    fn version(&self) -> MutexGuard<'_, u64> {
+        self.0.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the database has exactly what was used.
@@ -372,8 +420,9 @@ impl Table {
 
     fn begin(&mut self, key: &AccountKey, opening: Opening) -> Result<Account, TillFull> {
         let index = self.free_slot().map_err(TillFull::Disk)?;
-        let slot = self.file.write(index, key, to_limit(opening.limit), opening.base.get());
+        let slot = self.file.write(index, key, to_limit(opening.terms.limit), opening.base.get());
         let account = Account::new(*key, self.file.id(), slot);
+        *account.version() = opening.terms.version;
         self.accounts.insert(account.clone());
         Ok(account)
     }

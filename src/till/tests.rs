@@ -13,8 +13,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::file::BootId;
-use super::protocol::Answer;
-use super::refill::{self, Refilled};
+use super::refill::{Ask, Refilled};
 use super::*;
 use crate::authority::Embedded;
 use crate::clock::{Monotonic, TestClock, Timestamp};
@@ -38,7 +37,7 @@ impl Gate {
 
     fn open(directory: Arc<TempDir>, boot: BootId) -> Gate {
         let till = Arc::new(Till::open_in(directory.path(), SETTINGS, boot).unwrap());
-        Gate { authority: Embedded::new(till.clone(), Arc::new(TestClock::default())), till, directory }
+        Gate { authority: Embedded::new(till.clone()), till, directory }
     }
 
     /// As after `kill -9`: nothing is closed.
@@ -65,14 +64,13 @@ impl Gate {
                 Err(dry) => dry,
             };
             let charge = &charges[dry.index];
-            assert_ne!(self.refill(charge.account, charge.units), Refilled::Waiting);
+            assert_ne!(self.refill(charge), Refilled::Waiting);
         }
     }
 
-    fn refill(&self, account: &Account, wanted: Units) -> Refilled {
-        let answers = self.authority.renew_now(&[refill::ask(account, wanted, Monotonic::default())]);
-        let Answer::Renewed(renewed) = answers[0] else { panic!("the till has the account") };
-        refill::apply(account, &renewed)
+    fn refill(&self, charge: &Charge<'_>) -> Refilled {
+        let ask = Ask::new(charge.account, charge.least(), charge.units, Monotonic::default());
+        ask.answered(charge.account, &self.authority.renew_now(&ask.renew))
     }
 
     /// Admits one request and sends it.
@@ -95,7 +93,7 @@ fn key(number: u128) -> AccountKey {
 }
 
 fn opening(limit: impl Into<Option<u64>>) -> Opening {
-    Opening { limit: limit.into().map(units).into(), base: Units::ZERO }
+    Opening { terms: Limit::from(limit.into().map(units)).into(), base: Units::ZERO }
 }
 
 fn limit(limit: impl Into<Option<u64>>) -> Limit {
@@ -107,13 +105,13 @@ fn units(units: u64) -> Units {
 }
 
 fn hard(account: &Account, amount: u64) -> Charge<'_> {
-    Charge { account, units: units(amount), enforcement: Enforcement::Hard }
+    Charge::new(account, units(amount), Enforcement::Hard)
 }
 
 fn soft(account: &Account, amount: u64) -> Charge<'_> {
-    Charge { account, units: units(amount), enforcement: Enforcement::Soft }
+    Charge::new(account, units(amount), Enforcement::Soft)
 }
 
 fn monitor(account: &Account, amount: u64) -> Charge<'_> {
-    Charge { account, units: units(amount), enforcement: Enforcement::Monitor }
+    Charge::new(account, units(amount), Enforcement::Monitor)
 }

@@ -3,11 +3,14 @@
 #[allow(dead_code, unused_imports, reason = "each file of tests uses its part of the instruments")]
 mod support;
 
+mod authority;
 mod config;
 mod crash;
 mod demo;
+mod fleet;
 mod gateway;
 mod harness;
 mod metrics;
+mod redis;
 mod tidy;
 mod windows;

@@ -23,8 +23,11 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Imports inside a layer: from, to, why.
-const BESIDE: [(&str, &str, &str); 2] =
-    [("domain", "clock", "values have instants"), ("main", "cli", "main is one call")];
+const BESIDE: [(&str, &str, &str); 3] = [
+    ("domain", "clock", "values have instants"),
+    ("main", "cli", "main is one call"),
+    ("authority", "store", "what an authority has forgotten is seeded from the database"),
+];
 
 /// Imports that go down and are forbidden all the same: from, to, why.
 const APART: [(&str, &[&str], &str); 3] = [
@@ -155,6 +158,7 @@ fn the_scanner_sees_what_it_must() {
     check("src/api/keys.rs", "std::env::var(\"X\");", confinement_offences, &[1]);
     check("src/authority/redis.rs", "redis::cmd()", confinement_offences, &[]);
     check("src/authority/embedded.rs", "let c = 'a'; redis::cmd()", confinement_offences, &[1]);
+    check("src/authority/mod.rs", "use self::redis::R;\nuse ::redis::R;", confinement_offences, &[2]);
     check("src/till/slot.rs", "fn f<'a>(x: &'a str) { tokio::spawn(x) }", driven_offences, &[1]);
     check("src/till/slot.rs", "unsafe { x }\nunsafe_code\n\"unsafe\"", unsafe_offences, &[1]);
     check("src/till/slot.rs", "todo!()\ndbg!(x)\nr#\"todo!()\"#", leftover_offences, &[1, 2]);
@@ -225,13 +229,14 @@ fn confinement_offences(source: &Source) -> Vec<Offence> {
     judged.collect()
 }
 
-/// Where `name` is used as a path or imported; a variable of that name is no use.
+/// Where `name` is used as a path or imported; a variable or a module of ours with that name is no use.
 fn uses(code: &str, name: &str) -> Vec<usize> {
     let letters: Vec<char> = code.chars().collect();
     let is_use = |offset: &usize| {
         let after: String = letters[offset + name.chars().count()..].iter().take(2).collect();
         let before: String = letters[offset.saturating_sub(4)..*offset].iter().collect();
-        name.contains("::") || after == "::" || before == "use "
+        let is_inside = before.ends_with("::") && !before.ends_with(" ::");
+        name.contains("::") || (after == "::" && !is_inside) || before == "use "
     };
     words(code, name).into_iter().filter(is_use).collect()
 }

@@ -76,7 +76,7 @@ fn after_a_power_loss_a_new_till_begins_and_what_the_old_one_used_stays_used() {
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 6);
     drop(account);
     // What the store tells later of the old till is the same use, and not more of it.
-    let opening = Opening { limit: limit(11), base: units(4) };
+    let opening = Opening { terms: limit(11).into(), base: units(4) };
     let account = gate.till.account(&key(7), opening).unwrap();
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 1);
     drop(account);

@@ -108,11 +108,7 @@ proptest! {
                 Step::Admit(charges) => {
                     let asked: SmallVec<[Charge<'_>; 8]> = charges
                         .iter()
-                        .map(|&(account, amount, enforcement)| Charge {
-                            account: &accounts[account],
-                            units: units(amount),
-                            enforcement,
-                        })
+                        .map(|&(account, amount, enforcement)| Charge::new(&accounts[account], units(amount), enforcement))
                         .collect();
                     let admitted = gate.admit(&asked);
                     prop_assert_eq!(admitted.is_ok(), admit(&mut model, &charges));
@@ -159,7 +155,7 @@ proptest! {
                     }
                 }
                 Step::SetLimit(account, to) => {
-                    accounts[account].set_limit(limit(to));
+                    accounts[account].set_terms(limit(to).into());
                     model[account].limit = to;
                 }
                 Step::Release(account, amount) => {

@@ -27,11 +27,8 @@ fn child(directory: &TempDir, test: &str, prefix: &str) -> Command {
 
 fn admit_for_ever() {
     let till = Arc::new(Till::open(Path::new("."), &SETTINGS).unwrap());
-    let gate = Gate {
-        authority: Embedded::new(till.clone(), Arc::new(TestClock::default())),
-        till,
-        directory: Arc::new(TempDir::new().unwrap()),
-    };
+    let gate =
+        Gate { authority: Embedded::new(till.clone()), till, directory: Arc::new(TempDir::new().unwrap()) };
     let account = gate.account(1, 1_000_000);
     while gate.spend(&account, 1) {
         std::io::stdout().write_all(b"#").unwrap();

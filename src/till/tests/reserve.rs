@@ -113,7 +113,7 @@ fn settling_for_more_than_was_granted_is_no_overage_while_the_limit_has_it() {
     let account = gate.account(1, 4);
     let mut reservation = gate.admit(&[hard(&account, 4)]).unwrap();
     reservation.sent();
-    account.set_limit(limit(10));
+    account.set_terms(limit(10).into());
     reservation.settle(0, units(9));
     assert_eq!(reservation.charged()[0].overage, Units::ZERO);
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 1);
@@ -144,7 +144,7 @@ fn overage_counts_against_a_limit_that_is_raised() {
     let gate = Gate::new();
     let account = gate.account(1, 5);
     gate.admit(&[soft(&account, 8)]).unwrap().sent();
-    account.set_limit(limit(10));
+    account.set_terms(limit(10).into());
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 2);
 }
 
@@ -156,11 +156,11 @@ fn an_unlimited_account_is_only_counted_and_its_use_stays_when_it_gets_a_limit()
     reservation.sent();
     assert_eq!(reservation.charged()[0].overage, Units::ZERO);
     assert_eq!((used(&account), account.remaining()), (70, None));
-    account.set_limit(limit(72));
+    account.set_terms(limit(72).into());
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 2);
-    account.set_limit(Limit::Unlimited);
+    account.set_terms(Limit::Unlimited.into());
     assert!(gate.spend(&account, 1_000));
-    account.set_limit(limit(1_072));
+    account.set_terms(limit(1_072).into());
     assert!(!gate.spend(&account, 1));
 }
 
@@ -169,12 +169,12 @@ fn a_raised_limit_holds_at_once_and_a_lowered_one_as_well() {
     let gate = Gate::new();
     let account = gate.account(1, 5);
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 5);
-    account.set_limit(limit(8));
+    account.set_terms(limit(8).into());
     assert_eq!((0..2).filter(|_| gate.spend(&account, 1)).count(), 2);
-    account.set_limit(limit(6));
+    account.set_terms(limit(6).into());
     assert!(!gate.spend(&account, 1));
     assert_eq!(used(&account), 7);
-    account.set_limit(limit(9));
+    account.set_terms(limit(9).into());
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 2);
 }
 
@@ -184,7 +184,7 @@ fn a_refund_under_a_lowered_limit_admits_nothing_above_it() {
     let account = gate.account(1, 100);
     let mut reservation = gate.admit(&[hard(&account, 80)]).unwrap();
     reservation.sent();
-    account.set_limit(limit(50));
+    account.set_terms(limit(50).into());
     reservation.settle(0, units(60));
     assert!(!gate.spend(&account, 1));
     reservation.settle(0, units(45));
@@ -192,24 +192,24 @@ fn a_refund_under_a_lowered_limit_admits_nothing_above_it() {
 }
 
 #[test]
-fn a_denial_is_remembered_until_something_changes() {
+fn a_denial_asks_nobody_until_something_changes() {
     let gate = Gate::new();
     let account = gate.account(1, 3);
+    let is_denied = || reserve(&[hard(&account, 1)]).is_err_and(|dry| dry.is_spent);
     assert!(gate.spend(&account, 3));
-    assert!(!gate.spend(&account, 1));
-    assert!(account.is_spent());
-    account.set_limit(limit(4));
-    assert!(!account.is_spent());
+    assert!(is_denied());
+    account.set_terms(limit(4).into());
+    assert!(!is_denied());
     assert!(gate.spend(&account, 1));
-    assert!(account.is_spent());
+    assert!(is_denied());
     account.give_back(units(1));
-    assert!(account.is_spent(), "nothing was idle, so nothing has changed");
+    assert!(is_denied(), "nothing was idle, so nothing has changed");
 }
 
 #[test]
 fn units_that_other_tills_used_are_not_there() {
     let gate = Gate::new();
-    let opening = Opening { limit: limit(10), base: units(7) };
+    let opening = Opening { terms: limit(10).into(), base: units(7) };
     let account = gate.till.account(&key(1), opening).unwrap();
     assert_eq!((0..10).filter(|_| gate.spend(&account, 1)).count(), 3);
     assert_eq!(used(&account), 10);

@@ -30,7 +30,7 @@ fn refunds_and_changes_of_the_limit_under_load_lose_and_invent_nothing() {
         let mut kept = 0;
         for round in 0..5_000_u64 {
             if round % 50 == 0 {
-                large.set_limit(limit(LIMIT - round));
+                large.set_terms(limit(LIMIT - round).into());
             }
             if let Ok(mut reservation) = gate.admit(&[hard(&large, 3), hard(&small, 1)]) {
                 reservation.sent();
@@ -48,7 +48,7 @@ fn refunds_and_changes_of_the_limit_under_load_lose_and_invent_nothing() {
     });
     assert_eq!((small.used().get(), large.used().get()), (kept.min(100), kept));
     assert_eq!(kept, 100, "demand was there for all of it");
-    large.set_limit(limit(LIMIT));
+    large.set_terms(limit(LIMIT).into());
     let rest = std::iter::repeat_with(|| gate.spend(&large, 1)).take_while(|spent| *spent).count() as u64;
     assert_eq!(kept + rest, LIMIT);
 }
@@ -75,7 +75,7 @@ fn a_limit_that_is_raised_step_by_step_is_used_to_the_unit() {
             })
             .collect();
         for step in 1..=2_000 {
-            account.set_limit(limit(step));
+            account.set_terms(limit(step).into());
         }
         is_done.store(true, std::sync::atomic::Ordering::SeqCst);
         takers.into_iter().map(|taker| taker.join().unwrap()).sum()

@@ -18,6 +18,8 @@ use super::wire::Response;
 /// A running gateway. Killed when it is dropped, with everything it wrote.
 pub(crate) struct TestGateway {
     directory: TempDir,
+    /// The URL of its store.
+    store: String,
     process: Option<Child>,
     addresses: Option<Addresses>,
 }
@@ -90,8 +92,14 @@ impl TestGateway {
     /// A gateway with these upstreams, routes and whatever else is not said by [`TestGateway::configure`].
     #[track_caller]
     pub(crate) fn start_with(configuration: &str) -> Self {
+        TestGateway::start_on("sqlite:data/tollgate.db", configuration)
+    }
+
+    /// The same on a store that other gateways may share.
+    #[track_caller]
+    pub(crate) fn start_on(store: &str, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
-        let mut gateway = TestGateway { directory, process: None, addresses: None };
+        let mut gateway = TestGateway { directory, store: store.to_owned(), process: None, addresses: None };
         gateway.configure(configuration);
         gateway.restart();
         gateway
@@ -99,9 +107,12 @@ impl TestGateway {
 
     /// Writes the configuration anew; takes effect with [`TestGateway::restart`] or [`TestGateway::hang_up`].
     pub(crate) fn configure(&self, configuration: &str) {
-        let own = "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n\
-                   [store]\nurl = \"sqlite:data/tollgate.db\"\n\
-                   [data]\ndirectory = \"data\"\naccounts_max = 4096\n";
+        let store = &self.store;
+        let own = format!(
+            "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n\
+             [store]\nurl = \"{store}\"\n\
+             [data]\ndirectory = \"data\"\naccounts_max = 4096\n"
+        );
         fs::write(self.config(), format!("{own}{configuration}")).expect("the configuration is written");
     }
 

@@ -4,13 +4,16 @@
 //! system chose; upstream and client speak HTTP/1.1 by hand, so that they see and send what a library would hide.
 
 mod client;
+mod fleet;
 mod gateway;
 mod load;
+pub(crate) mod redis;
 mod upstream;
 mod wait;
 mod wire;
 
 pub(crate) use client::RawClient;
+pub(crate) use fleet::Fleet;
 pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
 pub(crate) use load::{Tally, load};
 pub(crate) use upstream::{Answer, Gate, StubUpstream};
