@@ -15,4 +15,5 @@ mod tasks;
 
 pub use demo::{Demo, DemoError, demo};
 pub use running::{Running, serve};
+pub use settings::{store as store_settings, store_url};
 pub use start::{StartError, Started};

@@ -13,7 +13,7 @@ use crate::gateway::{
 };
 use crate::journal::{JournalSettings, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
-use crate::store::StoreUrl;
+use crate::store::{StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
 
@@ -28,10 +28,6 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
             missing.push(what.to_owned());
         }
     };
-    need(
-        matches!(config.store.url, config::StoreUrl::Postgres(_)),
-        "store.url: this version's store is sqlite:PATH",
-    );
     need(
         config.listen.tls.is_some(),
         "listen.tls: this version does not end TLS; put it behind something that does",
@@ -84,10 +80,22 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
     missing
 }
 
-pub(super) fn store_url(config: &Config) -> Option<StoreUrl> {
-    match &config.store.url {
-        config::StoreUrl::Sqlite(path) => Some(StoreUrl::Sqlite(path.clone())),
-        config::StoreUrl::Postgres(_) => None,
+/// The address of the store.
+pub fn store_url(url: &config::StoreUrl) -> StoreUrl {
+    match url {
+        config::StoreUrl::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
+        config::StoreUrl::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
+    }
+}
+
+/// How the store is opened.
+pub fn store(config: &config::StoreConfig) -> StoreSettings {
+    StoreSettings {
+        url: store_url(&config.url),
+        connections: config.connections,
+        connection_wait: config.timeout,
+        statement_timeout: config.statement_timeout,
+        lock_timeout: config.lock_timeout,
     }
 }
 

@@ -158,6 +158,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.spawn("refresh", refresh.run());
     running.spawn("flush", async move { flush.run().await });
+    running.spawn("partitions", tasks::keep_partitions_for_ever(store, clock.clone()));
     for (name, task) in authority.tasks {
         running.spawn(name, task);
     }
@@ -200,9 +201,10 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
     let till = Arc::new(Till::open(data, &settings::till(config))?);
     let (journal, writers) =
         Journal::open(data, &settings::journal(config), workers, till.id().0, clock.now())?;
-    let Some(url) = settings::store_url(config) else { return Err(StartError::Unsupported(vec![])) };
-    let store = Store::open(&url).await?;
-    store.migrate().await?;
+    let store = Store::open_with(&settings::store(&config.store)).await?;
+    store.prepare().await?;
+    // Before the first flush; on an error rows wait in the default partition, and the next attempt says so.
+    tasks::keep_partitions(&store, clock).await;
     let api_key = &config.identity.api_key;
     let pepper = match &api_key.pepper {
         Some(secret) => Pepper::parse(api_key.pepper_version.into(), secret.expose())?,

@@ -1,5 +1,6 @@
 //! What goes on beside the requests.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -9,11 +10,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::authority::Embedded;
 use crate::clock::{Clock, Monotonic};
 use crate::journal::{Journal, SyncPolicy};
+use crate::store::{Partitions, Store};
 use crate::telemetry::readiness::Readiness;
 use crate::till::Till;
 
 /// How often slots of ended windows are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// How often partitions of the usage log are looked at: months are made two ahead.
+const PARTITIONS: Duration = Duration::from_secs(3_600);
 
 /// Segments and pages are made ready this often, before workers need them.
 const JOURNAL_TICK: Duration = Duration::from_millis(50);
@@ -30,6 +35,37 @@ pub(super) async fn keep_house(till: Arc<Till>, authority: Option<Arc<Embedded>>
         let freed = till.reuse_ended(clock.now());
         if freed > 0 {
             tracing::debug!(slots = freed, "slots of ended windows are free again");
+        }
+    }
+}
+
+/// Makes the store's partitions ahead and drops old ones, hour by hour. Runs until it is dropped.
+pub(super) async fn keep_partitions_for_ever(store: Store, clock: Arc<dyn Clock>) {
+    let mut ticks = interval(PARTITIONS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // The first is ready at once, and was done at the start.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        keep_partitions(&store, &*clock).await;
+    }
+}
+
+/// The same once. An error is told and left to the next attempt: months are made long before they begin.
+pub(super) async fn keep_partitions(store: &Store, clock: &dyn Clock) {
+    match store.keep_partitions(clock.now()).await {
+        Ok(Partitions { stray_rows, .. }) if stray_rows > 0 => tracing::error!(
+            rows = stray_rows,
+            "{stray_rows} usage rows lie in default partitions, where retention does not reach them: move them by \
+             hand, then their months get partitions of their own"
+        ),
+        Ok(Partitions { made, dropped, .. }) if made + dropped > 0 => {
+            tracing::info!(made, dropped, "partitions of the usage log: {made} made, {dropped} dropped");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(error = %cause, "partitions of the usage log can't be kept: {error}: {cause}");
         }
     }
 }

@@ -44,8 +44,14 @@ Exit status: 0 the configuration is good, 1 it has faults.")]
     #[command(after_help = "Example:\n  tollgate schema > tollgate.schema.json")]
     Schema,
     /// Bring the store's schema up to date
-    #[command(after_help = "Example:\n  tollgate migrate --config tollgate.toml")]
-    Migrate,
+    #[command(after_help = "\
+Examples:
+  tollgate migrate --config tollgate.toml
+  tollgate migrate --config tollgate.toml --url env:TOLLGATE_OWNER_URL
+
+On Postgres it runs as a role that owns the database (or as a superuser), makes the tables and the roles that they are
+seen by, and lets the role of store.url serve. That one owns nothing, so the gateway never needs the owner's password.")]
+    Migrate(Migrate),
     /// Bring tenants, quotas and keys to what a file says; a second run changes nothing
     #[command(after_help = "\
 Examples:
@@ -88,6 +94,13 @@ pub struct Demo {
     /// Keep everything in this directory instead of cleaning up
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Migrate {
+    /// Where to migrate, as whom: postgres://owner@host/database, env:NAME or file:PATH; instead of store.url
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 }
 
 #[derive(Group, Clone, Debug)]

@@ -22,9 +22,9 @@ use serde_json::{Value, json};
 pub use args::{Args, Command, Demo};
 pub use failure::Failure;
 
+use crate::app::{store_settings, store_url};
 use crate::config::{self, Config, Loaded};
 use crate::secret::hash::Pepper;
-use crate::store::StoreUrl;
 use crate::telemetry::log;
 use ask::Ask;
 use session::Place;
@@ -66,7 +66,7 @@ fn found(args: Args) -> Result<Found, Failure> {
     match args.command {
         Command::Check(check) => Ok(check::check(check.file.as_deref().or(config))),
         Command::Schema => Ok(check::schema()),
-        Command::Migrate => migrate(&place(config)?),
+        Command::Migrate(options) => migrate(&place(config)?, options.url.as_deref()),
         Command::Apply(apply) => answered(config, ask::apply(&apply)?),
         Command::Tenant(tenant) => answered(config, ask::tenant(&tenant)),
         Command::Quota(quota) => answered(config, ask::quota(&quota)),
@@ -100,8 +100,10 @@ fn reconciled(config: Option<&Path>) -> Result<Found, Failure> {
     Ok(Found { status: u8::from(!agrees), ..found })
 }
 
-fn migrate(place: &Place) -> Result<Found, Failure> {
-    waited_for(session::migrated(&place.store))?;
+fn migrate(place: &Place, url: Option<&str>) -> Result<Found, Failure> {
+    let owner = url.map(config::StoreUrl::given).transpose();
+    let owner = owner.map_err(|fault| Failure::new(format!("--url can't be used: {fault}")))?;
+    waited_for(session::migrate(&place.store, owner.as_ref().map(store_url)))?;
     Ok(Found {
         json: json!({ "migrated": true }).to_string(),
         text: "the schema is up to date\n".to_owned(),
@@ -111,12 +113,7 @@ fn migrate(place: &Place) -> Result<Found, Failure> {
 
 fn place(config: Option<&Path>) -> Result<Place, Failure> {
     let Loaded { config, .. } = Config::load(config).map_err(|faults| gateway::faulty(&faults))?;
-    let store = match config.store.url {
-        config::StoreUrl::Sqlite(path) => StoreUrl::Sqlite(path),
-        config::StoreUrl::Postgres(_) => {
-            return Err(Failure::new("this build has no Postgres store").help("use `url = \"sqlite:PATH\"`"));
-        }
-    };
+    let store = store_settings(&config.store);
     let api_key = config.identity.api_key;
     let pepper = api_key.pepper.map(|secret| Pepper::parse(api_key.pepper_version.into(), secret.expose()));
     let pepper =

@@ -17,14 +17,14 @@ use crate::api::{self, Client, LocalDoor, LocalToken};
 use crate::clock::{Clock, SystemClock};
 use crate::control::Control;
 use crate::secret::hash::Pepper;
-use crate::store::{Store, StoreError, StoreUrl};
+use crate::store::{Store, StoreError, StoreSettings, StoreUrl};
 
 /// What of the configuration a command needs.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     /// Where till, journal and door live.
     pub(super) data: PathBuf,
-    pub(super) store: StoreUrl,
+    pub(super) store: StoreSettings,
     /// The configured one; else it lives in the data directory.
     pub(super) pepper: Option<Pepper>,
 }
@@ -45,14 +45,28 @@ pub(super) async fn client(place: &Place) -> Result<Client, Failure> {
     })
 }
 
-/// Brings the schema up to date; a database that is not there yet is made.
+/// Brings the schema up to date, as `owner` if one is given; a SQLite file that is not there yet is made. On Postgres
+/// the login of `serving` may serve afterwards.
 ///
 /// # Errors
 /// When the store can't be opened, or its schema is not one that this program knows.
-pub(super) async fn migrated(url: &StoreUrl) -> Result<Store, Failure> {
+pub(super) async fn migrate(serving: &StoreSettings, owner: Option<StoreUrl>) -> Result<(), Failure> {
+    let failed = |error: StoreError| Failure::caused("the store can't be migrated", &error);
+    let settings = StoreSettings {
+        url: owner.unwrap_or_else(|| serving.url.clone()),
+        // Tables may be large, and somebody waits for this.
+        statement_timeout: Duration::ZERO,
+        ..serving.clone()
+    };
+    let store = Store::open_with(&settings).await.map_err(failed)?;
+    store.migrate_for(&serving.url).await.map_err(failed)
+}
+
+/// The store, ready to work on.
+async fn opened(settings: &StoreSettings) -> Result<Store, Failure> {
     let failed = |error: StoreError| Failure::caused("the store can't be opened", &error);
-    let store = Store::open(url).await.map_err(failed)?;
-    store.migrate().await.map_err(failed)?;
+    let store = Store::open_with(settings).await.map_err(failed)?;
+    store.prepare().await.map_err(failed)?;
     Ok(store)
 }
 
@@ -73,7 +87,7 @@ async fn found(place: &Place) -> Result<Client, Failure> {
 }
 
 async fn in_process(place: &Place) -> Result<Client, Failure> {
-    let store = migrated(&place.store).await?;
+    let store = opened(&place.store).await?;
     let pepper = place.pepper.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
     let token = LocalToken::draw().map_err(|error| Failure::caused("no token can be drawn", &error))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 use super::check::Check;
+use super::outside::{Outside, environment};
 use super::text::{FromText, One};
 
 /// Where tenants, keys, quotas, usage and audit are kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// `sqlite:PATH`, or `postgres://user:password@host/database`.
+    /// `sqlite:PATH`, or `postgres://user:password@host/database` of a role that owns no table.
     #[serde(with = "One::<StoreUrl>")]
     pub url: StoreUrl,
     /// Most connections to the database at a time.
@@ -22,6 +23,12 @@ pub struct StoreConfig {
     /// Longest wait for a free connection.
     #[serde(with = "One::<Duration>")]
     pub timeout: Duration,
+    /// Longest statement, on Postgres.
+    #[serde(with = "One::<Duration>")]
+    pub statement_timeout: Duration,
+    /// Longest wait for a lock that another transaction holds, and longest pause within one, on Postgres.
+    #[serde(with = "One::<Duration>")]
+    pub lock_timeout: Duration,
 }
 
 /// Which database.
@@ -41,6 +48,8 @@ impl Default for StoreConfig {
             url: StoreUrl::Sqlite("data/tollgate.db".into()),
             connections: 16,
             timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -49,6 +58,8 @@ impl StoreConfig {
     pub(super) fn validate(&self, at: &Check<'_>) {
         at.key("connections").within(self.connections, 1, 1_000);
         at.key("timeout").positive(self.timeout);
+        at.key("statement_timeout").positive(self.statement_timeout);
+        at.key("lock_timeout").positive(self.lock_timeout);
     }
 }
 
@@ -57,6 +68,17 @@ impl StoreConfig {
 impl StoreUrl {
     pub const fn is_postgres(&self) -> bool {
         matches!(self, StoreUrl::Postgres(_))
+    }
+
+    /// A URL that was given outside a configuration, itself or as `env:NAME` or `file:PATH`.
+    ///
+    /// # Errors
+    /// A sentence that does not show the URL.
+    pub fn given(text: &str) -> Result<StoreUrl, String> {
+        let outside = Outside::new(&environment);
+        let referred = outside.reference(text).map(|reference| outside.resolve(&reference)).transpose()?;
+        let url = StoreUrl::from_text(referred.as_deref().unwrap_or(text));
+        url.ok_or_else(|| format!("expected {}", StoreUrl::EXPECTED))
     }
 }
 

@@ -27,7 +27,7 @@ fn variable(name: &str) -> Option<String> {
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         }
         "TOLLGATE_SIGNING_KEY" => "c2lnbmluZyBrZXk=",
-        "TOLLGATE_STORE_URL" => "postgres://tollgate_app:hunter2@db.internal/tollgate",
+        "TOLLGATE_STORE_URL" => "postgres://tollgate:hunter2@db.internal/tollgate",
         "EMPTY" => "",
         _ => return None,
     };

@@ -103,8 +103,14 @@ impl Control {
         Uuid::new_v7(uuid::Timestamp::from_unix(&self.parts.ids, seconds, nanos))
     }
 
+    /// The store as it is now, for what the platform itself has to know.
     async fn read(&self) -> Result<Snapshot, ControlError> {
         Ok(self.parts.store.read().await?)
+    }
+
+    /// The store as it is now, as far as the caller's arm reaches.
+    async fn read_as(&self, principal: &Principal) -> Result<Snapshot, ControlError> {
+        Ok(self.parts.store.read_as(principal.reach()).await?)
     }
 
     /// The store as it is now and a tenant in it, for an operation that only reads.
@@ -114,7 +120,7 @@ impl Control {
         operation: Operation,
         tenant: &TenantRef,
     ) -> Result<(Snapshot, Tenant), ControlError> {
-        let mut snapshot = self.read().await?;
+        let mut snapshot = self.read_as(principal).await?;
         let tenant = principal.find(&mut snapshot, tenant).await?;
         principal.authorize(operation)?;
         Ok((snapshot, tenant))

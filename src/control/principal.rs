@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ControlError;
 use crate::domain::{Actor, Slug, Tenant, TenantId};
-use crate::store::Snapshot;
+use crate::store::{Reach, Snapshot};
 
 /// Who asks: made by the door that authenticated them.
 #[derive(Clone, PartialEq, Debug)]
@@ -112,6 +112,14 @@ impl Principal {
         match self.rights {
             Rights::Platform => None,
             Rights::Tenant { tenant, .. } => Some(tenant),
+        }
+    }
+
+    /// The rows that there are for the caller.
+    pub(super) const fn reach(&self) -> Reach {
+        match self.rights {
+            Rights::Platform => Reach::Platform,
+            Rights::Tenant { tenant, .. } => Reach::Tenant(tenant),
         }
     }
 

@@ -74,7 +74,7 @@ impl Control {
         page: &Page,
     ) -> Result<Listed<Tenant>, ControlError> {
         principal.authorize(Operation::ReadTenant)?;
-        let mut snapshot = self.read().await?;
+        let mut snapshot = self.read_as(principal).await?;
         let mut filter = filter.clone();
         if let Some(alias) = &filter.tier {
             let tier = snapshot.tier(alias).await?;

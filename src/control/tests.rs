@@ -17,13 +17,52 @@ use crate::domain::{
     Resource, Tenant, TenantId, TenantStatus, Units,
 };
 use crate::secret::hash::Pepper;
-use crate::store::testing::temporary;
-use crate::store::{AuditEntry, AuditVerdict, Page, QuotaSource, Store, TenantFilter, TenantSort};
+use crate::store::testing::{TestStore, on_both};
+use crate::store::{AuditEntry, AuditVerdict, Page, QuotaSource, TenantFilter, TenantSort};
 use crate::till::{Charge, Opening, Till, TillSettings, reserve};
+
+on_both! {
+    a_new_tenant_is_active_on_the_free_tier_and_has_its_quotas,
+    a_tenant_is_found_by_id_and_by_slug,
+    tier_aliases_are_understood,
+    concurrent_tenants_of_one_name_get_distinct_slugs,
+    a_slug_that_was_asked_for_and_is_taken_is_a_conflict,
+    all_faults_are_named_at_once_and_nothing_is_left_behind,
+    only_a_resellers_tier_may_have_tenants_below_it,
+    a_change_touches_what_it_names_and_raises_the_version,
+    a_change_of_an_older_version_is_refused,
+    a_tier_change_is_in_force_at_once_and_keeps_overrides,
+    a_tenant_is_suspended_for_a_reason_only,
+    a_deleted_tenant_is_a_tombstone,
+    lists_are_filtered_sorted_and_paged,
+    another_lists_cursor_is_refused,
+    an_override_takes_period_and_enforcement_from_the_tier_and_expires,
+    setting_a_quota_raises_the_tenants_version_once,
+    a_quota_that_makes_no_sense_is_refused,
+    a_removed_quota_gives_the_tiers_back,
+    a_keys_quota_stands_beside_the_tenants,
+    use_comes_from_the_till_when_it_holds_the_account,
+    a_keys_text_is_shown_once_and_opens_its_profile,
+    a_revoked_key_stays_revoked_and_is_revoked_once,
+    a_key_that_makes_no_sense_is_refused_with_all_its_faults,
+    another_tenants_things_do_not_exist,
+    a_tenants_admin_may_not_change_what_the_tenant_is_sold,
+    a_key_administers_by_its_scope_while_it_and_its_tenant_are_good,
+    a_platform_token_is_made_once_and_opens_everything,
+    a_configured_token_is_good_until_another_one_is_configured,
+    every_change_is_audited_told_and_verifiable,
+    a_manifest_is_made_true_and_a_second_run_plans_nothing,
+    a_dry_run_plans_the_same_and_changes_nothing,
+    a_changed_manifest_plans_the_difference,
+    a_manifest_with_faults_changes_nothing_and_names_them_all,
+    only_the_platform_applies_manifests,
+    a_revoked_key_of_the_manifest_is_not_made_again,
+    ids_are_in_the_order_of_their_making_within_one_instant,
+}
 
 struct House {
     control: Control,
-    store: Store,
+    store: TestStore,
     clock: TestClock,
     changed: Arc<Notify>,
     owner: Principal,
@@ -31,11 +70,11 @@ struct House {
 }
 
 impl House {
-    async fn new() -> House {
-        let (directory, store) = temporary().await;
+    fn on(store: TestStore) -> House {
+        let directory = tempfile::tempdir().unwrap();
         let (clock, changed) = (TestClock::at("2026-11-23T06:00:00Z"), Arc::new(Notify::new()));
         let pepper = Pepper::new(1, &[7; 32]);
-        let control = Control::new(store.clone(), Arc::new(clock.clone()), pepper, changed.clone());
+        let control = Control::new((*store).clone(), Arc::new(clock.clone()), pepper, changed.clone());
         let owner = Principal::platform(Actor::system("test"), Uuid::max());
         House { control, store, clock, changed, owner, directory }
     }
@@ -104,9 +143,8 @@ fn fields(error: &ControlError) -> Vec<&str> {
 
 // === tenants ===
 
-#[tokio::test]
-async fn a_new_tenant_is_active_on_the_free_tier_and_has_its_quotas() {
-    let house = House::new().await;
+async fn a_new_tenant_is_active_on_the_free_tier_and_has_its_quotas(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme & Sons").await;
     assert_eq!(
         (acme.slug.as_str(), acme.status, acme.tier.as_str()),
@@ -124,9 +162,8 @@ async fn a_new_tenant_is_active_on_the_free_tier_and_has_its_quotas() {
     assert_eq!(calls.window.end.to_string(), "2026-12-23T00:00:00.000000Z");
 }
 
-#[tokio::test]
-async fn a_tenant_is_found_by_id_and_by_slug() {
-    let house = House::new().await;
+async fn a_tenant_is_found_by_id_and_by_slug(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     for name in [acme.id.to_string(), "acme".to_owned()] {
         let found = house.control.tenant(&house.owner, &name.parse().unwrap()).await.unwrap();
@@ -134,16 +171,14 @@ async fn a_tenant_is_found_by_id_and_by_slug() {
     }
 }
 
-#[tokio::test]
-async fn tier_aliases_are_understood() {
-    let house = House::new().await;
+async fn tier_aliases_are_understood(store: TestStore) {
+    let house = House::on(store);
     let new = NewTenant { tier: Some("professional".to_owned()), ..named("Acme") };
     assert_eq!(house.control.create_tenant(&house.owner, new).await.unwrap().tier, "pro");
 }
 
-#[tokio::test]
-async fn concurrent_tenants_of_one_name_get_distinct_slugs() {
-    let house = House::new().await;
+async fn concurrent_tenants_of_one_name_get_distinct_slugs(store: TestStore) {
+    let house = House::on(store);
     let made = (0..12).map(|_| {
         let (control, owner) = (house.control.clone(), house.owner.clone());
         tokio::spawn(async move { control.create_tenant(&owner, named("Acme")).await })
@@ -158,18 +193,16 @@ async fn concurrent_tenants_of_one_name_get_distinct_slugs() {
     assert!(slugs.contains(&"acme".to_owned()) && slugs.contains(&"acme-2".to_owned()), "{slugs:?}");
 }
 
-#[tokio::test]
-async fn a_slug_that_was_asked_for_and_is_taken_is_a_conflict() {
-    let house = House::new().await;
+async fn a_slug_that_was_asked_for_and_is_taken_is_a_conflict(store: TestStore) {
+    let house = House::on(store);
     house.tenant("Acme").await;
     let new = NewTenant { slug: Some("acme".to_owned()), ..named("Other") };
     let error = house.control.create_tenant(&house.owner, new).await.unwrap_err();
     assert!(matches!(&error, ControlError::Conflict(_)), "{error:?}");
 }
 
-#[tokio::test]
-async fn all_faults_are_named_at_once_and_nothing_is_left_behind() {
-    let house = House::new().await;
+async fn all_faults_are_named_at_once_and_nothing_is_left_behind(store: TestStore) {
+    let house = House::on(store);
     let before = house.changes().await;
     let new = NewTenant {
         name: " ".to_owned(),
@@ -189,9 +222,8 @@ async fn all_faults_are_named_at_once_and_nothing_is_left_behind() {
     assert_eq!(log.items, []);
 }
 
-#[tokio::test]
-async fn only_a_resellers_tier_may_have_tenants_below_it() {
-    let house = House::new().await;
+async fn only_a_resellers_tier_may_have_tenants_below_it(store: TestStore) {
+    let house = House::on(store);
     house.tenant("Plain").await;
     let msp = NewTenant { tier: Some("msp_bundle".to_owned()), ..named("Seller") };
     let msp = house.control.create_tenant(&house.owner, msp).await.unwrap();
@@ -202,9 +234,8 @@ async fn only_a_resellers_tier_may_have_tenants_below_it() {
     assert_eq!(fields(&error), ["parent"]);
 }
 
-#[tokio::test]
-async fn a_change_touches_what_it_names_and_raises_the_version() {
-    let house = House::new().await;
+async fn a_change_touches_what_it_names_and_raises_the_version(store: TestStore) {
+    let house = House::on(store);
     let new = NewTenant { billing_email: Some("a@example.com".to_owned()), ..named("Acme") };
     let acme = house.control.create_tenant(&house.owner, new).await.unwrap();
     house.clock.advance(Duration::from_secs(60));
@@ -231,18 +262,16 @@ async fn a_change_touches_what_it_names_and_raises_the_version() {
     assert_eq!(house.audit(&acme).await.len(), 2);
 }
 
-#[tokio::test]
-async fn a_change_of_an_older_version_is_refused() {
-    let house = House::new().await;
+async fn a_change_of_an_older_version_is_refused(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let change = TenantChange { name: Some("B".to_owned()), ..TenantChange::default() };
     let error = house.control.change_tenant(&house.owner, &by_id(&acme), change, Some(7)).await.unwrap_err();
     assert!(matches!(error, ControlError::Stale { expected: 7, actual: 1 }), "{error:?}");
 }
 
-#[tokio::test]
-async fn a_tier_change_is_in_force_at_once_and_keeps_overrides() {
-    let house = House::new().await;
+async fn a_tier_change_is_in_force_at_once_and_keeps_overrides(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     house.control.set_quota(&house.owner, &by_id(&acme), quota("alerts", limit(7))).await.unwrap();
     let change = TenantChange { tier: Some("pro".to_owned()), ..TenantChange::default() };
@@ -253,9 +282,8 @@ async fn a_tier_change_is_in_force_at_once_and_keeps_overrides() {
     assert_eq!((alerts.limit, alerts.source), (limit(7), QuotaSource::Override));
 }
 
-#[tokio::test]
-async fn a_tenant_is_suspended_for_a_reason_only() {
-    let house = House::new().await;
+async fn a_tenant_is_suspended_for_a_reason_only(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let suspend = async |reason: Option<&str>| {
         let reason = reason.map(str::to_owned);
@@ -280,9 +308,8 @@ async fn a_tenant_is_suspended_for_a_reason_only() {
     );
 }
 
-#[tokio::test]
-async fn a_deleted_tenant_is_a_tombstone() {
-    let house = House::new().await;
+async fn a_deleted_tenant_is_a_tombstone(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let tenant = by_id(&acme);
     house.control.set_status(&house.owner, &tenant, TenantStatus::Deleted, None).await.unwrap();
@@ -310,9 +337,8 @@ async fn a_deleted_tenant_is_a_tombstone() {
     assert!(matches!(error, ControlError::IllegalMove(_)), "{error:?}");
 }
 
-#[tokio::test]
-async fn lists_are_filtered_sorted_and_paged() {
-    let house = House::new().await;
+async fn lists_are_filtered_sorted_and_paged(store: TestStore) {
+    let house = House::on(store);
     for name in ["Delta", "Alpha", "Charlie", "Bravo_1", "Bravo%2"] {
         house.tenant(name).await;
         house.clock.advance(Duration::from_secs(1));
@@ -339,9 +365,8 @@ async fn lists_are_filtered_sorted_and_paged() {
     assert_eq!(names("o_1", "name").await, "Bravo_1");
 }
 
-#[tokio::test]
-async fn another_lists_cursor_is_refused() {
-    let house = House::new().await;
+async fn another_lists_cursor_is_refused(store: TestStore) {
+    let house = House::on(store);
     let (acme, page) = (house.tenant("Acme").await, Page::new(Some(1), None, None).unwrap());
     let change = TenantChange { name: Some("B".to_owned()), ..TenantChange::default() };
     house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
@@ -357,9 +382,8 @@ async fn another_lists_cursor_is_refused() {
 
 // === quotas ===
 
-#[tokio::test]
-async fn an_override_takes_period_and_enforcement_from_the_tier_and_expires() {
-    let house = House::new().await;
+async fn an_override_takes_period_and_enforcement_from_the_tier_and_expires(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let until = house.clock.now().plus(Duration::from_secs(3_600));
     let change = QuotaChange {
@@ -376,9 +400,8 @@ async fn an_override_takes_period_and_enforcement_from_the_tier_and_expires() {
     assert_eq!((calls.limit, calls.source), (limit(1_000), QuotaSource::Tier));
 }
 
-#[tokio::test]
-async fn setting_a_quota_raises_the_tenants_version_once() {
-    let house = House::new().await;
+async fn setting_a_quota_raises_the_tenants_version_once(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     for _ in 0..2 {
         house.control.set_quota(&house.owner, &by_id(&acme), quota("users", Limit::Unlimited)).await.unwrap();
@@ -388,9 +411,8 @@ async fn setting_a_quota_raises_the_tenants_version_once() {
     assert_eq!((users.limit, users.remaining, users.percent), (Limit::Unlimited, None, None));
 }
 
-#[tokio::test]
-async fn a_quota_that_makes_no_sense_is_refused() {
-    let house = House::new().await;
+async fn a_quota_that_makes_no_sense_is_refused(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let past = Some(house.clock.now());
     for (change, faults) in [
@@ -406,9 +428,8 @@ async fn a_quota_that_makes_no_sense_is_refused() {
     assert!(matches!(error, ControlError::NotFound { what: "key", .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn a_removed_quota_gives_the_tiers_back() {
-    let house = House::new().await;
+async fn a_removed_quota_gives_the_tiers_back(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let (tenant, calls) = (by_id(&acme), resource("api_calls"));
     house.control.set_quota(&house.owner, &tenant, quota("api_calls", limit(9))).await.unwrap();
@@ -418,9 +439,8 @@ async fn a_removed_quota_gives_the_tiers_back() {
     assert!(matches!(error, ControlError::NotFound { .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn a_keys_quota_stands_beside_the_tenants() {
-    let house = House::new().await;
+async fn a_keys_quota_stands_beside_the_tenants(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
     let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().key;
@@ -430,9 +450,8 @@ async fn a_keys_quota_stands_beside_the_tenants() {
     assert_eq!(house.control.quotas(&house.owner, &by_id(&acme)).await.unwrap().len(), 6);
 }
 
-#[tokio::test]
-async fn use_comes_from_the_till_when_it_holds_the_account() {
-    let house = House::new().await;
+async fn use_comes_from_the_till_when_it_holds_the_account(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let till = Till::open(&house.directory.path().join("till"), &TillSettings { accounts_max: 64 }).unwrap();
     let till = Arc::new(till);
@@ -454,9 +473,8 @@ async fn use_comes_from_the_till_when_it_holds_the_account() {
 
 // === keys ===
 
-#[tokio::test]
-async fn a_keys_text_is_shown_once_and_opens_its_profile() {
-    let house = House::new().await;
+async fn a_keys_text_is_shown_once_and_opens_its_profile(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let new = NewKey { name: "ci".to_owned(), test: true, ..NewKey::default() };
     let created = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap();
@@ -467,9 +485,8 @@ async fn a_keys_text_is_shown_once_and_opens_its_profile() {
     assert!(!format!("{:?}", house.audit(&acme).await).contains(&created.text[19..]), "no secret in the log");
 }
 
-#[tokio::test]
-async fn a_revoked_key_stays_revoked_and_is_revoked_once() {
-    let house = House::new().await;
+async fn a_revoked_key_stays_revoked_and_is_revoked_once(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
     let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().key;
@@ -483,9 +500,8 @@ async fn a_revoked_key_stays_revoked_and_is_revoked_once() {
     assert!(matches!(unknown, ControlError::NotFound { what: "key", .. }), "{unknown:?}");
 }
 
-#[tokio::test]
-async fn a_key_that_makes_no_sense_is_refused_with_all_its_faults() {
-    let house = House::new().await;
+async fn a_key_that_makes_no_sense_is_refused_with_all_its_faults(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let limits = KeyLimits {
         scopes: vec!["ok".to_owned(), "not ok".to_owned()],
@@ -500,9 +516,8 @@ async fn a_key_that_makes_no_sense_is_refused_with_all_its_faults() {
 
 // === who may ===
 
-#[tokio::test]
-async fn another_tenants_things_do_not_exist() {
-    let house = House::new().await;
+async fn another_tenants_things_do_not_exist(store: TestStore) {
+    let house = House::on(store);
     let (acme, other) = (house.tenant("Acme").await, house.tenant("Other").await);
     let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
     let key = house.control.create_key(&house.owner, &by_id(&acme), new.clone()).await.unwrap().key;
@@ -532,9 +547,8 @@ async fn another_tenants_things_do_not_exist() {
     assert_eq!(house.audit(&acme).await.len(), 2, "the victim's log holds only what happened to it");
 }
 
-#[tokio::test]
-async fn a_tenants_admin_may_not_change_what_the_tenant_is_sold() {
-    let house = House::new().await;
+async fn a_tenants_admin_may_not_change_what_the_tenant_is_sold(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let (admin, tenant, control) = (of_tenant(&acme, Scope::Admin), by_id(&acme), &house.control);
     for change in [
@@ -555,9 +569,8 @@ async fn a_tenants_admin_may_not_change_what_the_tenant_is_sold() {
     assert_eq!(control.change_tenant(&admin, &tenant, name, None).await.unwrap().name, "Acme Inc");
 }
 
-#[tokio::test]
-async fn a_key_administers_by_its_scope_while_it_and_its_tenant_are_good() {
-    let house = House::new().await;
+async fn a_key_administers_by_its_scope_while_it_and_its_tenant_are_good(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let create = async |scopes: &[&str], networks: &[&str]| {
         let limits = KeyLimits {
@@ -602,9 +615,8 @@ async fn a_key_administers_by_its_scope_while_it_and_its_tenant_are_good() {
     assert_eq!(scope(&reader.text).await, None);
 }
 
-#[tokio::test]
-async fn a_platform_token_is_made_once_and_opens_everything() {
-    let house = House::new().await;
+async fn a_platform_token_is_made_once_and_opens_everything(store: TestStore) {
+    let house = House::on(store);
     let token = house.control.ensure_platform_token(None).await.unwrap().unwrap();
     assert_eq!(house.control.ensure_platform_token(None).await.unwrap(), None);
     let (rights, actor) = house.control.authenticate(&token).await.unwrap().unwrap();
@@ -614,9 +626,8 @@ async fn a_platform_token_is_made_once_and_opens_everything() {
     }
 }
 
-#[tokio::test]
-async fn a_configured_token_is_good_until_another_one_is_configured() {
-    let house = House::new().await;
+async fn a_configured_token_is_good_until_another_one_is_configured(store: TestStore) {
+    let house = House::on(store);
     let (one, two) = ("1".repeat(32), "2".repeat(32));
     let is_good = async |token: &str| house.control.authenticate(token).await.unwrap().is_some();
     assert_eq!(
@@ -637,9 +648,8 @@ async fn a_configured_token_is_good_until_another_one_is_configured() {
 
 // === audit, changes ===
 
-#[tokio::test]
-async fn every_change_is_audited_told_and_verifiable() {
-    let house = House::new().await;
+async fn every_change_is_audited_told_and_verifiable(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     house.changed.notified().await;
     let before = house.changes().await;
@@ -672,9 +682,8 @@ slug = "beta"
 status = "trial"
 "#;
 
-#[tokio::test]
-async fn a_manifest_is_made_true_and_a_second_run_plans_nothing() {
-    let house = House::new().await;
+async fn a_manifest_is_made_true_and_a_second_run_plans_nothing(store: TestStore) {
+    let house = House::on(store);
     let plan = house.apply(MANIFEST, DryRun::No).await;
     let what: Vec<_> = plan.iter().map(|planned| planned.what.as_str()).collect();
     let expected = [
@@ -699,9 +708,8 @@ async fn a_manifest_is_made_true_and_a_second_run_plans_nothing() {
     assert_eq!(house.changes().await, changes);
 }
 
-#[tokio::test]
-async fn a_dry_run_plans_the_same_and_changes_nothing() {
-    let house = House::new().await;
+async fn a_dry_run_plans_the_same_and_changes_nothing(store: TestStore) {
+    let house = House::on(store);
     let changes = house.changes().await;
     let dry = house.apply(MANIFEST, DryRun::Yes).await;
     assert_eq!(house.changes().await, changes);
@@ -712,9 +720,8 @@ async fn a_dry_run_plans_the_same_and_changes_nothing() {
     assert_eq!(actions(&dry), actions(&wet));
 }
 
-#[tokio::test]
-async fn a_changed_manifest_plans_the_difference() {
-    let house = House::new().await;
+async fn a_changed_manifest_plans_the_difference(store: TestStore) {
+    let house = House::on(store);
     house.apply(MANIFEST, DryRun::No).await;
     let plan = house.apply(&MANIFEST.replace("5000", "6000").replace("trial", "active"), DryRun::No).await;
     let changed: Vec<_> = plan.iter().filter(|planned| planned.action == PlannedAction::Change).collect();
@@ -724,9 +731,8 @@ async fn a_changed_manifest_plans_the_difference() {
     assert_eq!(beta.after, Some(serde_json::json!({"status": "active"})));
 }
 
-#[tokio::test]
-async fn a_manifest_with_faults_changes_nothing_and_names_them_all() {
-    let house = House::new().await;
+async fn a_manifest_with_faults_changes_nothing_and_names_them_all(store: TestStore) {
+    let house = House::on(store);
     let changes = house.changes().await;
     let manifest: Manifest = toml::from_str(
         r#"
@@ -755,9 +761,8 @@ async fn a_manifest_with_faults_changes_nothing_and_names_them_all() {
     assert!(matches!(good, ControlError::NotFound { .. }), "{good:?}");
 }
 
-#[tokio::test]
-async fn only_the_platform_applies_manifests() {
-    let house = House::new().await;
+async fn only_the_platform_applies_manifests(store: TestStore) {
+    let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let admin = of_tenant(&acme, Scope::Admin);
     let error = house.control.apply(&admin, Manifest::default(), DryRun::Yes).await.unwrap_err();
@@ -766,9 +771,8 @@ async fn only_the_platform_applies_manifests() {
     assert_eq!(log.items.len(), 1);
 }
 
-#[tokio::test]
-async fn a_revoked_key_of_the_manifest_is_not_made_again() {
-    let house = House::new().await;
+async fn a_revoked_key_of_the_manifest_is_not_made_again(store: TestStore) {
+    let house = House::on(store);
     house.apply(MANIFEST, DryRun::No).await;
     let acme = "acme".parse().unwrap();
     let keys = house.control.keys(&house.owner, &acme, &Page::default()).await.unwrap().items;
@@ -777,9 +781,8 @@ async fn a_revoked_key_of_the_manifest_is_not_made_again() {
     assert!(again.iter().all(|planned| planned.action == PlannedAction::None), "{again:?}");
 }
 
-#[tokio::test]
-async fn ids_are_in_the_order_of_their_making_within_one_instant() {
-    let house = House::new().await;
+async fn ids_are_in_the_order_of_their_making_within_one_instant(store: TestStore) {
+    let house = House::on(store);
     let ids: Vec<_> = (0..1_000).map(|_| TenantId(house.control.new_id())).collect();
     assert!(ids.is_sorted() && ids[0] < ids[999]);
 }

@@ -11,7 +11,7 @@ impl Control {
     /// [`ControlError::Store`]
     pub async fn tiers(&self, principal: &Principal) -> Result<Vec<Tier>, ControlError> {
         principal.authorize(Operation::ReadTiers)?;
-        Ok(self.read().await?.tiers().await?)
+        Ok(self.read_as(principal).await?.tiers().await?)
     }
 
     /// Everything that is counted.
@@ -20,6 +20,6 @@ impl Control {
     /// [`ControlError::Store`]
     pub async fn resource_types(&self, principal: &Principal) -> Result<Vec<ResourceType>, ControlError> {
         principal.authorize(Operation::ReadTiers)?;
-        Ok(self.read().await?.resource_types().await?)
+        Ok(self.read_as(principal).await?.resource_types().await?)
     }
 }

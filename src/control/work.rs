@@ -38,7 +38,7 @@ pub(super) struct Told {
 
 impl Control {
     pub(super) async fn begin<'a>(&'a self, principal: &'a Principal) -> Result<Work<'a>, ControlError> {
-        let tx = self.parts.store.begin().await?;
+        let tx = self.parts.store.begin_as(principal.reach()).await?;
         Ok(Work { control: self, principal, tx, now: self.now(), denied: None })
     }
 }
@@ -149,6 +149,7 @@ impl Work<'_> {
 }
 
 impl Control {
+    /// The platform notes it: what was denied may be out of the caller's reach.
     async fn note_denied(&self, row: &AuditRow) -> Result<(), ControlError> {
         let mut tx = self.parts.store.begin().await?;
         tx.audit(row).await?;

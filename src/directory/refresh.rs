@@ -1,4 +1,5 @@
-//! Learning of changes: told at once by whoever made them in this process, and asking once a second all the same.
+//! Learning of changes: told at once by whoever made them, in this process or (on Postgres) in another, and asking
+//! once a second all the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Directory;
-use crate::store::{Store, StoreError};
+use crate::store::{Listening, Store, StoreError};
 
 /// A change that nobody told of is seen at most this much later.
 const POLL: Duration = Duration::from_secs(1);
@@ -42,9 +43,13 @@ impl Refresh {
     /// Runs until it is dropped. Dropping loses nothing: the notes stay in the store.
     pub async fn run(mut self) {
         let mut failing = false;
+        let mut listening = self.store.listen();
         loop {
-            // Either way there may be something to read.
-            let _ = timeout(POLL, self.nudge.notified()).await;
+            // Whichever it is, there may be something to read.
+            tokio::select! {
+                _ = timeout(POLL, self.nudge.notified()) => {}
+                () = heard(&mut listening) => {}
+            }
             match self.follow().await {
                 Ok(()) => failing = false,
                 Err(error) if failing => tracing::debug!(error = %error, "changes still can't be read"),
@@ -66,5 +71,13 @@ impl Refresh {
             }
             self.seen = last;
         }
+    }
+}
+
+/// Ready when another process told of a change; never where none can.
+async fn heard(listening: &mut Option<Listening>) {
+    match listening {
+        Some(listening) => listening.heard().await,
+        None => std::future::pending().await,
     }
 }

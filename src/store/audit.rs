@@ -8,9 +8,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use super::sql::{Json, Row, query};
 use super::values::{digest, get, json_or_null, parsed};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError, Tx};
 use crate::domain::{Actor, ActorKind, AuditOutcome, AuditRow, TenantId};
@@ -69,7 +69,7 @@ impl Snapshot {
         let Ok(before) = page.cursor().map(|cursor| cursor.after.parse::<i64>()).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM tenant_audit_logs WHERE tenant_id = $1 AND seq < $2
              ORDER BY seq DESC LIMIT $3 OFFSET $4",
         )
@@ -108,18 +108,14 @@ impl Snapshot {
         Ok(AuditVerdict::Broken { seq: last.seq + 1, fault: "rows are missing at the end" })
     }
 
-    async fn audit_rows_after(
-        &mut self,
-        tenant: Option<TenantId>,
-        seq: i64,
-    ) -> Result<Vec<SqliteRow>, StoreError> {
+    async fn audit_rows_after(&mut self, tenant: Option<TenantId>, seq: i64) -> Result<Vec<Row>, StoreError> {
         let sql = "SELECT * FROM tenant_audit_logs WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        let query = sqlx::query(sql).bind(chain_id(tenant)).bind(seq).bind(VERIFIED_AT_ONCE);
-        Ok(query.fetch_all(self.connection()).await?)
+        let query = query(sql).bind(chain_id(tenant)).bind(seq).bind(VERIFIED_AT_ONCE);
+        query.fetch_all(self.connection()).await
     }
 
     async fn audit_head(&mut self, tenant: Option<TenantId>) -> Result<Link, StoreError> {
-        let row = sqlx::query("SELECT seq, hash FROM audit_chains WHERE tenant_id = $1")
+        let row = query("SELECT seq, hash FROM audit_chains WHERE tenant_id = $1")
             .bind(chain_id(tenant))
             .fetch_optional(self.connection())
             .await?;
@@ -133,7 +129,7 @@ fn chain_id(tenant: Option<TenantId>) -> Uuid {
 }
 
 /// A row as it is read, and its two hashes.
-fn entry(row: &SqliteRow) -> Result<(AuditEntry, [u8; 32], [u8; 32]), StoreError> {
+fn entry(row: &Row) -> Result<(AuditEntry, [u8; 32], [u8; 32]), StoreError> {
     let (prev_hash, hash) = (digest(row, "prev_hash")?, digest(row, "hash")?);
     let entry = AuditEntry {
         seq: get(row, "seq")?,
@@ -144,7 +140,7 @@ fn entry(row: &SqliteRow) -> Result<(AuditEntry, [u8; 32], [u8; 32]), StoreError
     Ok((entry, prev_hash, hash))
 }
 
-fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+fn audit_row(row: &Row) -> Result<AuditRow, StoreError> {
     let tenant: Uuid = get(row, "tenant_id")?;
     Ok(AuditRow {
         at: get(row, "at")?,
@@ -190,7 +186,7 @@ impl Link {
         Link { seq, hash: hash.finalize().into() }
     }
 
-    fn followed_by(self, row: &SqliteRow) -> Result<Result<Link, &'static str>, StoreError> {
+    fn followed_by(self, row: &Row) -> Result<Result<Link, &'static str>, StoreError> {
         let (entry, prev_hash, hash) = entry(row)?;
         if entry.seq != self.seq + 1 {
             return Ok(Err("a row is missing"));
@@ -261,7 +257,7 @@ impl Tx {
         let link = self.lock_audit_chain(row.tenant).await?;
         let next = link.next(row);
         self.insert_audit_row(row, link, next).await?;
-        sqlx::query("UPDATE audit_chains SET seq = $2, hash = $3 WHERE tenant_id = $1")
+        query("UPDATE audit_chains SET seq = $2, hash = $3 WHERE tenant_id = $1")
             .bind(chain_id(row.tenant))
             .bind(next.seq)
             .bind(next.hash.as_slice())
@@ -272,7 +268,7 @@ impl Tx {
 
     /// The newest link. Writing its row makes other writers of the chain wait for this transaction's end.
     async fn lock_audit_chain(&mut self, tenant: Option<TenantId>) -> Result<Link, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "INSERT INTO audit_chains (tenant_id, seq, hash) VALUES ($1, $2, $3)
              ON CONFLICT (tenant_id) DO UPDATE SET seq = audit_chains.seq
              RETURNING seq, hash",
@@ -286,7 +282,7 @@ impl Tx {
     }
 
     async fn insert_audit_row(&mut self, row: &AuditRow, last: Link, next: Link) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO tenant_audit_logs (tenant_id, seq, at, actor_kind, actor_id, actor_name, actor_ip,
                  actor_user_agent, action, target_kind, target_id, outcome, before_json, after_json, reason,
                  correlation, prev_hash, hash)
@@ -304,8 +300,8 @@ impl Tx {
         .bind(&row.target_kind)
         .bind(&row.target_id)
         .bind(row.outcome.as_str())
-        .bind(row.before.as_ref().map(canonical))
-        .bind(row.after.as_ref().map(canonical))
+        .bind(row.before.as_ref().map(canonical).map(Json))
+        .bind(row.after.as_ref().map(canonical).map(Json))
         .bind(&row.reason)
         .bind(row.correlation)
         .bind(last.hash.as_slice())

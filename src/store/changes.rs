@@ -1,8 +1,9 @@
 //! What changed, in order: how gateways learn that they must read something again.
 
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use super::postgres::notify;
+use super::sql::{Dialect, Row, query};
 use super::values::{corrupt, get};
 use super::{Snapshot, Store, StoreError, Tx};
 use crate::domain::{ApiKeyId, TenantId};
@@ -39,12 +40,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn changes_after(&self, version: i64, limit: u32) -> Result<Vec<Change>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT version, kind, id FROM directory_changes WHERE version > $1 ORDER BY version LIMIT $2",
         )
         .bind(version)
         .bind(limit)
-        .fetch_all(&self.readers)
+        .fetch_all(self.read().await?.connection())
         .await?;
         rows.iter().map(change).collect()
     }
@@ -62,13 +63,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]
     pub async fn oldest_change(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT COALESCE(MIN(version), 0) FROM directory_changes")
-            .fetch_one(&self.readers)
-            .await?)
+        query("SELECT COALESCE(MIN(version), 0) FROM directory_changes")
+            .fetch_number(self.read().await?.connection())
+            .await
     }
 }
 
-fn change(row: &SqliteRow) -> Result<Change, StoreError> {
+fn change(row: &Row) -> Result<Change, StoreError> {
     let (kind, id): (&str, &str) = (get(row, "kind")?, get(row, "id")?);
     let what = Changed::read(kind, id).ok_or_else(|| corrupt("id", format!("{kind} `{id}`")))?;
     Ok(Change { version: get(row, "version")?, what })
@@ -112,27 +113,28 @@ impl Snapshot {
     /// [`StoreError::Database`]
     pub async fn latest_change(&mut self) -> Result<i64, StoreError> {
         let latest = "SELECT COALESCE(MAX(version), 0) FROM directory_changes";
-        Ok(sqlx::query_scalar(latest).fetch_one(self.connection()).await?)
+        query(latest).fetch_number(self.connection()).await
     }
 }
 
 // === impl Tx ===
 
 impl Tx {
-    /// Called by [`Tx::commit`] only: last in the transaction, so that versions rise in the order of commits.
+    /// Last in the transaction, whose turn it is: so versions rise in the order of commits.
     pub(super) async fn insert_changes(&mut self, changes: &[Changed]) -> Result<(), StoreError> {
         for what in changes {
-            let version: i64 = sqlx::query_scalar(
-                "INSERT INTO directory_changes (kind, id) VALUES ($1, $2) RETURNING version",
-            )
-            .bind(what.kind())
-            .bind(what.id())
-            .fetch_one(self.connection())
-            .await?;
-            sqlx::query("DELETE FROM directory_changes WHERE version <= $1")
+            let version = query("INSERT INTO directory_changes (kind, id) VALUES ($1, $2) RETURNING version")
+                .bind(what.kind())
+                .bind(what.id())
+                .fetch_number(self.connection())
+                .await?;
+            query("DELETE FROM directory_changes WHERE version <= $1")
                 .bind(version - CHANGES_KEPT)
                 .execute(self.connection())
                 .await?;
+        }
+        if !changes.is_empty() && self.connection().dialect() == Dialect::Postgres {
+            notify(self.connection()).await?;
         }
         Ok(())
     }

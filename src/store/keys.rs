@@ -1,9 +1,9 @@
 //! API keys, and the profile under which the data plane knows their callers.
 
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::quotas::Keys;
+use super::sql::{Row, query};
 use super::values::{get, json, to_json};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -47,7 +47,7 @@ impl Store {
     pub async fn set_keys_used(&self, used: &[(ApiKeyId, Timestamp)]) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         for (key, at) in used {
-            sqlx::query(
+            query(
                 "UPDATE api_keys SET last_used_at = $2
                  WHERE key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
             )
@@ -84,7 +84,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn key_by_digest(&mut self, digest: &KeyDigest) -> Result<Option<ApiKey>, StoreError> {
-        let row = sqlx::query("SELECT * FROM api_keys WHERE digest = $1")
+        let row = query("SELECT * FROM api_keys WHERE digest = $1")
             .bind(digest.0.as_slice())
             .fetch_optional(self.connection())
             .await?;
@@ -94,7 +94,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn key(&mut self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        let row = sqlx::query("SELECT * FROM api_keys WHERE key_id = $1")
+        let row = query("SELECT * FROM api_keys WHERE key_id = $1")
             .bind(id.0)
             .fetch_optional(self.connection())
             .await?;
@@ -106,13 +106,12 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn key_named(&mut self, tenant: TenantId, name: &str) -> Result<Option<ApiKey>, StoreError> {
-        let row = sqlx::query(
-            "SELECT * FROM api_keys WHERE tenant_id = $1 AND name = $2 ORDER BY key_id DESC LIMIT 1",
-        )
-        .bind(tenant.0)
-        .bind(name)
-        .fetch_optional(self.connection())
-        .await?;
+        let row =
+            query("SELECT * FROM api_keys WHERE tenant_id = $1 AND name = $2 ORDER BY key_id DESC LIMIT 1")
+                .bind(tenant.0)
+                .bind(name)
+                .fetch_optional(self.connection())
+                .await?;
         row.as_ref().map(key).transpose()
     }
 
@@ -128,7 +127,7 @@ impl Snapshot {
         let Ok(before) = page.cursor().map(|cursor| Uuid::try_parse(&cursor.id)).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM api_keys WHERE tenant_id = $1 AND key_id < $2
              ORDER BY key_id DESC LIMIT $3 OFFSET $4",
         )
@@ -144,7 +143,7 @@ impl Snapshot {
     }
 }
 
-fn key(row: &SqliteRow) -> Result<ApiKey, StoreError> {
+fn key(row: &Row) -> Result<ApiKey, StoreError> {
     Ok(ApiKey {
         id: ApiKeyId(get(row, "key_id")?),
         tenant: TenantId(get(row, "tenant_id")?),
@@ -174,7 +173,7 @@ impl Tx {
         digest: &KeyDigest,
         pepper_version: i64,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO api_keys (tenant_id, key_id, name, prefix, digest, pepper_version, scopes, routes,
                  networks, expires_at, enabled, created_at, revoked_at, last_used_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -203,7 +202,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]
     pub async fn revoke_key(&mut self, key: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL")
+        query("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL")
             .bind(key.0)
             .bind(at)
             .execute(self.connection())

@@ -1,24 +1,36 @@
 //! The schema's versions, applied in order, each once.
+//!
+//! On SQLite whoever starts migrates. On Postgres that is `tollgate migrate`, under a login that may make roles and
+//! owns the database; serving, whose login owns nothing, only looks whether it was done.
 
 use sha2::{Digest, Sha256};
 
-use super::values::{digest, get};
-use super::{Store, StoreError, Tx};
+use super::pool::{Begun, Pools, Role, StoreUrl};
+use super::sql::{Dialect, query};
+use super::values::{digest, get, scalar};
+use super::{Snapshot, Store, StoreError, Tx};
 
-/// A step of the schema. Once released, its text never changes: a later one corrects it.
+/// A step of the schema, in both dialects. Once released, its texts never change: a later one corrects it.
 struct Migration {
     number: i64,
     name: &'static str,
-    sql: &'static str,
+    postgres: &'static str,
+    sqlite: &'static str,
 }
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
         number: 1,
         name: "0001_control_plane",
-        sql: include_str!("../../migrations/sqlite/0001_control_plane.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_control_plane.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0001_control_plane.sql"),
     },
-    Migration { number: 2, name: "0002_usage", sql: include_str!("../../migrations/sqlite/0002_usage.sql") },
+    Migration {
+        number: 2,
+        name: "0002_usage",
+        postgres: include_str!("../../migrations/postgres/0002_usage.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0002_usage.sql"),
+    },
 ];
 
 impl Store {
@@ -29,69 +41,165 @@ impl Store {
     /// [`StoreError`]; then the schema is as it was. [`StoreError::TooNew`] for a database that a newer program
     /// has migrated, [`StoreError::MigrationChanged`] for one that was migrated from other files.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        self.migrate_with(None).await
+    }
+
+    /// The same, and lets the login of `serving` serve: makes it a member of the roles that it works as.
+    ///
+    /// # Errors
+    /// As [`Store::migrate`]; [`StoreError::NoLogin`] if the server has no such role.
+    pub async fn migrate_for(&self, serving: &StoreUrl) -> Result<(), StoreError> {
+        self.migrate_with(serving.login()?).await
+    }
+
+    async fn migrate_with(&self, login: Option<String>) -> Result<(), StoreError> {
+        let mut tx = self.begin_migration().await?;
         tx.apply(MIGRATIONS).await?;
         tx.load_shipped_tiers().await?;
+        if tx.connection().dialect() == Dialect::Postgres {
+            tx.write_notes().await?;
+            tx.finish_postgres(login).await?;
+        }
         tx.commit().await
     }
+
+    /// Makes the database ready to serve: migrates SQLite; of Postgres only sees to it that it was migrated, and
+    /// that it keeps tenants apart.
+    ///
+    /// # Errors
+    /// As [`Store::migrate`]; [`StoreError::NotMigrated`] and [`StoreError::NotIsolated`] say what to do.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        let Pools::Postgres(pools) = &self.pools else { return self.migrate().await };
+        let mut login = Snapshot::of(Begun::Postgres(pools.read(Role::Login).await?));
+        login.refuse_unmade().await?;
+        login.refuse_unisolated().await?;
+        let applied = self.read().await?.applied_migrations().await?;
+        let lacking = missing(MIGRATIONS, &applied, Dialect::Postgres)?;
+        lacking.first().map_or(Ok(()), |first| Err(first.is_missing()))
+    }
+}
+
+impl Snapshot {
+    async fn refuse_unmade(&mut self) -> Result<(), StoreError> {
+        let found = query("SELECT to_regclass('tollgate_migrations') IS NOT NULL");
+        let is_made = scalar(&found.fetch_one(self.connection()).await?)?;
+        if is_made { Ok(()) } else { Err(MIGRATIONS[0].is_missing()) }
+    }
+
+    async fn applied_migrations(&mut self) -> Result<Vec<(i64, [u8; 32])>, StoreError> {
+        let text = match self.connection().dialect() {
+            Dialect::Postgres => "SELECT number, checksum FROM tollgate_migrations ORDER BY number",
+            Dialect::Sqlite => "SELECT number, checksum FROM schema_migrations ORDER BY number",
+        };
+        let rows = query(text).fetch_all(self.connection()).await?;
+        rows.iter().map(|row| Ok((get(row, "number")?, digest(row, "checksum")?))).collect()
+    }
+}
+
+/// Those that were not applied.
+fn missing(
+    migrations: &'static [Migration],
+    applied: &[(i64, [u8; 32])],
+    dialect: Dialect,
+) -> Result<Vec<&'static Migration>, StoreError> {
+    let newest = migrations.iter().map(|migration| migration.number).max().unwrap_or(0);
+    if let Some((number, _)) = applied.iter().find(|(number, _)| *number > newest) {
+        return Err(StoreError::TooNew(*number));
+    }
+    let mut missing = Vec::new();
+    for migration in migrations {
+        match applied.iter().find(|(number, _)| *number == migration.number) {
+            None => missing.push(migration),
+            Some((_, checksum)) if *checksum == migration.checksum(dialect) => {}
+            Some(_) => {
+                let Migration { number, name, .. } = *migration;
+                return Err(StoreError::MigrationChanged { number, name });
+            }
+        }
+    }
+    Ok(missing)
 }
 
 impl Tx {
     async fn apply(&mut self, migrations: &'static [Migration]) -> Result<(), StoreError> {
+        self.make_migrations_table().await?;
         let applied = self.applied_migrations().await?;
-        if let Some((number, _)) = applied.iter().find(|(number, _)| *number > newest(migrations)) {
-            return Err(StoreError::TooNew(*number));
+        let dialect = self.connection().dialect();
+        for migration in missing(migrations, &applied, dialect)? {
+            self.apply_one(migration, dialect).await?;
         }
-        for migration in migrations {
-            match applied.iter().find(|(number, _)| *number == migration.number) {
-                None => self.apply_one(migration).await?,
-                Some((_, checksum)) if *checksum == migration.checksum() => {}
-                Some(_) => {
-                    let Migration { number, name, .. } = *migration;
-                    return Err(StoreError::MigrationChanged { number, name });
-                }
+        Ok(())
+    }
+
+    async fn make_migrations_table(&mut self) -> Result<(), StoreError> {
+        let table = match self.connection().dialect() {
+            // Not called as on SQLite: the program that had this database first may well have a table of that name.
+            Dialect::Postgres => {
+                "DO $$ BEGIN
+                    IF to_regclass('tollgate_migrations') IS NULL THEN
+                        CREATE TABLE tollgate_migrations (
+                            number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum BYTEA NOT NULL,
+                            applied_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP);
+                    ELSE
+                        SET LOCAL ROLE tollgate_owner;
+                    END IF;
+                END $$"
             }
+            Dialect::Sqlite => {
+                "CREATE TABLE IF NOT EXISTS schema_migrations (
+                    number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum BLOB NOT NULL,
+                    applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
+            }
+        };
+        Ok(self.connection().run(table).await?)
+    }
+
+    async fn apply_one(&mut self, migration: &'static Migration, dialect: Dialect) -> Result<(), StoreError> {
+        let Migration { number, name, .. } = *migration;
+        let failed = |source| StoreError::Migration { number, name, source };
+        self.connection().run(migration.text(dialect)).await.map_err(failed)?;
+        let note = match dialect {
+            // The first makes the owner; everything after it is done as the owner.
+            Dialect::Postgres => {
+                self.connection().run("SET LOCAL ROLE tollgate_owner").await?;
+                "INSERT INTO tollgate_migrations (number, name, checksum) VALUES ($1, $2, $3)"
+            }
+            Dialect::Sqlite => "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+        };
+        let note = query(note).bind(number).bind(name).bind(&migration.checksum(dialect)[..]);
+        note.execute(self.connection()).await.map(drop)
+    }
+
+    /// What follows the migrations on Postgres, each time.
+    async fn finish_postgres(&mut self, login: Option<String>) -> Result<(), StoreError> {
+        self.connection().run(include_str!("migrate/finish.sql")).await?;
+        let Some(login) = login else { return Ok(()) };
+        let found = query("SELECT COUNT(*) FROM pg_roles WHERE rolname = $1").bind(&login);
+        if found.fetch_number(self.connection()).await? == 0 {
+            return Err(StoreError::NoLogin(login));
         }
-        Ok(())
+        let tell = query("SELECT set_config('tollgate.login', $1, true)").bind(login);
+        tell.execute(self.connection()).await?;
+        Ok(self.connection().run(include_str!("migrate/serving.sql")).await?)
     }
-
-    async fn applied_migrations(&mut self) -> Result<Vec<(i64, [u8; 32])>, StoreError> {
-        let table = "CREATE TABLE IF NOT EXISTS schema_migrations (
-            number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum BLOB NOT NULL,
-            applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)";
-        sqlx::raw_sql(table).execute(self.connection()).await?;
-        let rows = sqlx::query("SELECT number, checksum FROM schema_migrations ORDER BY number")
-            .fetch_all(self.connection())
-            .await?;
-        rows.iter().map(|row| Ok((get(row, "number")?, digest(row, "checksum")?))).collect()
-    }
-
-    async fn apply_one(&mut self, migration: &'static Migration) -> Result<(), StoreError> {
-        let Migration { number, name, sql } = *migration;
-        sqlx::raw_sql(sql).execute(self.connection()).await.map_err(|source| StoreError::Migration {
-            number,
-            name,
-            source,
-        })?;
-        sqlx::query("INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)")
-            .bind(number)
-            .bind(name)
-            .bind(migration.checksum().to_vec())
-            .execute(self.connection())
-            .await?;
-        Ok(())
-    }
-}
-
-fn newest(migrations: &[Migration]) -> i64 {
-    migrations.iter().map(|migration| migration.number).max().unwrap_or(0)
 }
 
 // === impl Migration ===
 
 impl Migration {
-    fn checksum(&self) -> [u8; 32] {
-        Sha256::digest(self.sql).into()
+    const fn text(&self, dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Postgres => self.postgres,
+            Dialect::Sqlite => self.sqlite,
+        }
+    }
+
+    fn checksum(&self, dialect: Dialect) -> [u8; 32] {
+        Sha256::digest(self.text(dialect)).into()
+    }
+
+    const fn is_missing(&self) -> StoreError {
+        StoreError::NotMigrated { number: self.number, name: self.name }
     }
 }
 

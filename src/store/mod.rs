@@ -5,23 +5,30 @@
 //! together fits together. A transaction notes what it changed in `directory_changes`, which is how every
 //! gateway learns of it. Knows no clock, no rights and no till: `control` brings those.
 //!
-//! # Two dialects, one text
-//! Statements use what SQLite and Postgres share: `$1` placeholders, `ON CONFLICT`, `RETURNING`. Ids are bound
-//! as [`uuid::Uuid`] (16 bytes), instants as [`Timestamp`](crate::clock::Timestamp) (fixed-width RFC 3339 text
-//! on SQLite), enums as their text: `values.rs` is where their forms are said once.
+//! # Two databases, one text
+//! SQLite for one machine, Postgres for a fleet. Statements use what both share: `$1` placeholders, `ON CONFLICT`,
+//! `RETURNING`; `sql` runs them on either, `rows` inserts many rows at once, `values` says once how values look.
+//! What differs has its own place: `sqlite` and `postgres` (connections, turns, roles), `partitions`, `isolation`.
 //!
-//! # Why SQLite syncs every commit
-//! The flush forgets journal records once the database has them; a commit that a power loss takes back would
-//! lose them. The flush commits a few times per second, so a sync for each costs nothing that anyone waits for.
+//! # Who may see what
+//! Each transaction works for somebody ([`Reach`]): the platform, or one tenant. There is no other way to a table. On
+//! Postgres row-level security holds it to that, so that a statement that forgets its filter finds nothing that is
+//! another tenant's, and serving refuses to begin where that would not hold ([`Store::prepare`]).
 
 mod audit;
 mod changes;
 mod error;
+mod isolation;
 mod keys;
 mod listing;
 mod migrate;
+mod partitions;
 mod pool;
+mod postgres;
 mod quotas;
+mod rows;
+mod sql;
+mod sqlite;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,7 +42,9 @@ pub use changes::{Change, Changed};
 pub use error::StoreError;
 pub use keys::KeyProfile;
 pub use listing::{BadPage, Cursor, Listed, Page};
-pub use pool::{Snapshot, Store, StoreUrl, Tx};
+pub use partitions::Partitions;
+pub use pool::{Reach, Snapshot, Store, StoreSettings, StoreUrl, Tx};
+pub use postgres::Listening;
 pub use quotas::{OwnQuota, QuotaSource, TenantQuota};
 pub use tenants::{TenantFilter, TenantSort, TenantSortBy};
 pub use tokens::PlatformToken;

@@ -1,40 +1,76 @@
-//! The connections, and the transaction that every change goes through.
+//! The store's door: its databases, and the transactions that everything goes through.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Sqlite, Transaction};
+use sqlx::Transaction;
 
+use super::postgres::PostgresPools;
+use super::sql::Connection;
+use super::sqlite::SqlitePools;
 use super::{Changed, StoreError};
+use crate::domain::TenantId;
 
 /// The database. Clones share its connections.
-///
-/// SQLite has one writer at a time, so writes have a pool of one connection: they queue here, in order, instead
-/// of failing over each other's locks. Readers have connections of their own that can't write.
 #[derive(Clone)]
 pub struct Store {
-    pub(super) writer: SqlitePool,
-    pub(super) readers: SqlitePool,
+    pub(super) pools: Pools,
+}
+
+#[derive(Clone)]
+pub(super) enum Pools {
+    Postgres(PostgresPools),
+    Sqlite(SqlitePools),
 }
 
 /// Where the store is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     Sqlite(PathBuf),
+    /// As written; it may hold a password.
+    Postgres(String),
+}
+
+/// How a store is opened. SQLite, which is one file of one machine, heeds none of it but `url`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreSettings {
+    pub url: StoreUrl,
+    /// Most connections at a time, beside the two of the flush and the one that listens for changes.
+    pub connections: u32,
+    /// Longest wait for one of them.
+    pub connection_wait: Duration,
+    /// Longest statement.
+    pub statement_timeout: Duration,
+    /// Longest wait for somebody else's lock.
+    pub lock_timeout: Duration,
+}
+
+/// On whose behalf a transaction works, and so which rows there are for it. Postgres holds it to that by row-level
+/// security; on SQLite, which has none, the filters of the statements are all there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// The platform's: all tenants.
+    Platform,
+    /// A tenant's own: its rows, and what all tenants share.
+    Tenant(TenantId),
+}
+
+/// What a transaction may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    /// Whatever the login may: only for migrating.
+    Login,
+    Of(Reach),
+    /// Brings usage.
+    Ingest,
 }
 
 /// The database at one moment: all that is read through it fits together.
 pub struct Snapshot {
-    inner: Transaction<'static, Sqlite>,
+    inner: Begun,
 }
 
 /// A transaction that may write; it reads like a [`Snapshot`], its own writes included. Dropping it takes
@@ -44,74 +80,109 @@ pub struct Tx {
     changes: Vec<Changed>,
 }
 
-/// Enough for the control plane's queries beside each other; the data plane's misses are single-flight.
-const READERS_MAX: u32 = 4;
-/// Another process (a backup, a shell) may hold SQLite's lock for a moment.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than any transaction of ours takes; whoever waits longer is told that the store is busy.
-const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) enum Begun {
+    Postgres(Transaction<'static, sqlx::Postgres>),
+    Sqlite(Transaction<'static, sqlx::Sqlite>),
+}
 
 // === impl Store ===
 
 impl Store {
-    /// Opens the database; makes the file, for its owner only, and its directory when there are none. Changes no
-    /// schema.
+    /// Opens the database with the defaults of [`StoreSettings`].
     ///
     /// # Errors
-    /// [`StoreError`] when the file can't be made or is no database.
+    /// As [`Store::open_with`].
     pub async fn open(url: &StoreUrl) -> Result<Store, StoreError> {
-        let StoreUrl::Sqlite(path) = url;
-        make(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new().acquire_timeout(CONNECTION_WAIT_MAX);
-        let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
-        let readers =
-            pool.max_connections(READERS_MAX).connect_with(options.pragma("query_only", "on")).await?;
-        Ok(Store { writer, readers })
+        Store::open_with(&url.clone().into()).await
     }
 
-    /// The database as it is now, for reading.
+    /// Opens the database. A SQLite file that is not there is made, for its owner only, and its directory as well.
+    /// Changes no schema.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file can't be made or is no database, or when the server can't be reached.
+    pub async fn open_with(settings: &StoreSettings) -> Result<Store, StoreError> {
+        let pools = match &settings.url {
+            StoreUrl::Postgres(url) => Pools::Postgres(PostgresPools::open(url, settings).await?),
+            StoreUrl::Sqlite(path) => Pools::Sqlite(SqlitePools::open(path).await?),
+        };
+        Ok(Store { pools })
+    }
+
+    /// The database as it is now, for the platform to read.
     ///
     /// # Errors
     /// [`StoreError::Database`] when there is no connection within the pool's patience.
     pub async fn read(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot { inner: self.readers.begin().await? })
+        self.read_as(Reach::Platform).await
     }
 
-    /// Begins a transaction that may write. On SQLite it waits for the one before it, so that what it reads stays
-    /// true until it ends.
+    /// The database as it is now, as far as `reach` goes.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when its turn does not come within the pool's patience.
+    /// As [`Store::read`].
+    pub async fn read_as(&self, reach: Reach) -> Result<Snapshot, StoreError> {
+        let inner = match &self.pools {
+            Pools::Postgres(pools) => Begun::Postgres(pools.read(Role::Of(reach)).await?),
+            Pools::Sqlite(pools) => Begun::Sqlite(pools.readers.begin().await?),
+        };
+        Ok(Snapshot { inner })
+    }
+
+    /// Begins a transaction of the platform that may write, see [`Store::begin_as`].
+    ///
+    /// # Errors
+    /// As [`Store::begin_as`].
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let snapshot = Snapshot { inner: self.writer.begin_with("BEGIN IMMEDIATE").await? };
-        Ok(Tx { snapshot, changes: Vec::new() })
+        self.begin_as(Reach::Platform).await
+    }
+
+    /// Begins a transaction that may write. It waits for the one before it, so that what it reads stays true until
+    /// it ends, and so that versions of changes are seen in their order.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] when its turn does not come within the store's patience.
+    pub async fn begin_as(&self, reach: Reach) -> Result<Tx, StoreError> {
+        let inner = match &self.pools {
+            Pools::Postgres(pools) => Begun::Postgres(pools.write_in_turn(Role::Of(reach)).await?),
+            Pools::Sqlite(pools) => Begun::Sqlite(pools.begin().await?),
+        };
+        Ok(Tx::of(inner))
+    }
+
+    /// Begins a transaction that brings usage. On Postgres it waits for nobody: gateways flush beside each other.
+    pub(super) async fn begin_ingest(&self) -> Result<Tx, StoreError> {
+        let inner = match &self.pools {
+            Pools::Postgres(pools) => Begun::Postgres(pools.ingest().await?),
+            Pools::Sqlite(pools) => Begun::Sqlite(pools.begin().await?),
+        };
+        Ok(Tx::of(inner))
+    }
+
+    /// Begins a transaction that may change the schema, if the login may. Nobody else does at the same time.
+    pub(super) async fn begin_migration(&self) -> Result<Tx, StoreError> {
+        let inner = match &self.pools {
+            Pools::Postgres(pools) => Begun::Postgres(pools.write_in_turn(Role::Login).await?),
+            Pools::Sqlite(pools) => Begun::Sqlite(pools.begin().await?),
+        };
+        Ok(Tx::of(inner))
     }
 
     /// Waits for the statements under way and closes all connections.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.pools {
+            Pools::Postgres(pools) => pools.close().await,
+            Pools::Sqlite(pools) => pools.close().await,
+        }
     }
-}
-
-/// SQLite gives the files that it makes beside the database the same permissions.
-fn make(path: &Path) -> Result<(), StoreError> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(|error| StoreError::File(directory.to_owned(), error))?;
-    }
-    let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    made.map(drop).map_err(|error| StoreError::File(path.to_owned(), error))
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Store(sqlite)")
+        f.write_str(match self.pools {
+            Pools::Postgres(_) => "Store(postgres)",
+            Pools::Sqlite(_) => "Store(sqlite)",
+        })
     }
 }
 
@@ -121,23 +192,61 @@ impl FromStr for StoreUrl {
     type Err = StoreError;
 
     fn from_str(url: &str) -> Result<Self, StoreError> {
+        if ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Ok(StoreUrl::Postgres(url.to_owned()));
+        }
         let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
         let path = path.map(|path| path.strip_prefix("//").unwrap_or(path));
         path.map(|path| StoreUrl::Sqlite(path.into())).ok_or_else(|| StoreError::Url(url.to_owned()))
     }
 }
 
+/// Without the password that a URL may hold.
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreUrl::Postgres(_) => f.write_str("postgres://***"),
+            StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+// === impl StoreSettings ===
+
+impl From<StoreUrl> for StoreSettings {
+    fn from(url: StoreUrl) -> StoreSettings {
+        StoreSettings {
+            url,
+            connections: 16,
+            connection_wait: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
-    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.inner
+    pub(super) const fn of(inner: Begun) -> Snapshot {
+        Snapshot { inner }
+    }
+
+    pub(super) fn connection(&mut self) -> Connection<'_> {
+        match &mut self.inner {
+            Begun::Postgres(transaction) => Connection::Postgres(transaction),
+            Begun::Sqlite(transaction) => Connection::Sqlite(transaction),
+        }
     }
 }
 
 // === impl Tx ===
 
 impl Tx {
+    fn of(inner: Begun) -> Tx {
+        Tx { snapshot: Snapshot { inner }, changes: Vec::new() }
+    }
+
     /// Notes that gateways must forget what they know of `what`.
     pub fn changed(&mut self, what: Changed) {
         if !self.changes.contains(&what) {
@@ -152,9 +261,18 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Database`]; then nothing is permanent unless the connection was lost in that moment.
     pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.write_notes().await?;
+        match self.snapshot.inner {
+            Begun::Postgres(transaction) => transaction.commit().await?,
+            Begun::Sqlite(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Writes down what changed, last in the transaction.
+    pub(super) async fn write_notes(&mut self) -> Result<(), StoreError> {
         let changes = std::mem::take(&mut self.changes);
-        self.insert_changes(&changes).await?;
-        Ok(self.snapshot.inner.commit().await?)
+        self.insert_changes(&changes).await
     }
 
     /// Takes everything back now; dropping does it a moment later.
@@ -162,7 +280,11 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Database`]; nothing is permanent then either.
     pub async fn rollback(self) -> Result<(), StoreError> {
-        Ok(self.snapshot.inner.rollback().await?)
+        match self.snapshot.inner {
+            Begun::Postgres(transaction) => transaction.rollback().await?,
+            Begun::Sqlite(transaction) => transaction.rollback().await?,
+        }
+        Ok(())
     }
 }
 

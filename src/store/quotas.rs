@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 
+use super::sql::{Row, query};
 use super::values::{corrupt, get, limit, parsed};
 use super::{Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -89,7 +89,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn own_quotas(&mut self, tenant: TenantId) -> Result<Vec<OwnQuota>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM tenant_resource_quotas WHERE tenant_id = $1
              ORDER BY owner_kind, owner_id, resource_type, period",
         )
@@ -108,7 +108,7 @@ impl Snapshot {
         tenant: TenantId,
         owner: Owner,
     ) -> Result<Vec<OwnQuota>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM tenant_resource_quotas WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3
              ORDER BY resource_type, period",
         )
@@ -121,7 +121,7 @@ impl Snapshot {
     }
 
     async fn revoked_keys(&mut self, tenant: TenantId) -> Result<HashSet<ApiKeyId>, StoreError> {
-        let rows = sqlx::query("SELECT key_id FROM api_keys WHERE tenant_id = $1 AND revoked_at IS NOT NULL")
+        let rows = query("SELECT key_id FROM api_keys WHERE tenant_id = $1 AND revoked_at IS NOT NULL")
             .bind(tenant.0)
             .fetch_all(self.connection())
             .await?;
@@ -130,7 +130,7 @@ impl Snapshot {
 
     /// The version that the next change of that limit has.
     async fn next_quota_version(&mut self, tenant: TenantId, quota: &Quota) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(
+        query(
             "SELECT COALESCE(MAX(version), 0) + 1 FROM quota_changes
              WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3 AND resource_type = $4 AND period = $5",
         )
@@ -139,8 +139,8 @@ impl Snapshot {
         .bind(quota.owner.uuid())
         .bind(quota.resource.as_str())
         .bind(quota.period.as_str())
-        .fetch_one(self.connection())
-        .await?)
+        .fetch_number(self.connection())
+        .await
     }
 }
 
@@ -167,7 +167,7 @@ const fn account_of(quota: &Quota) -> (Owner, Resource, Period) {
     (quota.owner, quota.resource, quota.period)
 }
 
-fn own_quota(row: &SqliteRow) -> Result<OwnQuota, StoreError> {
+fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
     let (kind, id): (&str, _) = (get(row, "owner_kind")?, get(row, "owner_id")?);
     Ok(OwnQuota {
         quota: Quota {
@@ -221,7 +221,7 @@ impl Tx {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let version = self.next_quota_version(tenant, &own.quota).await?;
-        sqlx::query(
+        query(
             "INSERT INTO tenant_resource_quotas (tenant_id, owner_kind, owner_id, resource_type, period,
                  limit_amount, enforcement, version, reason, expires_at, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
@@ -257,7 +257,7 @@ impl Tx {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let version = self.next_quota_version(tenant, &own.quota).await?;
-        sqlx::query(
+        query(
             "DELETE FROM tenant_resource_quotas
              WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3 AND resource_type = $4 AND period = $5",
         )
@@ -279,7 +279,7 @@ impl Tx {
         change: &'static str,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO quota_changes (tenant_id, owner_kind, owner_id, resource_type, period, version, change,
                  limit_amount, enforcement, reason, expires_at, changed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",

@@ -1,11 +1,11 @@
 //! Tenants: the table `organizations`.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
+use super::sql::{Bind, Query, Row, Value, query};
 use super::values::{get, parsed};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
+use crate::clock::Timestamp;
 use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Zone};
 
 /// Which tenants. `None` is all of them, except that deleted ones are only found when `status` asks for them.
@@ -82,7 +82,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tenant(&mut self, id: TenantId) -> Result<Option<Tenant>, StoreError> {
-        let row = sqlx::query("SELECT * FROM organizations WHERE tenant_id = $1")
+        let row = query("SELECT * FROM organizations WHERE tenant_id = $1")
             .bind(id.0)
             .fetch_optional(self.connection())
             .await?;
@@ -92,7 +92,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tenant_by_slug(&mut self, slug: &Slug) -> Result<Option<Tenant>, StoreError> {
-        let row = sqlx::query("SELECT * FROM organizations WHERE slug = $1")
+        let row = query("SELECT * FROM organizations WHERE slug = $1")
             .bind(slug.as_str())
             .fetch_optional(self.connection())
             .await?;
@@ -104,9 +104,9 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn is_slug_taken(&mut self, slug: &Slug) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM organizations WHERE slug = $1")
+        let found = query("SELECT COUNT(*) FROM organizations WHERE slug = $1")
             .bind(slug.as_str())
-            .fetch_one(self.connection())
+            .fetch_number(self.connection())
             .await?;
         Ok(found > 0)
     }
@@ -122,16 +122,16 @@ impl Snapshot {
         sort: TenantSort,
         page: &Page,
     ) -> Result<Result<Listed<Tenant>, BadPage>, StoreError> {
-        let Ok(after) = page.cursor().map(|cursor| Uuid::try_parse(&cursor.id)).transpose() else {
+        let Ok(after) = page.cursor().map(|cursor| position(sort.by, cursor)).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let mut query = QueryBuilder::new("SELECT * FROM organizations WHERE ");
+        let mut query = query("SELECT * FROM organizations WHERE ");
         push_filter(&mut query, only, filter);
-        if let (Some(cursor), Some(id)) = (page.cursor(), after) {
-            push_after(&mut query, sort, &cursor.after, id);
+        if let Some((after, id)) = after {
+            push_after(&mut query, sort, after, id);
         }
         push_order(&mut query, sort, page);
-        let rows = query.build().fetch_all(self.connection()).await?;
+        let rows = query.fetch_all(self.connection()).await?;
         let tenants = rows.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
         let mut listed = Listed::of(tenants, page, |last| sort.by.cursor(last));
         if page.cursor().is_none() {
@@ -145,14 +145,14 @@ impl Snapshot {
         only: Option<TenantId>,
         filter: &TenantFilter,
     ) -> Result<u64, StoreError> {
-        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM organizations WHERE ");
+        let mut query = query("SELECT COUNT(*) FROM organizations WHERE ");
         push_filter(&mut query, only, filter);
-        let count: i64 = query.build_query_scalar().fetch_one(self.connection()).await?;
+        let count = query.fetch_number(self.connection()).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 }
 
-fn push_filter(query: &mut QueryBuilder<Sqlite>, only: Option<TenantId>, filter: &TenantFilter) {
+fn push_filter(query: &mut Query, only: Option<TenantId>, filter: &TenantFilter) {
     match filter.status {
         Some(status) => query.push("status = ").push_bind(status.as_str()),
         None => query.push("status <> ").push_bind(TenantStatus::Deleted.as_str()),
@@ -188,20 +188,29 @@ fn like_pattern(q: &str) -> String {
     pattern
 }
 
-fn push_after(query: &mut QueryBuilder<Sqlite>, sort: TenantSort, after: &str, id: Uuid) {
-    let (column, beyond) = (sort.by.column(), if sort.descending { " < " } else { " > " });
-    query.push(" AND (").push(column).push(", tenant_id)").push(beyond);
-    query.push("(").push_bind(after.to_owned()).push(", ").push_bind(id).push(")");
+/// The sort value and the id of the item that the cursor is behind.
+fn position(by: TenantSortBy, cursor: &Cursor) -> Result<(Value, Uuid), ()> {
+    let after = match by {
+        TenantSortBy::CreatedAt => Timestamp::parse(&cursor.after).ok_or(())?.value(),
+        TenantSortBy::Name | TenantSortBy::Slug => cursor.after.as_str().value(),
+    };
+    Ok((after, Uuid::try_parse(&cursor.id).map_err(drop)?))
 }
 
-fn push_order(query: &mut QueryBuilder<Sqlite>, sort: TenantSort, page: &Page) {
+fn push_after(query: &mut Query, sort: TenantSort, after: Value, id: Uuid) {
+    let (column, beyond) = (sort.by.column(), if sort.descending { " < " } else { " > " });
+    query.push(" AND (").push(column).push(", tenant_id)").push(beyond);
+    query.push("(").push_value(after).push(", ").push_bind(id).push(")");
+}
+
+fn push_order(query: &mut Query, sort: TenantSort, page: &Page) {
     let direction = if sort.descending { " DESC" } else { "" };
     query.push(" ORDER BY ").push(sort.by.column()).push(direction).push(", tenant_id").push(direction);
     query.push(" LIMIT ").push_bind(i64::from(page.limit()) + 1);
     query.push(" OFFSET ").push_bind(i64::from(page.offset()));
 }
 
-fn tenant(row: &SqliteRow) -> Result<Tenant, StoreError> {
+fn tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId(get(row, "tenant_id")?),
         name: get(row, "name")?,
@@ -229,7 +238,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]; a slug that is taken is one, so ask first.
     pub async fn insert_tenant(&mut self, tenant: &Tenant, retention_days: i64) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO organizations (tenant_id, name, slug, status, tier, tier_version, parent_id,
                  billing_email, contact_phone, timezone, locale, anchored_at, retention_class, version,
                  created_at, updated_at)
@@ -264,7 +273,7 @@ impl Tx {
     /// [`StoreError`]
     pub async fn update_tenant(&mut self, tenant: &Tenant, retention_days: i64) -> Result<(), StoreError> {
         let deleted_at = (tenant.status == TenantStatus::Deleted).then_some(tenant.updated_at);
-        sqlx::query(
+        query(
             "UPDATE organizations SET name = $2, slug = $3, status = $4, tier = $5, tier_version = $6,
                  billing_email = $7, contact_phone = $8, timezone = $9, locale = $10, anchored_at = $11,
                  retention_class = $12, version = $13, updated_at = $14, deleted_at = $15
@@ -295,12 +304,8 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn touch_tenant(
-        &mut self,
-        tenant: TenantId,
-        at: crate::clock::Timestamp,
-    ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE organizations SET version = version + 1, updated_at = $2 WHERE tenant_id = $1")
+    pub async fn touch_tenant(&mut self, tenant: TenantId, at: Timestamp) -> Result<(), StoreError> {
+        query("UPDATE organizations SET version = version + 1, updated_at = $2 WHERE tenant_id = $1")
             .bind(tenant.0)
             .bind(at)
             .execute(self.connection())
@@ -310,7 +315,7 @@ impl Tx {
     }
 }
 
-fn anchored_at(tenant: &Tenant) -> Option<crate::clock::Timestamp> {
+fn anchored_at(tenant: &Tenant) -> Option<Timestamp> {
     match tenant.anchor {
         Anchor::Calendar => None,
         Anchor::Anniversary(since) => Some(since),

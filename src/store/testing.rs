@@ -1,16 +1,200 @@
-//! A store of one test: a real SQLite file that goes away with it.
+//! A store of one test: a real SQLite file or a real Postgres database that goes away with it.
+//!
+//! What is said of stores is said of both: a test that takes a [`TestStore`] is named in [`on_both!`], which runs it
+//! twice.
 
+use std::ops::Deref;
 use std::path::Path;
+use std::str::FromStr;
 
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{Store, StoreUrl};
+use super::sql::Query;
+use super::{Snapshot, Store, StoreError, StoreUrl};
 use crate::clock::Timestamp;
 use crate::domain::{
     Actor, Anchor, ApiKey, ApiKeyId, AuditOutcome, AuditRow, KeyLimits, Slug, Tenant, TenantId, TenantStatus,
     Zone,
 };
+
+/// Makes of each named function, which takes a [`TestStore`], a test on SQLite and a test on Postgres. A function
+/// could not: each of the two has to have a name of its own.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn sqlite() {
+                super::$name($crate::store::testing::TestStore::sqlite().await).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                super::$name($crate::store::testing::TestStore::postgres().await).await;
+            }
+        }
+    )+};
+}
+pub(crate) use on_both;
+
+/// A migrated store.
+pub(crate) struct TestStore {
+    store: Store,
+    /// The same, opened by who owns the database.
+    pub(crate) owner: Store,
+    pub(crate) kept: Kept,
+}
+
+/// What goes away with the test.
+pub(crate) enum Kept {
+    Directory(TempDir),
+    Database(TestDatabase),
+}
+
+/// A Postgres database.
+pub(crate) struct TestDatabase {
+    name: String,
+}
+
+/// Who serves in tests; owns nothing.
+pub(crate) const LOGIN: &str = "tollgate_test";
+
+// === impl TestStore ===
+
+impl TestStore {
+    pub(crate) async fn sqlite() -> TestStore {
+        let (directory, store) = temporary().await;
+        TestStore { owner: store.clone(), store, kept: Kept::Directory(directory) }
+    }
+
+    pub(crate) async fn postgres() -> TestStore {
+        let database = TestDatabase::migrated().await;
+        let store = Store::open(&database.url(LOGIN)).await.unwrap();
+        let owner = Store::open(&database.superusers_url()).await.unwrap();
+        TestStore { store, owner, kept: Kept::Database(database) }
+    }
+
+    /// A second store on the same database.
+    pub(crate) async fn another(&self) -> Store {
+        match &self.kept {
+            Kept::Directory(directory) => open(directory.path()).await,
+            Kept::Database(database) => Store::open(&database.url(LOGIN)).await.unwrap(),
+        }
+    }
+
+    /// Does what only somebody with the database in hand can do. Answers how many rows it changed.
+    pub(super) async fn do_as_owner(&self, query: Query) -> Result<u64, StoreError> {
+        let mut tx = self.owner.begin_migration().await?;
+        let changed = query.execute(tx.connection()).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.kept, Kept::Database(_))
+    }
+}
+
+impl Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+// === impl TestDatabase ===
+
+impl TestDatabase {
+    /// A copy of one that was migrated once: that is quicker.
+    pub(crate) async fn migrated() -> TestDatabase {
+        static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+        let template = TEMPLATE.get_or_init(async || {
+            let template = TestDatabase::empty().await;
+            let name = template.name.clone();
+            let owner = Store::open(&template.superusers_url()).await.unwrap();
+            owner.migrate_for(&template.url(LOGIN)).await.unwrap();
+            owner.close().await;
+            // Every database is copied from it: it goes away with the server.
+            std::mem::forget(template);
+            name
+        });
+        TestDatabase::made(&format!("TEMPLATE {}", template.await)).await
+    }
+
+    /// Nothing in it.
+    pub(crate) async fn empty() -> TestDatabase {
+        let make_login = format!(
+            "DO $$ BEGIN CREATE ROLE {LOGIN} LOGIN NOINHERIT;
+             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+        );
+        TestDatabase::administer(&make_login).await;
+        TestDatabase::made("").await
+    }
+
+    async fn made(from: &str) -> TestDatabase {
+        let name = format!("tollgate_{}", Uuid::now_v7().simple());
+        TestDatabase::administer(&format!("CREATE DATABASE {name} {from}")).await;
+        TestDatabase { name }
+    }
+
+    pub(crate) fn url(&self, role: &str) -> StoreUrl {
+        let options = server().database(&self.name).username(role);
+        StoreUrl::Postgres(options.to_url_lossy().to_string())
+    }
+
+    pub(crate) fn superusers_url(&self) -> StoreUrl {
+        self.url(server().get_username())
+    }
+
+    /// A connection of that role's that is in no pool.
+    pub(crate) async fn connect(&self, role: &str) -> PgConnection {
+        server().database(&self.name).username(role).connect().await.unwrap()
+    }
+
+    async fn administer(sql: &str) {
+        let mut connection = server().connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // The test's own runtime is busy with this.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(TestDatabase::administer(&drop));
+        });
+        dropped.join().unwrap();
+    }
+}
+
+/// The server that tests share, as its superuser.
+fn server() -> PgConnectOptions {
+    let url = std::env::var("TOLLGATE_TEST_POSTGRES").expect(
+        "TOLLGATE_TEST_POSTGRES names no server: run the tests with tests/run, or with `tests/run -- cargo test`",
+    );
+    PgConnectOptions::from_str(&url).unwrap()
+}
+
+/// Doors for the tests of the rooms above, which speak no SQL themselves.
+impl Store {
+    pub(crate) async fn raw(&self, sql: &'static str) {
+        let mut tx = self.begin_migration().await.unwrap();
+        tx.connection().run(sql).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+impl Snapshot {
+    pub(crate) async fn scalar(&mut self, sql: &'static str) -> i64 {
+        super::sql::query(sql).fetch_number(self.connection()).await.unwrap()
+    }
+}
 
 /// Keep the directory as long as the store.
 pub(crate) async fn temporary() -> (TempDir, Store) {

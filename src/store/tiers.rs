@@ -1,8 +1,8 @@
 //! Tiers and resource types: small tables that every tenant shares.
 
 use serde::Deserialize;
-use sqlx::sqlite::SqliteRow;
 
+use super::sql::{Row, query};
 use super::values::{get, json, limit, parsed, to_json};
 use super::{Changed, Snapshot, StoreError, Tx};
 use crate::domain::{Enforcement, Resource, ResourceKind, ResourceType, Tenant, Tier, TierQuota};
@@ -34,7 +34,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tiers(&mut self) -> Result<Vec<Tier>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM tier_versions AS t
              WHERE version = (SELECT MAX(version) FROM tier_versions WHERE tier = t.tier)
              ORDER BY price_minor, tier",
@@ -55,7 +55,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tier(&mut self, slug_or_alias: &str) -> Result<Option<Tier>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT * FROM tier_versions
              WHERE tier = COALESCE((SELECT tier FROM tier_aliases WHERE alias = $1), $1)
              ORDER BY version DESC LIMIT 1",
@@ -73,11 +73,11 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tier_retention_days(&mut self, tenant: &Tenant) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT retention_days FROM tier_versions WHERE tier = $1 AND version = $2")
+        query("SELECT retention_days FROM tier_versions WHERE tier = $1 AND version = $2")
             .bind(&tenant.tier)
             .bind(tenant.tier_version)
-            .fetch_one(self.connection())
-            .await?)
+            .fetch_number(self.connection())
+            .await
     }
 
     /// What a version of a tier gives to each of its tenants.
@@ -85,7 +85,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tier_quotas(&mut self, slug: &str, version: i64) -> Result<Vec<TierQuota>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM tier_quotas WHERE tier = $1 AND version = $2 ORDER BY resource_type, period",
         )
         .bind(slug)
@@ -100,15 +100,14 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn resource_types(&mut self) -> Result<Vec<ResourceType>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM resource_types ORDER BY slug").fetch_all(self.connection()).await?;
+        let rows = query("SELECT * FROM resource_types ORDER BY slug").fetch_all(self.connection()).await?;
         rows.iter().map(resource_type).collect()
     }
 
     /// # Errors
     /// [`StoreError`]
     pub async fn resource_type(&mut self, slug: Resource) -> Result<Option<ResourceType>, StoreError> {
-        let row = sqlx::query("SELECT * FROM resource_types WHERE slug = $1")
+        let row = query("SELECT * FROM resource_types WHERE slug = $1")
             .bind(slug.as_str())
             .fetch_optional(self.connection())
             .await?;
@@ -116,7 +115,7 @@ impl Snapshot {
     }
 }
 
-fn tier(row: &SqliteRow) -> Result<Tier, StoreError> {
+fn tier(row: &Row) -> Result<Tier, StoreError> {
     Ok(Tier {
         slug: get(row, "tier")?,
         version: get(row, "version")?,
@@ -130,7 +129,7 @@ fn tier(row: &SqliteRow) -> Result<Tier, StoreError> {
     })
 }
 
-fn tier_quota(row: &SqliteRow) -> Result<TierQuota, StoreError> {
+fn tier_quota(row: &Row) -> Result<TierQuota, StoreError> {
     Ok(TierQuota {
         resource: parsed(row, "resource_type", |text| text.parse().ok())?,
         limit: limit(row, "limit_amount")?,
@@ -139,7 +138,7 @@ fn tier_quota(row: &SqliteRow) -> Result<TierQuota, StoreError> {
     })
 }
 
-fn resource_type(row: &SqliteRow) -> Result<ResourceType, StoreError> {
+fn resource_type(row: &Row) -> Result<ResourceType, StoreError> {
     Ok(ResourceType {
         slug: parsed(row, "slug", |text| text.parse().ok())?,
         kind: parsed(row, "kind", ResourceKind::parse)?,
@@ -156,7 +155,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]
     pub async fn add_resource_type(&mut self, resource: &ResourceType) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO resource_types (slug, kind, unit, display) VALUES ($1, $2, $3, $4)
              ON CONFLICT (slug) DO NOTHING",
         )
@@ -181,11 +180,10 @@ impl Tx {
     }
 
     async fn load_shipped_tier(&mut self, tier: &Tier, aliases: &[String]) -> Result<(), StoreError> {
-        let new = sqlx::query("INSERT INTO tiers (slug) VALUES ($1) ON CONFLICT (slug) DO NOTHING")
+        let new = query("INSERT INTO tiers (slug) VALUES ($1) ON CONFLICT (slug) DO NOTHING")
             .bind(&tier.slug)
             .execute(self.connection())
             .await?
-            .rows_affected()
             > 0;
         if new {
             for alias in aliases {
@@ -198,7 +196,7 @@ impl Tx {
     }
 
     async fn insert_tier_alias(&mut self, alias: &str, tier: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO tier_aliases (alias, tier) VALUES ($1, $2) ON CONFLICT (alias) DO NOTHING")
+        query("INSERT INTO tier_aliases (alias, tier) VALUES ($1, $2) ON CONFLICT (alias) DO NOTHING")
             .bind(alias)
             .bind(tier)
             .execute(self.connection())
@@ -207,7 +205,7 @@ impl Tx {
     }
 
     async fn insert_tier_version(&mut self, tier: &Tier) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO tier_versions
                  (tier, version, display, price_minor, currency, retention_days, security_level, flags)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -229,7 +227,7 @@ impl Tx {
     }
 
     async fn insert_tier_quota(&mut self, tier: &Tier, quota: &TierQuota) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO tier_quotas (tier, version, resource_type, period, limit_amount, enforcement)
              VALUES ($1, $2, $3, $4, $5, $6)",
         )

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::sql::query;
 use super::values::get;
 use super::{Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -22,12 +23,11 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn platform_token(&mut self, digest: &KeyDigest) -> Result<Option<PlatformToken>, StoreError> {
-        let row = sqlx::query(
-            "SELECT token_id, name FROM platform_tokens WHERE digest = $1 AND revoked_at IS NULL",
-        )
-        .bind(digest.0.as_slice())
-        .fetch_optional(self.connection())
-        .await?;
+        let row =
+            query("SELECT token_id, name FROM platform_tokens WHERE digest = $1 AND revoked_at IS NULL")
+                .bind(digest.0.as_slice())
+                .fetch_optional(self.connection())
+                .await?;
         row.map(|row| Ok(PlatformToken { id: get(&row, "token_id")?, name: get(&row, "name")? })).transpose()
     }
 
@@ -36,8 +36,8 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn has_platform_token(&mut self) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM platform_tokens WHERE revoked_at IS NULL")
-            .fetch_one(self.connection())
+        let found = query("SELECT COUNT(*) FROM platform_tokens WHERE revoked_at IS NULL")
+            .fetch_number(self.connection())
             .await?;
         Ok(found > 0)
     }
@@ -55,7 +55,7 @@ impl Tx {
         pepper_version: i64,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO platform_tokens (token_id, name, digest, pepper_version, created_at)
              VALUES ($1, $2, $3, $4, $5)",
         )
@@ -74,12 +74,10 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]
     pub async fn revoke_platform_tokens(&mut self, name: &str, at: Timestamp) -> Result<u64, StoreError> {
-        let done =
-            sqlx::query("UPDATE platform_tokens SET revoked_at = $2 WHERE name = $1 AND revoked_at IS NULL")
-                .bind(name)
-                .bind(at)
-                .execute(self.connection())
-                .await?;
-        Ok(done.rows_affected())
+        query("UPDATE platform_tokens SET revoked_at = $2 WHERE name = $1 AND revoked_at IS NULL")
+            .bind(name)
+            .bind(at)
+            .execute(self.connection())
+            .await
     }
 }

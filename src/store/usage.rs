@@ -5,12 +5,13 @@
 //! neighbours on disk. SQLite gains nothing from more tables than that; Postgres partitions by month.
 
 mod batch;
+#[cfg(test)]
+pub(super) mod testing;
 
 use serde::Serialize;
-use sqlx::sqlite::{Sqlite, SqliteRow};
-use sqlx::{QueryBuilder, Row};
 use uuid::Uuid;
 
+use super::sql::{Query, Row, query};
 use super::values::{corrupt, get, parsed};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError};
 use crate::clock::Timestamp;
@@ -82,7 +83,7 @@ impl Snapshot {
         let Ok(after) = page.cursor().map(position).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        let mut query = query(COLUMNS);
         query.push(" WHERE tenant_id = ").push_bind(tenant.0);
         push_filter(&mut query, filter);
         if let Some((date, id)) = after {
@@ -90,7 +91,7 @@ impl Snapshot {
         }
         query.push(" ORDER BY usage_date DESC, log_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
         query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.build().fetch_all(self.connection()).await?;
+        let rows = query.fetch_all(self.connection()).await?;
         let rows = rows.iter().map(usage_row).collect::<Result<Vec<_>, _>>()?;
         let cursor = |last: &UsageRow| Cursor { after: last.usage_date.to_string(), id: last.id.to_string() };
         Ok(Ok(Listed::of(rows, page, cursor)))
@@ -125,7 +126,7 @@ impl Snapshot {
         account: &AccountKey,
     ) -> Result<Vec<(TillId, Units)>, StoreError> {
         let AccountKey { owner, resource, window } = account;
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT till, units FROM account_units
              WHERE owner_kind = $1 AND owner_id = $2 AND resource_type = $3 AND period = $4
                AND window_start = $5 AND window_end = $6",
@@ -146,7 +147,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn till_units(&mut self, till: Uuid) -> Result<Vec<(AccountKey, Units)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT owner_kind, owner_id, resource_type, period, window_start, window_end, units
              FROM account_units WHERE till = $1",
         )
@@ -163,7 +164,7 @@ impl Snapshot {
     ) -> Result<Vec<Units>, StoreError> {
         let mut sums = Vec::with_capacity(accounts.len());
         for AccountKey { owner, resource, window } in accounts {
-            let row = sqlx::query(
+            let row = query(
                 "SELECT CAST(COALESCE(SUM(units), 0) AS BIGINT) AS units FROM account_units
                  WHERE owner_kind = $1 AND owner_id = $2 AND resource_type = $3 AND period = $4
                    AND window_start = $5 AND window_end = $6 AND till <> $7",
@@ -184,7 +185,7 @@ impl Snapshot {
     }
 }
 
-fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &UsageFilter) {
+fn push_filter(query: &mut Query, filter: &UsageFilter) {
     let UsageFilter { resource, key, route, from, to } = filter;
     if let Some(resource) = resource {
         query.push(" AND resource_type = ").push_bind(resource.as_str().to_owned());
@@ -208,7 +209,7 @@ fn position(cursor: &Cursor) -> Result<(Timestamp, Uuid), ()> {
     Ok((date, Uuid::try_parse(&cursor.id).map_err(drop)?))
 }
 
-fn usage_row(row: &SqliteRow) -> Result<UsageRow, StoreError> {
+fn usage_row(row: &Row) -> Result<UsageRow, StoreError> {
     Ok(UsageRow {
         id: get(row, "log_id")?,
         tenant: TenantId(get(row, "tenant_id")?),
@@ -226,8 +227,8 @@ fn usage_row(row: &SqliteRow) -> Result<UsageRow, StoreError> {
     })
 }
 
-fn account(row: &SqliteRow) -> Result<AccountKey, StoreError> {
-    let id: Uuid = row.try_get("owner_id")?;
+fn account(row: &Row) -> Result<AccountKey, StoreError> {
+    let id: Uuid = get(row, "owner_id")?;
     let owner = parsed(row, "owner_kind", |kind| Owner::of_kind(kind, id))?;
     let period = parsed(row, "period", |text| text.parse().ok())?;
     let window = Window { period, start: get(row, "window_start")?, end: get(row, "window_end")? };
@@ -235,12 +236,12 @@ fn account(row: &SqliteRow) -> Result<AccountKey, StoreError> {
 }
 
 /// A sum of units; those of many years may be above what one amount may be.
-fn units(row: &SqliteRow, column: &'static str) -> Result<Units, StoreError> {
+fn units(row: &Row, column: &'static str) -> Result<Units, StoreError> {
     whole(row, column).map(Units::saturating)
 }
 
 /// A count: the schema's checks keep it from being negative.
-fn whole(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
+fn whole(row: &Row, column: &'static str) -> Result<u64, StoreError> {
     let number: i64 = get(row, column)?;
     u64::try_from(number).map_err(|_| corrupt(column, number.to_string()))
 }

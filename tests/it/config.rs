@@ -46,7 +46,7 @@ upstream = "ordres"
 fn check_finds_no_fault_in_the_shipped_files() {
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let variables = [
-        ("TOLLGATE_STORE_URL", "postgres://tollgate_app@db.internal/tollgate"),
+        ("TOLLGATE_STORE_URL", "postgres://tollgate@db.internal/tollgate"),
         ("TOLLGATE_PEPPER", secret),
         ("TOLLGATE_SIGNING_KEY", secret),
         ("TOLLGATE_PLATFORM_TOKEN", secret),

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::support::{Answer, Gate, RawClient, StubUpstream, load};
+use crate::support::{
+    Answer, Gate, PrivatePostgres, RawClient, StubUpstream, load, psql, shared_postgres, try_psql,
+};
 
 #[test]
 fn the_upstream_keeps_each_request_byte_for_byte() {
@@ -96,4 +98,20 @@ fn the_load_counts_every_request_once() {
         load(upstream.address(), 8, 100, |index| format!("GET /{index} HTTP/1.1\r\n\r\n").into_bytes());
     assert_eq!((tally.of(200), tally.of(429), tally.unanswered), (89, 10, 1));
     assert_eq!(upstream.count(), 100);
+}
+
+#[test]
+fn a_private_postgres_keeps_what_was_committed_through_its_kill() {
+    let mut postgres = PrivatePostgres::start();
+    let url = postgres.url("postgres", "postgres");
+    psql(&url, "CREATE TABLE kept AS SELECT 1 AS number");
+    postgres.kill();
+    assert!(try_psql(&url, "SELECT 1").is_err());
+    postgres.restart();
+    assert_eq!(psql(&url, "SELECT number FROM kept"), "1");
+}
+
+#[test]
+fn the_shared_postgres_lets_a_superuser_in() {
+    assert_eq!(psql(&shared_postgres(), "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"), "t");
 }

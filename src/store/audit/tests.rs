@@ -1,42 +1,51 @@
 use serde_json::json;
-use sqlx::AssertSqlSafe;
 
 use super::{AuditVerdict, Link, canonical};
 use crate::domain::TenantId;
-use crate::store::testing::{audit_row, temporary};
-use crate::store::{Page, Store};
+use crate::store::Page;
+use crate::store::sql::query;
+use crate::store::testing::{TestStore, audit_row, on_both};
 use uuid::Uuid;
+
+on_both! {
+    a_chain_that_nobody_touched_is_whole,
+    a_changed_row_is_named,
+    a_removed_row_is_named,
+    rows_that_are_missing_at_the_end_are_noticed,
+    a_row_that_was_written_anew_with_its_hash_breaks_the_next,
+    the_log_is_append_only,
+    entries_come_newest_first_and_page_by_page,
+}
 
 const ACME: Option<TenantId> = Some(TenantId(Uuid::max()));
 
-async fn with_rows(rows: i64) -> (tempfile::TempDir, Store) {
-    let (directory, store) = temporary().await;
+async fn add_rows(store: &TestStore, rows: i64) {
     let mut tx = store.begin().await.unwrap();
     for number in 1..=rows {
         tx.audit(&audit_row(ACME, &format!("test.{number}"))).await.unwrap();
         tx.audit(&audit_row(None, "test.other_chain")).await.unwrap();
     }
     tx.commit().await.unwrap();
-    (directory, store)
 }
 
-async fn verdict(store: &Store) -> AuditVerdict {
+async fn verdict(store: &TestStore) -> AuditVerdict {
     store.read().await.unwrap().verify_audit(ACME).await.unwrap()
 }
 
 /// Does to the log what only somebody with the database in hand can do.
-async fn tamper(store: &Store, sql: &'static str) {
+async fn tamper(store: &TestStore, sql: &'static str) {
+    let on = if store.is_postgres() { " ON tenant_audit_logs" } else { "" };
     for trigger in ["updated", "deleted"] {
-        let drop = format!("DROP TRIGGER IF EXISTS tenant_audit_logs_are_not_{trigger}");
-        sqlx::query(AssertSqlSafe(drop)).execute(&store.writer).await.unwrap();
+        let mut drop = query("DROP TRIGGER IF EXISTS tenant_audit_logs_are_not_");
+        drop.push(trigger).push(on);
+        store.do_as_owner(drop).await.unwrap();
     }
     let tenant = ACME.map(|tenant| tenant.0);
-    assert!(sqlx::query(sql).bind(tenant).execute(&store.writer).await.unwrap().rows_affected() > 0);
+    assert!(store.do_as_owner(query(sql).bind(tenant)).await.unwrap() > 0);
 }
 
-#[tokio::test]
-async fn a_chain_that_nobody_touched_is_whole() {
-    let (_directory, store) = with_rows(5).await;
+async fn a_chain_that_nobody_touched_is_whole(store: TestStore) {
+    add_rows(&store, 5).await;
     assert_eq!(verdict(&store).await, AuditVerdict::Whole { rows: 5 });
     assert_eq!(
         store.read().await.unwrap().verify_audit(Some(TenantId(Uuid::from_u128(1)))).await.unwrap(),
@@ -44,59 +53,55 @@ async fn a_chain_that_nobody_touched_is_whole() {
     );
 }
 
-#[tokio::test]
-async fn a_changed_row_is_named() {
-    for column in [
-        "actor_name = 'eve'",
-        "after_json = '{}'",
-        "at = '2026-11-23T06:00:00.000002Z'",
-        "outcome = 'denied'",
+async fn a_changed_row_is_named(store: TestStore) {
+    add_rows(&store, 5).await;
+    // Each change is before the one before it, and so the first that is found.
+    for (seq, column) in [
+        (5, "actor_name = 'eve'"),
+        (4, "after_json = '{}'"),
+        (3, "at = '2026-11-23T06:00:00.000002Z'"),
+        (2, "outcome = 'denied'"),
     ] {
-        let (_directory, store) = with_rows(5).await;
-        let sql = format!("UPDATE tenant_audit_logs SET {column} WHERE tenant_id = $1 AND seq = 3");
+        let sql = format!("UPDATE tenant_audit_logs SET {column} WHERE tenant_id = $1 AND seq = {seq}");
         tamper(&store, sql.leak()).await;
-        let broken = AuditVerdict::Broken { seq: 3, fault: "it is not what was written" };
+        let broken = AuditVerdict::Broken { seq, fault: "it is not what was written" };
         assert_eq!(verdict(&store).await, broken, "{column}");
     }
 }
 
-#[tokio::test]
-async fn a_removed_row_is_named() {
-    let (_directory, store) = with_rows(5).await;
+async fn a_removed_row_is_named(store: TestStore) {
+    add_rows(&store, 5).await;
     tamper(&store, "DELETE FROM tenant_audit_logs WHERE tenant_id = $1 AND seq = 3").await;
     assert_eq!(verdict(&store).await, AuditVerdict::Broken { seq: 3, fault: "a row is missing" });
 }
 
-#[tokio::test]
-async fn rows_that_are_missing_at_the_end_are_noticed() {
-    let (_directory, store) = with_rows(5).await;
+async fn rows_that_are_missing_at_the_end_are_noticed(store: TestStore) {
+    add_rows(&store, 5).await;
     tamper(&store, "DELETE FROM tenant_audit_logs WHERE tenant_id = $1 AND seq >= 4").await;
     assert_eq!(verdict(&store).await, AuditVerdict::Broken { seq: 4, fault: "rows are missing at the end" });
 }
 
-#[tokio::test]
-async fn a_row_that_was_written_anew_with_its_hash_breaks_the_next() {
-    let (_directory, store) = with_rows(3).await;
+async fn a_row_that_was_written_anew_with_its_hash_breaks_the_next(store: TestStore) {
+    add_rows(&store, 3).await;
     let forged = Link::ROOT.next(&audit_row(ACME, "forged"));
     assert_ne!(forged, Link::ROOT.next(&audit_row(ACME, "test.1")));
-    tamper(&store, "UPDATE tenant_audit_logs SET prev_hash = zeroblob(32) WHERE tenant_id = $1 AND seq = 2")
-        .await;
+    let sql = "UPDATE tenant_audit_logs SET prev_hash =
+        (SELECT hash FROM tenant_audit_logs WHERE tenant_id = $1 AND seq = 3) WHERE tenant_id = $1 AND seq = 2";
+    tamper(&store, sql).await;
     let fault = "it does not follow the row before it";
     assert_eq!(verdict(&store).await, AuditVerdict::Broken { seq: 2, fault });
 }
 
-#[tokio::test]
-async fn the_log_is_append_only() {
-    let (_directory, store) = with_rows(1).await;
+async fn the_log_is_append_only(store: TestStore) {
+    add_rows(&store, 1).await;
     for sql in ["UPDATE tenant_audit_logs SET reason = 'x'", "DELETE FROM tenant_audit_logs"] {
-        let error = sqlx::query(sql).execute(&store.writer).await.unwrap_err();
-        assert!(error.to_string().contains("append-only"), "{error}");
+        let error = store.do_as_owner(query(sql)).await.unwrap_err();
+        assert!(format!("{error:?}").contains("append-only"), "{error:?}");
     }
 }
 
-#[tokio::test]
-async fn entries_come_newest_first_and_page_by_page() {
-    let (_directory, store) = with_rows(5).await;
+async fn entries_come_newest_first_and_page_by_page(store: TestStore) {
+    add_rows(&store, 5).await;
     let mut snapshot = store.read().await.unwrap();
     let first = Page::new(Some(2), None, None).unwrap();
     let listed = snapshot.audit_entries(ACME, &first).await.unwrap().unwrap();

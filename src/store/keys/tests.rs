@@ -1,24 +1,28 @@
-use sqlx::Row;
-
 use crate::domain::{Enforcement, KeyLimits, Limit, Owner, Period, Quota, Tenant};
 use crate::secret::hash::KeyDigest;
-use crate::store::testing::{at, key, temporary, tenant};
-use crate::store::{OwnQuota, Page, Store};
+use crate::store::sql::query;
+use crate::store::testing::{TestStore, at, key, on_both, temporary, tenant};
+use crate::store::values::get;
+use crate::store::{OwnQuota, Page};
+
+on_both! {
+    a_profile_holds_key_tenant_and_both_their_quotas,
+    pages_of_keys_hold_each_key_once_newest_first,
+    last_use_never_goes_back,
+}
 
 const DIGEST: KeyDigest = KeyDigest([7; 32]);
 
-async fn with_acme() -> (tempfile::TempDir, Store, Tenant) {
-    let (directory, store) = temporary().await;
+async fn acme_of(store: &TestStore) -> Tenant {
     let acme = tenant("acme");
     let mut tx = store.begin().await.unwrap();
     tx.insert_tenant(&acme, 30).await.unwrap();
     tx.commit().await.unwrap();
-    (directory, store, acme)
+    acme
 }
 
-#[tokio::test]
-async fn a_profile_holds_key_tenant_and_both_their_quotas() {
-    let (_directory, store, acme) = with_acme().await;
+async fn a_profile_holds_key_tenant_and_both_their_quotas(store: TestStore) {
+    let acme = acme_of(&store).await;
     let mut ci = key(&acme, "ci");
     ci.limits = KeyLimits {
         scopes: vec!["orders:read".to_owned()],
@@ -51,19 +55,16 @@ async fn a_profile_holds_key_tenant_and_both_their_quotas() {
 
 #[tokio::test]
 async fn a_digest_is_found_by_its_index() {
-    let (_directory, store, _) = with_acme().await;
-    let rows = sqlx::query("EXPLAIN QUERY PLAN SELECT * FROM api_keys WHERE digest = $1")
-        .bind(DIGEST.0.as_slice())
-        .fetch_all(&store.readers)
-        .await
-        .unwrap();
-    let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+    let (_directory, store) = temporary().await;
+    let mut snapshot = store.read().await.unwrap();
+    let plan = query("EXPLAIN QUERY PLAN SELECT * FROM api_keys WHERE digest = $1").bind(DIGEST.0.as_slice());
+    let rows = plan.fetch_all(snapshot.connection()).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| get(row, "detail").unwrap()).collect();
     assert!(plan.iter().all(|step| step.starts_with("SEARCH") && step.contains("(digest=?)")), "{plan:?}");
 }
 
-#[tokio::test]
-async fn pages_of_keys_hold_each_key_once_newest_first() {
-    let (_directory, store, acme) = with_acme().await;
+async fn pages_of_keys_hold_each_key_once_newest_first(store: TestStore) {
+    let acme = acme_of(&store).await;
     let mut tx = store.begin().await.unwrap();
     let mut made = Vec::new();
     for number in 0..7_u8 {
@@ -86,9 +87,8 @@ async fn pages_of_keys_hold_each_key_once_newest_first() {
     assert_eq!(seen, made);
 }
 
-#[tokio::test]
-async fn last_use_never_goes_back() {
-    let (_directory, store, acme) = with_acme().await;
+async fn last_use_never_goes_back(store: TestStore) {
+    let acme = acme_of(&store).await;
     let ci = key(&acme, "ci");
     let mut tx = store.begin().await.unwrap();
     tx.insert_key(&ci, &DIGEST, 1).await.unwrap();

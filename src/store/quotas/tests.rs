@@ -1,8 +1,13 @@
 use super::{OwnQuota, QuotaSource, in_force};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKeyId, Enforcement, Limit, Owner, Period, Quota, Tenant, TenantId, TierQuota, Units};
-use crate::store::testing::{at, key, temporary, tenant};
+use crate::store::testing::{TestStore, at, key, on_both, tenant};
 use uuid::Uuid;
+
+on_both! {
+    the_version_of_a_limit_rises_across_its_removal,
+    a_revoked_keys_quota_is_not_listed,
+}
 
 const TENANT: TenantId = TenantId(Uuid::nil());
 const KEY: ApiKeyId = ApiKeyId(Uuid::max());
@@ -62,18 +67,16 @@ fn a_quota_of_another_period_or_owner_stands_beside() {
     );
 }
 
-async fn stored(tenant: &Tenant) -> (tempfile::TempDir, crate::store::Store) {
-    let (directory, store) = temporary().await;
+async fn stored(store: &TestStore) -> Tenant {
+    let acme = tenant("acme");
     let mut tx = store.begin().await.unwrap();
-    tx.insert_tenant(tenant, 30).await.unwrap();
+    tx.insert_tenant(&acme, 30).await.unwrap();
     tx.commit().await.unwrap();
-    (directory, store)
+    acme
 }
 
-#[tokio::test]
-async fn the_version_of_a_limit_rises_across_its_removal() {
-    let acme = tenant("acme");
-    let (_directory, store) = stored(&acme).await;
+async fn the_version_of_a_limit_rises_across_its_removal(store: TestStore) {
+    let acme = stored(&store).await;
     let own = own(Owner::Tenant(acme.id), Period::Month, 5_000, None);
     let mut tx = store.begin().await.unwrap();
     tx.set_own_quota(acme.id, &own, acme.created_at).await.unwrap();
@@ -83,10 +86,8 @@ async fn the_version_of_a_limit_rises_across_its_removal() {
     assert_eq!(tx.own_quotas(acme.id).await.unwrap(), [OwnQuota { version: 3, ..own }]);
 }
 
-#[tokio::test]
-async fn a_revoked_keys_quota_is_not_listed() {
-    let acme = tenant("acme");
-    let (_directory, store) = stored(&acme).await;
+async fn a_revoked_keys_quota_is_not_listed(store: TestStore) {
+    let acme = stored(&store).await;
     let ci = key(&acme, "ci");
     let mut tx = store.begin().await.unwrap();
     tx.insert_key(&ci, &crate::secret::hash::KeyDigest([1; 32]), 1).await.unwrap();

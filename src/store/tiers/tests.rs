@@ -1,5 +1,11 @@
 use crate::domain::{Enforcement, Limit, Period, ResourceKind, Units};
-use crate::store::testing::temporary;
+use crate::store::testing::{TestStore, on_both};
+
+on_both! {
+    the_five_tiers_have_these_numbers,
+    users_devices_and_storage_are_gauges,
+    aliases_name_their_tier,
+}
 
 /// slug, price in cents, users, devices, storage, calls, alerts, retention, security level, flags
 type Row = (&'static str, i64, [u64; 5], i64, &'static str, &'static [&'static str]);
@@ -27,9 +33,7 @@ const RESOURCES: [(&str, Period); 5] = [
     ("alerts", Period::Month),
 ];
 
-#[tokio::test]
-async fn the_five_tiers_have_these_numbers() {
-    let (_directory, store) = temporary().await;
+async fn the_five_tiers_have_these_numbers(store: TestStore) {
     let tiers = store.read().await.unwrap().tiers().await.unwrap();
     assert_eq!(tiers.len(), TIERS.len());
     for (tier, (slug, price, limits, retention, level, flags)) in tiers.iter().zip(TIERS) {
@@ -45,9 +49,7 @@ async fn the_five_tiers_have_these_numbers() {
     }
 }
 
-#[tokio::test]
-async fn users_devices_and_storage_are_gauges() {
-    let (_directory, store) = temporary().await;
+async fn users_devices_and_storage_are_gauges(store: TestStore) {
     let resources = store.read().await.unwrap().resource_types().await.unwrap();
     assert_eq!(resources.len(), RESOURCES.len());
     for (name, period) in RESOURCES {
@@ -56,9 +58,7 @@ async fn users_devices_and_storage_are_gauges() {
     }
 }
 
-#[tokio::test]
-async fn aliases_name_their_tier() {
-    let (_directory, store) = temporary().await;
+async fn aliases_name_their_tier(store: TestStore) {
     let mut snapshot = store.read().await.unwrap();
     for (alias, slug) in [("professional", "pro"), ("msp_bundle", "msp"), ("free", "free")] {
         assert_eq!(snapshot.tier(alias).await.unwrap().unwrap().slug, slug);

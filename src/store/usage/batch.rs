@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use sqlx::QueryBuilder;
-use sqlx::sqlite::Sqlite;
+use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
 
+use super::super::rows::{LookedUp, Rows};
+use super::super::sql::{Bind, Json, Kind, query};
 use super::super::values::get;
 use super::super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -126,8 +127,13 @@ pub enum Fault {
     Broken,
 }
 
-/// SQLite takes 32,766 values in a statement; no row here has more than 16.
-const ROWS_MAX: usize = 2_000;
+/// On Postgres rows lie with those that are kept as long, by the tenant's tier. Longest for a tenant that is not
+/// known here: somebody may still have to bill it.
+const RETENTION_CLASS: LookedUp = LookedUp {
+    column: "retention_class",
+    value: "COALESCE(tenant.retention_class, 730)",
+    join: "LEFT JOIN organizations AS tenant ON tenant.tenant_id = new.tenant_id",
+};
 
 // === impl Store ===
 
@@ -140,7 +146,7 @@ impl Store {
     /// [`StoreError`], see [`StoreError::fault`]; [`StoreError::RangeDiffers`] if the range was cut differently
     /// before, which is a fault of this program.
     pub async fn insert_usage(&self, batch: &UsageBatch) -> Result<Inserted, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_ingest().await?;
         let inserted = tx.insert_usage(batch).await?;
         tx.commit().await?;
         Ok(inserted)
@@ -151,7 +157,7 @@ impl Store {
     /// # Errors
     /// The [`StoreError`] that inserting it would give.
     pub async fn try_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_ingest().await?;
         tx.insert_usage(batch).await?;
         tx.rollback().await
     }
@@ -161,9 +167,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn forget_batches(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let forget = sqlx::query("DELETE FROM usage_batches WHERE committed_at < $1").bind(before);
-        let forgotten = forget.execute(tx.connection()).await?.rows_affected();
+        let mut tx = self.begin_ingest().await?;
+        let forget = query("DELETE FROM usage_batches WHERE committed_at < $1").bind(before);
+        let forgotten = forget.execute(tx.connection()).await?;
         tx.commit().await?;
         Ok(forgotten)
     }
@@ -177,24 +183,16 @@ impl Tx {
             self.compare_range(batch).await?;
             return Ok(Inserted::Before);
         }
-        for logs in batch.logs.chunks(ROWS_MAX) {
-            self.insert_logs(batch, logs).await?;
-        }
-        for rollups in batch.rollups.chunks(ROWS_MAX) {
-            self.add_rollups(rollups).await?;
-        }
-        for accounts in batch.accounts.chunks(ROWS_MAX) {
-            self.add_account_units(batch, accounts).await?;
-        }
-        for parked in batch.parked.chunks(ROWS_MAX) {
-            self.insert_parked(batch, parked).await?;
-        }
+        self.insert_logs(batch).await?;
+        self.add_rollups(&batch.rollups).await?;
+        self.add_account_units(batch).await?;
+        self.insert_parked(batch).await?;
         Ok(Inserted::Now)
     }
 
     async fn claim_range(&mut self, batch: &UsageBatch) -> Result<bool, StoreError> {
         let JournalRange { journal, shard, sequence, from, to } = batch.range;
-        let claimed = sqlx::query(
+        let claimed = query(
             "INSERT INTO usage_batches (journal, shard, sequence, from_offset, to_offset, batch_id, till, records,
                  units, checksum, committed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -220,7 +218,7 @@ impl Tx {
     /// The range is there already: it must be the same one.
     async fn compare_range(&mut self, batch: &UsageBatch) -> Result<(), StoreError> {
         let JournalRange { journal, shard, sequence, from, to } = batch.range;
-        let row = sqlx::query(
+        let row = query(
             "SELECT to_offset, checksum FROM usage_batches
              WHERE journal = $1 AND shard = $2 AND sequence = $3 AND from_offset = $4",
         )
@@ -237,121 +235,156 @@ impl Tx {
         Err(StoreError::RangeDiffers { range: batch.range.to_string(), committed_to: committed.0 })
     }
 
-    async fn insert_logs(&mut self, batch: &UsageBatch, logs: &[UsageLog]) -> Result<(), StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO tenant_usage_logs (tenant_id, usage_date, log_id, resource_type, usage_amount,
-                 overage_amount, key_id, route, outcome, requests, errors, bytes_in, bytes_out,
-                 latency_sum_micros, batch_id) ",
-        );
-        query.push_values(logs, |mut row, log| {
-            row.push_bind(log.tenant.0)
-                .push_bind(log.date)
-                .push_bind(log.id)
-                .push_bind(log.resource.as_str())
-                .push_bind(sql(log.sums.units))
-                .push_bind(sql(log.sums.overage))
-                .push_bind(log.key.map(|key| key.0))
-                .push_bind(log.route.as_str())
-                .push_bind(log.outcome.as_str())
-                .push_bind(sql(log.sums.requests))
-                .push_bind(sql(log.sums.errors))
-                .push_bind(sql(log.sums.bytes_in))
-                .push_bind(sql(log.sums.bytes_out))
-                .push_bind(sql(log.sums.latency_micros))
-                .push_bind(batch.id);
+    async fn insert_logs(&mut self, batch: &UsageBatch) -> Result<(), StoreError> {
+        let columns = [
+            ("tenant_id", Kind::Id),
+            ("usage_date", Kind::Instant),
+            ("log_id", Kind::Id),
+            ("resource_type", Kind::Text),
+            ("usage_amount", Kind::Integer),
+            ("overage_amount", Kind::Integer),
+            ("key_id", Kind::Id),
+            ("route", Kind::Text),
+            ("outcome", Kind::Text),
+            ("requests", Kind::Integer),
+            ("errors", Kind::Integer),
+            ("bytes_in", Kind::Integer),
+            ("bytes_out", Kind::Integer),
+            ("latency_sum_micros", Kind::Integer),
+            ("batch_id", Kind::Id),
+        ];
+        let rows = batch.logs.iter().map(|log| {
+            [
+                log.tenant.0.value(),
+                log.date.value(),
+                log.id.value(),
+                log.resource.as_str().value(),
+                sql(log.sums.units).value(),
+                sql(log.sums.overage).value(),
+                log.key.map(|key| key.0).value(),
+                log.route.as_str().value(),
+                log.outcome.as_str().value(),
+                sql(log.sums.requests).value(),
+                sql(log.sums.errors).value(),
+                sql(log.sums.bytes_in).value(),
+                sql(log.sums.bytes_out).value(),
+                sql(log.sums.latency_micros).value(),
+                batch.id.value(),
+            ]
         });
-        self.execute(query).await
+        let rows = Rows::of("tenant_usage_logs", columns, rows).looking_up(RETENTION_CLASS);
+        rows.insert("", self.connection()).await
     }
 
     async fn add_rollups(&mut self, rollups: &[Rollup]) -> Result<(), StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO usage_rollups (tenant_id, period, bucket_start, resource_type, key_id, route, units,
-                 overage, requests, errors, bytes_in, bytes_out, latency_sum_micros) ",
-        );
-        query.push_values(rollups, |mut row, rollup| {
-            row.push_bind(rollup.tenant.0)
-                .push_bind(rollup.period.as_str())
-                .push_bind(rollup.start)
-                .push_bind(rollup.resource.as_str())
-                .push_bind(rollup.key.map_or(Uuid::nil(), |key| key.0))
-                .push_bind(rollup.route.as_str())
-                .push_bind(sql(rollup.sums.units))
-                .push_bind(sql(rollup.sums.overage))
-                .push_bind(sql(rollup.sums.requests))
-                .push_bind(sql(rollup.sums.errors))
-                .push_bind(sql(rollup.sums.bytes_in))
-                .push_bind(sql(rollup.sums.bytes_out))
-                .push_bind(sql(rollup.sums.latency_micros));
+        let columns = [
+            ("tenant_id", Kind::Id),
+            ("period", Kind::Text),
+            ("bucket_start", Kind::Instant),
+            ("resource_type", Kind::Text),
+            ("key_id", Kind::Id),
+            ("route", Kind::Text),
+            ("units", Kind::Integer),
+            ("overage", Kind::Integer),
+            ("requests", Kind::Integer),
+            ("errors", Kind::Integer),
+            ("bytes_in", Kind::Integer),
+            ("bytes_out", Kind::Integer),
+            ("latency_sum_micros", Kind::Integer),
+        ];
+        let rows = rollups.iter().map(|rollup| {
+            [
+                rollup.tenant.0.value(),
+                rollup.period.as_str().value(),
+                rollup.start.value(),
+                rollup.resource.as_str().value(),
+                rollup.key.map_or(Uuid::nil(), |key| key.0).value(),
+                rollup.route.as_str().value(),
+                sql(rollup.sums.units).value(),
+                sql(rollup.sums.overage).value(),
+                sql(rollup.sums.requests).value(),
+                sql(rollup.sums.errors).value(),
+                sql(rollup.sums.bytes_in).value(),
+                sql(rollup.sums.bytes_out).value(),
+                sql(rollup.sums.latency_micros).value(),
+            ]
         });
-        query.push(
-            " ON CONFLICT (tenant_id, period, bucket_start, resource_type, key_id, route) DO UPDATE SET
-                 units = usage_rollups.units + excluded.units,
-                 overage = usage_rollups.overage + excluded.overage,
-                 requests = usage_rollups.requests + excluded.requests,
-                 errors = usage_rollups.errors + excluded.errors,
-                 bytes_in = usage_rollups.bytes_in + excluded.bytes_in,
-                 bytes_out = usage_rollups.bytes_out + excluded.bytes_out,
-                 latency_sum_micros = usage_rollups.latency_sum_micros + excluded.latency_sum_micros",
-        );
-        self.execute(query).await
+        let add = "ON CONFLICT (tenant_id, period, bucket_start, resource_type, key_id, route) DO UPDATE SET
+             units = usage_rollups.units + excluded.units,
+             overage = usage_rollups.overage + excluded.overage,
+             requests = usage_rollups.requests + excluded.requests,
+             errors = usage_rollups.errors + excluded.errors,
+             bytes_in = usage_rollups.bytes_in + excluded.bytes_in,
+             bytes_out = usage_rollups.bytes_out + excluded.bytes_out,
+             latency_sum_micros = usage_rollups.latency_sum_micros + excluded.latency_sum_micros";
+        Rows::of("usage_rollups", columns, rows).insert(add, self.connection()).await
     }
 
-    async fn add_account_units(
-        &mut self,
-        batch: &UsageBatch,
-        accounts: &[AccountUse],
-    ) -> Result<(), StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO account_units (owner_kind, owner_id, resource_type, period, window_start, window_end,
-                 till, units, overage, updated_at) ",
-        );
-        query.push_values(accounts, |mut row, used| {
+    async fn add_account_units(&mut self, batch: &UsageBatch) -> Result<(), StoreError> {
+        let columns = [
+            ("owner_kind", Kind::Text),
+            ("owner_id", Kind::Id),
+            ("resource_type", Kind::Text),
+            ("period", Kind::Text),
+            ("window_start", Kind::Instant),
+            ("window_end", Kind::Instant),
+            ("till", Kind::Id),
+            ("units", Kind::Integer),
+            ("overage", Kind::Integer),
+            ("updated_at", Kind::Instant),
+        ];
+        let rows = batch.accounts.iter().map(|used| {
             let AccountKey { owner, resource, window } = &used.account;
-            row.push_bind(owner.kind())
-                .push_bind(owner.uuid())
-                .push_bind(resource.as_str())
-                .push_bind(window.period.as_str())
-                .push_bind(window.start)
-                .push_bind(window.end)
-                .push_bind(batch.till)
-                .push_bind(sql(used.units))
-                .push_bind(sql(used.overage))
-                .push_bind(batch.at);
+            [
+                owner.kind().value(),
+                owner.uuid().value(),
+                resource.as_str().value(),
+                window.period.as_str().value(),
+                window.start.value(),
+                window.end.value(),
+                batch.till.value(),
+                sql(used.units).value(),
+                sql(used.overage).value(),
+                batch.at.value(),
+            ]
         });
-        query.push(
-            " ON CONFLICT (owner_kind, owner_id, resource_type, period, window_start, window_end, till)
+        let add = "ON CONFLICT (owner_kind, owner_id, resource_type, period, window_start, window_end, till)
              DO UPDATE SET units = account_units.units + excluded.units,
-                 overage = account_units.overage + excluded.overage, updated_at = excluded.updated_at",
-        );
-        self.execute(query).await
+                 overage = account_units.overage + excluded.overage, updated_at = excluded.updated_at";
+        Rows::of("account_units", columns, rows).insert(add, self.connection()).await
     }
 
-    async fn insert_parked(&mut self, batch: &UsageBatch, parked: &[ParkedRecord]) -> Result<(), StoreError> {
+    async fn insert_parked(&mut self, batch: &UsageBatch) -> Result<(), StoreError> {
         let JournalRange { journal, shard, sequence, from, .. } = batch.range;
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO usage_quarantine (journal, shard, sequence, from_offset, ordinal, request_id, tenant_id,
-                 till, record, reason, parked_at) ",
-        );
-        query.push_values(parked, |mut row, parked| {
-            row.push_bind(journal)
-                .push_bind(i64::from(shard))
-                .push_bind(i64::from(sequence))
-                .push_bind(i64::from(from))
-                .push_bind(sql(parked.ordinal))
-                .push_bind(parked.request.0)
-                .push_bind(parked.tenant.0)
-                .push_bind(batch.till)
-                .push_bind(parked.record.as_str())
-                .push_bind(parked.reason.as_str())
-                .push_bind(batch.at);
+        let columns = [
+            ("journal", Kind::Id),
+            ("shard", Kind::Integer),
+            ("sequence", Kind::Integer),
+            ("from_offset", Kind::Integer),
+            ("ordinal", Kind::Integer),
+            ("request_id", Kind::Id),
+            ("tenant_id", Kind::Id),
+            ("till", Kind::Id),
+            ("record", Kind::Json),
+            ("reason", Kind::Text),
+            ("parked_at", Kind::Instant),
+        ];
+        let rows = batch.parked.iter().map(|parked| {
+            [
+                journal.value(),
+                shard.value(),
+                sequence.value(),
+                from.value(),
+                sql(parked.ordinal).value(),
+                parked.request.0.value(),
+                parked.tenant.0.value(),
+                batch.till.value(),
+                Json(parked.record.clone()).value(),
+                parked.reason.as_str().value(),
+                batch.at.value(),
+            ]
         });
-        self.execute(query).await
-    }
-
-    async fn execute(&mut self, mut query: QueryBuilder<Sqlite>) -> Result<(), StoreError> {
-        // Batches differ in their number of rows, so keeping the statement prepared would not pay.
-        query.build().persistent(false).execute(self.connection()).await?;
-        Ok(())
+        Rows::of("usage_quarantine", columns, rows).insert("", self.connection()).await
     }
 }
 
@@ -406,10 +439,14 @@ impl StoreError {
     pub fn fault(&self) -> Fault {
         match self {
             StoreError::Database(sqlx::Error::Database(error)) => {
-                Fault::of_sqlite(error.code().and_then(|code| code.parse().ok()).unwrap_or(0))
+                match error.try_downcast_ref::<PgDatabaseError>() {
+                    Some(error) => Fault::of_postgres(error.code()),
+                    None => Fault::of_sqlite(error.code().and_then(|code| code.parse().ok()).unwrap_or(0)),
+                }
             }
             StoreError::Database(
                 sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed,
@@ -422,6 +459,18 @@ impl StoreError {
 // === impl Fault ===
 
 impl Fault {
+    /// By the class of the SQLSTATE.
+    fn of_postgres(state: &str) -> Fault {
+        match state.get(..2) {
+            // Data that the columns can't hold, and constraints.
+            Some("22" | "23") => Fault::Poison,
+            // Names and rights that are not there, a feature that is off, a function of ours that refuses.
+            Some("0A" | "0L" | "0P" | "28" | "3D" | "3F" | "42" | "P0") => Fault::Broken,
+            // Lost connections, serialization, resources, a server that is stopping or can't write: these pass.
+            _ => Fault::Again,
+        }
+    }
+
     /// By SQLite's primary result codes.
     fn of_sqlite(code: u32) -> Fault {
         const SQLITE_ERROR: u32 = 1;

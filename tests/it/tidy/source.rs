@@ -54,7 +54,8 @@ impl Source {
 
     /// The code without modules that only tests see.
     pub(crate) fn production(&self) -> String {
-        let is_test = self.path.ends_with("tests.rs") || self.path.contains("/tests/");
+        let files = ["tests.rs", "testing.rs"];
+        let is_test = files.iter().any(|file| self.path.ends_with(file)) || self.path.contains("/tests/");
         if is_test { String::new() } else { without_tests(&self.code) }
     }
 

@@ -1,0 +1,177 @@
+//! Postgres servers: the one that all tests share, and private ones that a test may kill.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::until;
+
+/// The superuser's URL of the server that tests share.
+///
+/// # Panics
+/// Without one; says how to get it.
+pub(crate) fn shared_postgres() -> String {
+    std::env::var("TOLLGATE_TEST_POSTGRES").expect(
+        "TOLLGATE_TEST_POSTGRES names no server: run the tests with tests/run, or with `tests/run -- cargo test`",
+    )
+}
+
+/// Runs SQL by `psql` as whoever `url` names, and answers its rows, unaligned, one per line.
+///
+/// # Panics
+/// When the server refuses it.
+#[track_caller]
+pub(crate) fn psql(url: &str, sql: &str) -> String {
+    try_psql(url, sql).unwrap_or_else(|refused| panic!("{sql}: {refused}"))
+}
+
+/// The same, of SQL that may be refused.
+pub(crate) fn try_psql(url: &str, sql: &str) -> Result<String, String> {
+    let arguments = ["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", sql, url];
+    let output = Command::new("psql").args(arguments).output().expect("psql comes with Postgres: tests/run");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// A server of one test, on a TCP port of its own, that may be killed and started again. Unlike the shared one it
+/// brings every commit to the disk, because what a kill takes is what is tested.
+pub(crate) struct PrivatePostgres {
+    folder: TempDir,
+    programs: PathBuf,
+    account: Option<(u32, u32)>,
+    port: u16,
+    server: Option<Child>,
+}
+
+// === impl PrivatePostgres ===
+
+impl PrivatePostgres {
+    /// Initializes and starts it.
+    pub(crate) fn start() -> PrivatePostgres {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let account = is_root().then(account);
+        if let Some((user, group)) = account {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("root gives it away");
+        }
+        let mut postgres = PrivatePostgres { folder, programs: programs(), account, port: 0, server: None };
+        let made = postgres
+            .command("initdb")
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(postgres.data())
+            .output()
+            .expect("initdb comes with Postgres: tests/run");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        postgres.restart();
+        postgres
+    }
+
+    /// The URL of a role and a database of it, by TCP.
+    pub(crate) fn url(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// As a power cut would for everything but the disk: the server and all its backends, at once.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let pid = server.id();
+        let backends =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let backends = backends.split_whitespace().filter_map(|pid| pid.parse().ok());
+        // The server first, so that it makes no new ones.
+        for pid in [pid.cast_signed()].into_iter().chain(backends).filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        server.wait().expect("our child");
+    }
+
+    /// Starts it again after a kill, on the same port, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        if self.port == 0 {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+            self.port = free.expect("a free port").port();
+        }
+        let url = self.url("postgres", "postgres");
+        until("Postgres answers", || {
+            // The first attempt after a kill may find the shared memory of backends that have not gone yet.
+            if self.server.as_mut().is_none_or(|server| server.try_wait().expect("our child").is_some()) {
+                self.server = Some(self.spawn());
+            }
+            TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+            try_psql(&url, "SELECT 1").ok()
+        });
+    }
+
+    fn spawn(&self) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
+        self.command("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(self.folder.path())
+            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .stderr(log.expect("a folder of ours"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("initdb was there as well")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A program of the server, as an account that it accepts.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.current_dir(self.folder.path());
+        if let Some((user, group)) = self.account {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Postgres refuses to be root.
+fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// User and group of `postgres`, or else of `nobody`.
+fn account() -> (u32, u32) {
+    let number = |flag, name| {
+        let output = Command::new("id").args([flag, name]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    };
+    ["postgres", "nobody"]
+        .into_iter()
+        .find_map(|name| Some((number("-u", name)?, number("-g", name)?)))
+        .expect("an account that Postgres may run as: postgres or nobody")
+}
+
+/// Where the newest server's programs are: Debian keeps them out of the PATH.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.max_by_key(|entry| entry.file_name().to_string_lossy().parse().unwrap_or(0_u32));
+    newest.map_or_else(PathBuf::new, |entry| entry.path().join("bin")).join(Path::new(""))
+}
