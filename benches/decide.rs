@@ -47,7 +47,7 @@ impl Gate {
     }
 
     fn refill(&self, account: &Account) {
-        let ask = Ask::new(account, Units::ONE, Units::ONE, Monotonic::default());
+        let ask = Ask::new(account, (&hard(account)).into(), Monotonic::default());
         ask.answered(account, &self.authority.renew_now(&ask.renew));
     }
 }

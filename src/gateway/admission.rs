@@ -110,7 +110,7 @@ impl Admission {
     async fn refill(&self, charge: &mut Charge<'_>, deadline: Monotonic) -> Result<(), Refusal> {
         let refiller = match &self.source {
             Source::Embedded(authority) => {
-                let ask = Ask::new(charge.account, charge.least(), charge.units, self.clock.monotonic());
+                let ask = Ask::new(charge.account, (&*charge).into(), self.clock.monotonic());
                 if ask.answered(charge.account, &authority.renew_now(&ask.renew)) == Refilled::Waiting {
                     tokio::task::yield_now().await;
                 }

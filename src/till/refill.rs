@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::atomic::{AtomicU64, Ordering};
 use super::protocol::{Renew, Renewed};
+use super::reserve::Charge;
 use super::table::Account;
 use crate::clock::Monotonic;
 use crate::domain::Units;
@@ -36,6 +37,16 @@ pub struct Ask {
     is_claim: bool,
 }
 
+/// What a balance is needed for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Need {
+    /// A balance of less is of no use.
+    pub least: Units,
+    pub units: Units,
+    /// For how long it should last at the recent rate.
+    pub lasts: Duration,
+}
+
 /// How fast an account is used, as seen from one refill to the next.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -44,7 +55,7 @@ pub(super) struct Pace {
 }
 
 /// A grant lasts about this long at the recent rate: few enough questions, and not too much in one till's hands.
-const GRANT_LASTS: Duration = Duration::from_millis(100);
+pub(super) const GRANT_LASTS: Duration = Duration::from_millis(100);
 
 /// What is asked for ahead at any rate, and at most this part of the limit: so that of a limit of 10,000 and above
 /// fewer than one request in a hundred asks, however slowly they come.
@@ -53,6 +64,14 @@ const AHEAD_PART: u64 = 32;
 
 /// At most this part of the limit is asked for ahead.
 const GRANT_PART: u64 = 4;
+
+// === impl Need ===
+
+impl From<&Charge<'_>> for Need {
+    fn from(charge: &Charge<'_>) -> Self {
+        Need { least: charge.least(), units: charge.units, lasts: GRANT_LASTS }
+    }
+}
 
 // === impl Ask ===
 
@@ -74,13 +93,13 @@ impl Ask {
         Ask { renew, changes, is_claim: true }
     }
 
-    /// The question that gets the account a balance of at least `least` or nothing, if possible one of `wanted`, and
-    /// some more at its recent rate.
-    pub fn new(account: &Account, least: Units, wanted: Units, now: Monotonic) -> Ask {
+    /// The question that gets the account a balance of what is needed, and some more at its recent rate.
+    pub fn new(account: &Account, need: Need, now: Monotonic) -> Ask {
         let Ask { renew, changes, .. } = Ask::claim(account);
-        let Renew { claim, .. } = renew;
-        let ahead = account.pace().ahead(claim.spent, now).max(AHEAD_LEAST.min(part(account, AHEAD_PART)));
-        let balance = wanted.get().max(ahead.min(part(account, GRANT_PART)));
+        let (Renew { claim, .. }, Need { least, units, lasts }) = (renew, need);
+        let pace = account.pace().ahead(claim.spent, lasts, now);
+        let ahead = pace.max(AHEAD_LEAST.min(part(account, AHEAD_PART)));
+        let balance = units.get().max(ahead.min(part(account, GRANT_PART)));
         let short_of = |balance: u64| claim.granted.saturating_add(balance.saturating_sub(claim.balance()));
         // Whoever asks could not be paid, whatever the balance looks like by now.
         let granted_least = short_of(least.get()).max(claim.granted.saturating_add(1));
@@ -133,12 +152,12 @@ fn part(account: &Account, part: u64) -> u64 {
 // === impl Pace ===
 
 impl Pace {
-    /// Units that [`GRANT_LASTS`] takes at the rate since the last question. Two threads that ask at once may
-    /// both be told too little: they then ask again sooner.
-    fn ahead(&self, spent: u64, now: Monotonic) -> u64 {
+    /// Units that `lasts` takes at the rate since the last question. Two threads that ask at once may both be told too
+    /// little: they then ask again sooner.
+    fn ahead(&self, spent: u64, lasts: Duration, now: Monotonic) -> u64 {
         let since = Monotonic::from_nanos(self.asked_at.swap(now.nanos(), Ordering::Relaxed));
         let units = spent.saturating_sub(self.spent.swap(spent, Ordering::Relaxed));
         let elapsed = now.since(since).max(Duration::from_millis(1)).as_nanos();
-        u64::try_from(u128::from(units) * GRANT_LASTS.as_nanos() / elapsed).unwrap_or(u64::MAX)
+        u64::try_from(u128::from(units) * lasts.as_nanos() / elapsed).unwrap_or(u64::MAX)
     }
 }

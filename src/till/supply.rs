@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::protocol::{Answer, BOOKS, Life, News, Renew, Renewed, book};
-use super::refill::{Ask, Refilled};
+use super::refill::{Ask, GRANT_LASTS, Need, Refilled};
 use super::table::{Account, Till};
 use crate::clock::{Monotonic, Timestamp};
 use crate::domain::{AccountKey, Units};
@@ -57,6 +57,8 @@ pub struct Supply<W> {
     /// For each book: accounts that are yet to be claimed in its life.
     claiming: [usize; BOOKS as usize],
     wants_lives: bool,
+    /// How long answers take, rather more than less.
+    latency: Duration,
     next_question: u64,
     meters: Arc<SupplyMeters>,
 }
@@ -189,6 +191,9 @@ const RECALL_PAUSE_MAX: Duration = Duration::from_millis(8);
 const AWAY_PAUSE_MIN: Duration = Duration::from_millis(10);
 const AWAY_PAUSE_MAX: Duration = Duration::from_millis(200);
 
+/// A grant lasts for so many answers' time at least: the next is asked for when half of this one is spent.
+const LATENCIES: u32 = 4;
+
 /// Questions in one batch.
 const BATCH_MAX: usize = 256;
 
@@ -208,6 +213,7 @@ impl<W> Supply<W> {
             lives: [Life::default(); BOOKS as usize],
             claiming: [0; BOOKS as usize],
             wants_lives: true,
+            latency: Duration::ZERO,
             next_question: 0,
             meters,
         }
@@ -253,6 +259,8 @@ impl<W> Supply<W> {
     pub fn answered(&mut self, id: QuestionId, answer: &Answer, now: Monotonic) {
         let Some(key) = self.flights.remove(&id) else { return };
         let Some(flight) = self.desks.get_mut(&key).and_then(|desk| desk.flight.take()) else { return };
+        let took = now.since(flight.asked_at);
+        self.latency = took.max(self.latency * 7 / 8);
         match answer {
             Answer::Renewed(renewed) if self.is_known_life(&key, renewed.life) => {
                 self.renewed(key, &flight.ask, renewed, now);
@@ -356,7 +364,7 @@ impl<W> Supply<W> {
             return None;
         }
         let of = usize::from(book(&key));
-        let mut ask = desk.ask(now);
+        let mut ask = desk.ask(GRANT_LASTS.max(self.latency * LATENCIES), now);
         ask.renew.more = self.claiming[of] > usize::from(desk.is_to_claim);
         let id = QuestionId(self.next_question);
         self.next_question += 1;
@@ -596,7 +604,8 @@ impl<W> Desk<W> {
         (self.wants_claim || self.wants_refill) && self.flight.is_none() && !self.is_unseeded
     }
 
-    fn ask(&self, now: Monotonic) -> Ask {
+    /// With a grant that lasts for `lasts`.
+    fn ask(&self, lasts: Duration, now: Monotonic) -> Ask {
         if !self.wants_refill {
             return Ask::claim(&self.account);
         }
@@ -604,7 +613,7 @@ impl<W> Desk<W> {
         let wants = || self.waiting.iter().map(|(want, _)| want);
         let least = wants().map(|want| want.least).min().unwrap_or(more);
         let wanted = wants().fold(Units::ZERO, |sum, want| sum.saturating_add(want.units)).max(least);
-        Ask::new(&self.account, least, wanted, now)
+        Ask::new(&self.account, Need { least, units: wanted, lasts }, now)
     }
 
     /// Those who still wait are to be helped, and what was to be told is to be told again.

@@ -69,7 +69,7 @@ impl Gate {
     }
 
     fn refill(&self, charge: &Charge<'_>) -> Refilled {
-        let ask = Ask::new(charge.account, charge.least(), charge.units, Monotonic::default());
+        let ask = Ask::new(charge.account, charge.into(), Monotonic::default());
         ask.answered(charge.account, &self.authority.renew_now(&ask.renew))
     }
 

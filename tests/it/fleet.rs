@@ -1,9 +1,12 @@
 //! Gateways that share an authority: one limit between them, to the unit, whatever happens to them or to it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::support::redis::RedisServer;
-use crate::support::{Customer, Fleet, RawClient, StubUpstream, Tally, TestGateway, load, until};
+use crate::support::redis::{RedisCluster, RedisServer};
+use crate::support::{
+    Customer, Fleet, RawClient, Relay, StubUpstream, Tally, TestGateway, load, pass, until,
+};
 
 /// What clients were told, whichever gateway they asked.
 #[derive(Default)]
@@ -148,6 +151,165 @@ fn killed_gateways_and_an_emptied_authority_cost_no_unit_and_add_none() {
     assert!(seen <= LIMIT && LIMIT - seen <= 6, "the upstream saw {seen} of {LIMIT}");
     for gateway in &gateways {
         assert_eq!(gateway.json(&["reconcile"])["difference"], 0);
+    }
+}
+
+/// Spends the limit from all gateways, while `meanwhile` happens after a third of it; answers what came of it.
+#[track_caller]
+fn spend_all(
+    gateways: &[TestGateway],
+    upstream: &StubUpstream,
+    customer: &Customer,
+    limit: u64,
+    meanwhile: impl FnOnce(),
+) -> Told {
+    let told = Told::default();
+    let addresses: Vec<_> = gateways.iter().map(TestGateway::proxy).collect();
+    under_load(&addresses, customer, &told, || {
+        until("a third", || (upstream.count() as u64 >= limit / 3).then_some(()));
+        meanwhile();
+        until("the limit", || (upstream.count() as u64 >= limit).then_some(()));
+        let denied = told.denied.load(Ordering::Relaxed);
+        until("denials", || (told.denied.load(Ordering::Relaxed) > denied + 100).then_some(()));
+    });
+    told
+}
+
+#[track_caller]
+fn check_spent(gateways: &[TestGateway], upstream: &StubUpstream, told: &Told, limit: u64) {
+    let (seen, passed) = (upstream.count() as u64, told.passed.load(Ordering::Relaxed));
+    println!(
+        "limit {limit}: seen {seen}, passed {passed}, for a while short {}",
+        told.short.load(Ordering::Relaxed)
+    );
+    assert_eq!((seen, passed), (limit, limit));
+    for gateway in gateways {
+        assert_eq!(gateway.json(&["reconcile"])["difference"], 0);
+    }
+}
+
+#[test]
+fn a_cluster_whose_slots_move_under_load_grants_to_the_unit() {
+    const LIMIT: u64 = 6_000;
+    let cluster = RedisCluster::start();
+    let nodes: Vec<String> =
+        cluster.masters().iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let fleet = Fleet::on(&format!("redis-cluster://{}", nodes.join(",")));
+    let upstream = StubUpstream::start();
+    let gateways = fleet.gateways(3, &upstream);
+    let customer = gateways[0].customer_with_limit("Acme", LIMIT);
+    let told = spend_all(&gateways, &upstream, &customer, LIMIT, || {
+        for book in 0..64 {
+            let key = format!("tg:{{{book}}}:book");
+            let (from, to) = cluster.master_of(&key);
+            let slot = cluster.begin_move(&key, from, to);
+            cluster.move_keys(&slot, from, to);
+            cluster.end_move(&slot, from, to);
+        }
+    });
+    check_spent(&gateways, &upstream, &told, LIMIT);
+    // The first ones, and none for a book that moved.
+    for gateway in &gateways {
+        assert_eq!(gateway.metric("tollgate_authority_lives_total", ""), 64.0);
+    }
+}
+
+#[test]
+fn a_replica_that_missed_writes_takes_over_and_no_unit_is_granted_twice() {
+    const LIMIT: u64 = 6_000;
+    let mut master = RedisServer::start();
+    let replica = RedisServer::start_replica_of(&master);
+    let relay = Relay::to(master.port());
+    let fleet = Fleet::on(&format!("redis://127.0.0.1:{}", relay.port()));
+    let upstream = StubUpstream::start();
+    let gateways = fleet.gateways(3, &upstream);
+    let customer = gateways[0].customer_with_limit("Acme", LIMIT);
+    let told = spend_all(&gateways, &upstream, &customer, LIMIT, || {
+        replica.cli(&["REPLICAOF", "NO", "ONE"]);
+        let missed = upstream.count() as u64 + LIMIT / 5;
+        until("writes that the replica misses", || (upstream.count() as u64 >= missed).then_some(()));
+        master.kill();
+        relay.lead_to(replica.port());
+    });
+    check_spent(&gateways, &upstream, &told, LIMIT);
+}
+
+#[test]
+fn a_restarted_and_a_paused_authority_cost_time_and_no_unit() {
+    const LIMIT: u64 = 6_000;
+    let mut redis = RedisServer::start();
+    let fleet = Fleet::on(&url(&redis));
+    let upstream = StubUpstream::start();
+    let gateways = fleet.gateways(3, &upstream);
+    let customer = gateways[0].customer_with_limit("Acme", LIMIT);
+    let told = spend_all(&gateways, &upstream, &customer, LIMIT, || {
+        redis.pause();
+        pass(Duration::from_secs(1));
+        redis.resume();
+        redis.restart();
+    });
+    check_spent(&gateways, &upstream, &told, LIMIT);
+}
+
+#[test]
+fn a_slow_authority_does_not_slow_down_what_the_till_can_pay() {
+    const REQUESTS: usize = 4_000;
+    let redis = RedisServer::start();
+    let relay = Relay::to(redis.port());
+    let fleet = Fleet::with(&format!("redis://127.0.0.1:{}", relay.port()), "timeout = \"5s\"");
+    let upstream = StubUpstream::start();
+    let gateway = fleet.gateway(&upstream);
+    let customer = gateway.customer_with_limit("Acme", 10_000_000);
+    // The first ones teach the till its pace.
+    assert_eq!(crowd(&gateway, &customer, 2 * REQUESTS).of(200), 2 * REQUESTS);
+    let fast = latencies(&gateway, &customer, REQUESTS);
+    relay.delay(Duration::from_millis(200));
+    assert_eq!(crowd(&gateway, &customer, REQUESTS).of(200), REQUESTS);
+    let waits = gateway.metric("tollgate_authority_waits_total", "");
+    let slow = latencies(&gateway, &customer, REQUESTS);
+    let waited = gateway.metric("tollgate_authority_waits_total", "") - waits;
+    println!("p50 and p99 without delay {fast:?}, with 200 ms {slow:?}; {waited} requests waited");
+    assert_eq!(waited, 0.0);
+    assert!(slow.1 < Duration::from_millis(50), "{slow:?}");
+}
+
+/// The median and the 99th percentile of requests one after the other.
+fn latencies(gateway: &TestGateway, customer: &Customer, requests: usize) -> (Duration, Duration) {
+    let request = request(customer);
+    let mut client = gateway.client();
+    let mut took: Vec<Duration> = (0..requests)
+        .map(|_| {
+            let began = Instant::now();
+            client.try_send(&request).expect("a connection");
+            assert_eq!(client.try_response("GET").expect("an answer").status, 200);
+            began.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    (took[requests / 2], took[requests * 99 / 100])
+}
+
+#[test]
+fn each_quota_says_what_happens_when_the_authority_is_away() {
+    for (policy, passed) in [("till", 0), ("open", 50), ("closed", 0), ("share", 250)] {
+        let mut redis = RedisServer::start();
+        let settings = format!("on_loss = \"{policy}\"\nopen_percent = 5\nfleet_size = 4");
+        let fleet = Fleet::with(&url(&redis), &settings);
+        let upstream = StubUpstream::start();
+        let gateway = fleet.gateway(&upstream);
+        let customer = gateway.customer_with_limit("Acme", 1_000);
+        redis.kill();
+        let tally = crowd(&gateway, &customer, 400);
+        assert_eq!((tally.of(200), tally.of(503)), (passed, 400 - passed), "{policy}: {tally:?}");
+        assert_eq!(gateway.metric("tollgate_over_admitted_units_total", ""), passed as f64, "{policy}");
+        redis.restart();
+        until("the authority to be back", || {
+            (gateway.metric("tollgate_authority_learning", "") == 0.0
+                && gateway.client().get("/", &customer.key).status == 200)
+                .then_some(())
+        });
+        let rest = crowd(&gateway, &customer, 1_500).of(200);
+        assert_eq!(upstream.count(), 1_000, "{policy}: what was admitted without a grant is a debt; {rest}");
     }
 }
 

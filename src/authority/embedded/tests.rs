@@ -41,7 +41,8 @@ fn units(units: u64) -> Units {
 }
 
 fn ask(account: &Account, wanted: u64) -> Ask {
-    Ask::new(account, units(wanted), units(wanted), Monotonic::default())
+    let charge = Charge::new(account, units(wanted), Enforcement::Hard);
+    Ask::new(account, (&charge).into(), Monotonic::default())
 }
 
 fn other_till(number: u128) -> TillId {
