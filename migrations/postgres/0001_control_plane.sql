@@ -15,6 +15,8 @@
 DO $$
 DECLARE
     role text;
+    -- From Postgres 16 on a member need not be one who can become the role.
+    becoming text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     FOREACH role IN ARRAY ARRAY['tollgate_owner', 'tollgate_platform', 'tollgate_app', 'tollgate_ingest'] LOOP
         BEGIN
@@ -25,8 +27,8 @@ BEGIN
             NULL; -- Roles belong to the server: another database of it was migrated in this moment.
         END;
     END LOOP;
-    -- To give the tables away, one has to be a member of who gets them.
-    IF NOT pg_has_role(current_user, 'tollgate_owner', 'MEMBER') THEN
+    -- To give the tables away, one has to be able to become who gets them.
+    IF NOT pg_has_role(current_user, 'tollgate_owner', becoming) THEN
         EXECUTE format('GRANT tollgate_owner TO %I', current_user);
     END IF;
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO tollgate_owner', current_schema());

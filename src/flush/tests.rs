@@ -12,11 +12,32 @@ use crate::domain::{
     TenantId, Units, UsageRecord, Zone,
 };
 use crate::journal::{Cut, Journal, JournalSettings, SyncPolicy, Writer};
+use crate::store::testing::{TestStore, on_both};
 use crate::store::{Inserted, Page, Snapshot, Store, StoreError, UsageFilter, UsageRow};
 use crate::till::{Charge, Opening, Till, TillSettings, reserve};
 
 const TENANT: TenantId = TenantId(Uuid::from_u128(1));
 const KEY: ApiKeyId = ApiKeyId(Uuid::from_u128(2));
+
+on_both! {
+    what_was_used_is_in_the_database_once_in_every_table,
+    a_range_that_is_sent_twice_counts_once,
+    killed_between_any_two_steps_the_books_agree_after_the_next_start,
+    a_future_that_is_dropped_anywhere_loses_and_repeats_nothing,
+    units_of_requests_that_were_never_sent_are_given_back,
+    a_refunded_request_is_a_row_of_no_units,
+    a_request_that_is_charged_nothing_is_counted_as_such,
+    a_record_that_the_database_refuses_is_parked_and_the_others_go_on,
+    a_database_that_is_away_costs_nothing_but_time,
+    a_range_that_was_cut_differently_stops_the_flush,
+    details_are_kept_where_they_are_asked_for,
+    shards_that_are_gone_are_flushed_too,
+    other_tills_are_what_the_store_knows_beyond_the_own,
+    small_ranges_and_many_segments_come_to_the_same,
+    the_lag_is_the_time_since_a_round_began_that_got_everything,
+    while_the_cursor_can_not_be_written_the_till_is_told_nothing,
+    settling_twice_tells_the_till_the_same,
+}
 
 /// A gateway's books: what there is without its network.
 struct Books {
@@ -30,11 +51,11 @@ struct Books {
 }
 
 impl Books {
-    async fn open(directory: &Path) -> Books {
-        Books::open_with(directory, FlushSettings::default(), 2).await
+    async fn open(directory: &Path, store: &TestStore) -> Books {
+        Books::open_with(directory, store, FlushSettings::default(), 2).await
     }
 
-    async fn open_with(directory: &Path, settings: FlushSettings, shards: usize) -> Books {
+    async fn open_with(directory: &Path, store: &TestStore, settings: FlushSettings, shards: usize) -> Books {
         let clock = TestClock::at("2026-11-23T06:00:03Z");
         let till = Arc::new(Till::open(directory, &TillSettings { accounts_max: 100 }).unwrap());
         let journal_settings = JournalSettings {
@@ -46,9 +67,7 @@ impl Books {
         let opened = Journal::open(directory, &journal_settings, shards, till.id().0, clock.now());
         let (journal, writers) = opened.unwrap();
         let journal = Arc::new(journal);
-        let url = format!("sqlite:{}", directory.join("test.db").display()).parse().unwrap();
-        let store = Store::open(&url).await.unwrap();
-        store.migrate().await.unwrap();
+        let store = store.another().await;
         let balanced = recover(&till, &journal);
         let flush =
             Flush::new(journal.clone(), till.clone(), store.clone(), Arc::new(clock.clone()), settings);
@@ -139,10 +158,9 @@ fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-#[tokio::test]
-async fn what_was_used_is_in_the_database_once_in_every_table() {
+async fn what_was_used_is_in_the_database_once_in_every_table(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     (0..50).for_each(|number| books.pass(number));
     books.clock.advance(Duration::from_secs(10));
     (50..60).for_each(|number| books.pass(number));
@@ -154,22 +172,21 @@ async fn what_was_used_is_in_the_database_once_in_every_table() {
     assert_eq!(newest.usage_date, Timestamp::parse("2026-11-23T06:00:10Z").unwrap());
     assert_eq!((newest.key, newest.route.as_str(), newest.outcome), (Some(KEY), "orders", Outcome::Answered));
     for sums in [
-        "SELECT SUM(units) FROM usage_rollups WHERE period = 'minute'",
-        "SELECT SUM(requests) FROM usage_rollups WHERE period = 'hour'",
+        "SELECT CAST(SUM(units) AS BIGINT) FROM usage_rollups WHERE period = 'minute'",
+        "SELECT CAST(SUM(requests) AS BIGINT) FROM usage_rollups WHERE period = 'hour'",
         "SELECT units FROM usage_rollups WHERE period = 'month'",
-        "SELECT SUM(units) FROM current_usage WHERE owner_kind = 'key'",
-        "SELECT SUM(records) FROM usage_batches",
-        "SELECT SUM(bytes_out) / 100 FROM usage_rollups WHERE period = 'day'",
+        "SELECT CAST(SUM(units) AS BIGINT) FROM current_usage WHERE owner_kind = 'key'",
+        "SELECT CAST(SUM(records) AS BIGINT) FROM usage_batches",
+        "SELECT CAST(SUM(bytes_out) / 100 AS BIGINT) FROM usage_rollups WHERE period = 'day'",
     ] {
         assert_eq!(books.count(sums).await, 60, "{sums}");
     }
     assert_eq!((books.flush.records(), books.flush.failures()), (60, 0));
 }
 
-#[tokio::test]
-async fn a_range_that_is_sent_twice_counts_once() {
+async fn a_range_that_is_sent_twice_counts_once(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     (0..10).for_each(|number| books.pass(number));
     let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
     let batch = books.flush.batch(&taken.cut, &taken.fold);
@@ -181,11 +198,10 @@ async fn a_range_that_is_sent_twice_counts_once() {
 }
 
 /// The steps of a flush, each followed by a kill.
-#[tokio::test]
-async fn killed_between_any_two_steps_the_books_agree_after_the_next_start() {
+async fn killed_between_any_two_steps_the_books_agree_after_the_next_start(store: TestStore) {
     for steps in 0..4 {
         let directory = directory();
-        let books = Books::open(directory.path()).await;
+        let books = Books::open(directory.path(), &store).await;
         (0..10).for_each(|number| books.pass(number));
         if steps > 0 {
             let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
@@ -199,18 +215,19 @@ async fn killed_between_any_two_steps_the_books_agree_after_the_next_start() {
         }
         (10..15).for_each(|number| books.pass(number));
         books.kill();
-        let books = Books::open(directory.path()).await;
+        let books = Books::open(directory.path(), &store).await;
         assert_eq!(books.balanced, Balanced::default(), "killed after step {steps}");
         books.drain().await;
-        assert_eq!(books.units().await, (15, 15, 15), "killed after step {steps}");
-        assert_eq!(books.requests().await, 15, "killed after step {steps}");
+        // Each step's gateway adds to the same database.
+        let all = 15 * (steps + 1);
+        assert_eq!(books.units().await, (15, 15, all), "killed after step {steps}");
+        assert_eq!(books.requests().await, all, "killed after step {steps}");
     }
 }
 
-#[tokio::test]
-async fn a_future_that_is_dropped_anywhere_loses_and_repeats_nothing() {
+async fn a_future_that_is_dropped_anywhere_loses_and_repeats_nothing(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     for number in 0..40 {
         books.pass(number);
         // Dropped at its first wait, its second, and so on, wherever that is.
@@ -231,10 +248,9 @@ async fn a_future_that_is_dropped_anywhere_loses_and_repeats_nothing() {
     assert_eq!(books.requests().await, 40);
 }
 
-#[tokio::test]
-async fn units_of_requests_that_were_never_sent_are_given_back() {
+async fn units_of_requests_that_were_never_sent_are_given_back(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     (0..3).for_each(|number| books.pass(number));
     books.drain().await;
     books.pass(3);
@@ -252,7 +268,7 @@ async fn units_of_requests_that_were_never_sent_are_given_back() {
     }
     drop(account);
     books.kill();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     assert_eq!(books.balanced, Balanced { accounts: 1, units: 5, overdrawn: 0 });
     assert_eq!(books.journal.recovery().crashed, 1);
     books.drain().await;
@@ -261,10 +277,9 @@ async fn units_of_requests_that_were_never_sent_are_given_back() {
     assert_eq!(crashed.map(|row| (row.requests, row.usage_amount.get())).collect::<Vec<_>>(), [(1, 5)]);
 }
 
-#[tokio::test]
-async fn a_refunded_request_is_a_row_of_no_units() {
+async fn a_refunded_request_is_a_row_of_no_units(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     let account = books.account(Owner::Tenant(TENANT));
     let charge = Charge::new(&account, Units::ONE, Enforcement::Hard);
     let mut reservation = reserve(&[charge]).unwrap();
@@ -282,10 +297,9 @@ async fn a_refunded_request_is_a_row_of_no_units() {
     assert_eq!(books.units().await, (0, 0, 0));
 }
 
-#[tokio::test]
-async fn a_request_that_is_charged_nothing_is_counted_as_such() {
+async fn a_request_that_is_charged_nothing_is_counted_as_such(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     let uncharged = record(1, "open", &[], books.clock.now());
     let ticket = books.writers[0].begin(&uncharged).unwrap();
     books.writers[0].sent(&ticket);
@@ -295,16 +309,16 @@ async fn a_request_that_is_charged_nothing_is_counted_as_such() {
     assert_eq!((row.resource.as_str(), row.requests), (UsageRow::UNCHARGED, 1));
 }
 
-#[tokio::test]
-async fn a_record_that_the_database_refuses_is_parked_and_the_others_go_on() {
+async fn a_record_that_the_database_refuses_is_parked_and_the_others_go_on(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
-    books
-        .store
-        .raw(
+    let books = Books::open(directory.path(), &store).await;
+    store
+        .raw(if store.is_postgres() {
+            "ALTER TABLE tenant_usage_logs ADD CONSTRAINT no_poison CHECK (route <> 'poison')"
+        } else {
             "CREATE TRIGGER refuse BEFORE INSERT ON tenant_usage_logs WHEN NEW.route = 'poison'
-             BEGIN SELECT RAISE(ABORT, 'poison'); END",
-        )
+             BEGIN SELECT RAISE(ABORT, 'poison'); END"
+        })
         .await;
     (0..20).for_each(|number| books.pass_on(if number % 7 == 3 { "poison" } else { "orders" }, number));
     books.drain().await;
@@ -312,31 +326,29 @@ async fn a_record_that_the_database_refuses_is_parked_and_the_others_go_on() {
     assert_eq!(books.flush.quarantined(), 3);
     assert_eq!(books.count("SELECT COUNT(*) FROM usage_quarantine").await, 3);
     let parked = "SELECT COUNT(*) FROM usage_quarantine
-                  WHERE json_extract(record, '$.route') = 'poison' AND reason LIKE '%poison%'";
+                  WHERE record ->> 'route' = 'poison' AND reason LIKE '%poison%'";
     assert_eq!(books.count(parked).await, 3);
     assert_eq!(books.units().await, (20, 20, 17), "nothing will bring the parked ones again");
     books.kill();
-    assert_eq!(Books::open(directory.path()).await.balanced, Balanced::default());
+    assert_eq!(Books::open(directory.path(), &store).await.balanced, Balanced::default());
 }
 
-#[tokio::test]
-async fn a_database_that_is_away_costs_nothing_but_time() {
+async fn a_database_that_is_away_costs_nothing_but_time(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     (0..10).for_each(|number| books.pass(number));
-    books.store.raw("ALTER TABLE tenant_usage_logs RENAME TO away").await;
+    store.raw("ALTER TABLE tenant_usage_logs RENAME TO away").await;
     assert!(!books.flush.drain(Duration::from_millis(200)).await);
     assert!(books.flush.failures() > 0 && !books.flush.has_stopped());
     assert_eq!(books.flush.quarantined(), 0, "that a table is not there is no record's fault");
-    books.store.raw("ALTER TABLE away RENAME TO tenant_usage_logs").await;
+    store.raw("ALTER TABLE away RENAME TO tenant_usage_logs").await;
     books.drain().await;
     assert_eq!(books.units().await, (10, 10, 10));
 }
 
-#[tokio::test]
-async fn a_range_that_was_cut_differently_stops_the_flush() {
+async fn a_range_that_was_cut_differently_stops_the_flush(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     (0..10).for_each(|number| books.pass(number));
     let whole = books.journal.next_cut(u32::MAX).unwrap();
     let shorter = Cut { to: whole.from + (whole.to - whole.from) / 5, ..whole };
@@ -352,34 +364,34 @@ async fn a_range_that_was_cut_differently_stops_the_flush() {
     assert_eq!(books.journal.unfinished_cut(), Some(whole), "the journal keeps everything");
 }
 
-#[tokio::test]
-async fn details_are_kept_where_they_are_asked_for() {
+async fn details_are_kept_where_they_are_asked_for(store: TestStore) {
     let directory = directory();
     let settings = FlushSettings { detail: Detail::Request, ..FlushSettings::default() };
-    let books = Books::open_with(directory.path(), settings, 1).await;
+    let books = Books::open_with(directory.path(), &store, settings, 1).await;
     (0..5).for_each(|number| books.pass(number));
     books.drain().await;
     let rows = books.rows().await;
     assert_eq!((rows.len(), rows[0].usage_date), (5, books.clock.now()));
-    assert_eq!(books.count("SELECT SUM(requests) FROM usage_rollups WHERE period = 'day'").await, 5);
+    assert_eq!(
+        books.count("SELECT CAST(SUM(requests) AS BIGINT) FROM usage_rollups WHERE period = 'day'").await,
+        5
+    );
 }
 
-#[tokio::test]
-async fn shards_that_are_gone_are_flushed_too() {
+async fn shards_that_are_gone_are_flushed_too(store: TestStore) {
     let directory = directory();
-    let books = Books::open_with(directory.path(), FlushSettings::default(), 3).await;
+    let books = Books::open_with(directory.path(), &store, FlushSettings::default(), 3).await;
     (0..9).for_each(|number| books.pass(number));
     books.kill();
-    let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;
+    let books = Books::open_with(directory.path(), &store, FlushSettings::default(), 1).await;
     books.drain().await;
     assert_eq!(books.units().await, (9, 9, 9));
     assert_eq!(books.requests().await, 9);
 }
 
-#[tokio::test]
-async fn other_tills_are_what_the_store_knows_beyond_the_own() {
+async fn other_tills_are_what_the_store_knows_beyond_the_own(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     (0..4).for_each(|number| books.pass(number));
     books.drain().await;
     let accounts = [account(Owner::Tenant(TENANT), &books.clock), account(Owner::Key(KEY), &books.clock)];
@@ -394,11 +406,10 @@ async fn other_tills_are_what_the_store_knows_beyond_the_own() {
     assert_eq!(till, accounts.map(|account| (account, Units::saturating(4))));
 }
 
-#[tokio::test]
-async fn small_ranges_and_many_segments_come_to_the_same() {
+async fn small_ranges_and_many_segments_come_to_the_same(store: TestStore) {
     let directory = directory();
     let settings = FlushSettings { batch_bytes: 1_000, ..FlushSettings::default() };
-    let books = Books::open_with(directory.path(), settings, 2).await;
+    let books = Books::open_with(directory.path(), &store, settings, 2).await;
     for number in 0..500 {
         books.pass(number);
         books.journal.prepare().unwrap();
@@ -409,10 +420,9 @@ async fn small_ranges_and_many_segments_come_to_the_same() {
     assert!(books.flush.batches() > 50, "{}", books.flush.batches());
 }
 
-#[tokio::test]
-async fn the_lag_is_the_time_since_a_round_began_that_got_everything() {
+async fn the_lag_is_the_time_since_a_round_began_that_got_everything(store: TestStore) {
     let directory = directory();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     books.clock.advance(Duration::from_secs(5));
     assert_eq!(books.flush.lag(), Duration::from_secs(5));
     books.pass(1);
@@ -420,10 +430,9 @@ async fn the_lag_is_the_time_since_a_round_began_that_got_everything() {
     assert_eq!(books.flush.lag(), Duration::ZERO);
 }
 
-#[tokio::test]
-async fn while_the_cursor_can_not_be_written_the_till_is_told_nothing() {
+async fn while_the_cursor_can_not_be_written_the_till_is_told_nothing(store: TestStore) {
     let directory = directory();
-    let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;
+    let books = Books::open_with(directory.path(), &store, FlushSettings::default(), 1).await;
     (0..3).for_each(|number| books.pass(number));
     let cut = books.journal.next_cut(u32::MAX).unwrap();
     books.journal.begin_cut(cut).unwrap();
@@ -437,17 +446,49 @@ async fn while_the_cursor_can_not_be_written_the_till_is_told_nothing() {
     assert_eq!(books.units().await, (3, 3, 3));
 }
 
-#[tokio::test]
-async fn settling_twice_tells_the_till_the_same() {
+async fn settling_twice_tells_the_till_the_same(store: TestStore) {
     let directory = directory();
-    let books = Books::open_with(directory.path(), FlushSettings::default(), 1).await;
+    let books = Books::open_with(directory.path(), &store, FlushSettings::default(), 1).await;
     (0..3).for_each(|number| books.pass(number));
     let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
     books.store.insert_usage(&books.flush.batch(&taken.cut, &taken.fold)).await.unwrap();
     settle(&books.journal, &books.till, taken.cut, &taken.fold).unwrap();
     books.kill();
-    let books = Books::open(directory.path()).await;
+    let books = Books::open(directory.path(), &store).await;
     assert_eq!(books.units().await, (3, 3, 3));
     books.drain().await;
     assert_eq!(books.units().await, (3, 3, 3));
+}
+
+#[tokio::test]
+async fn backends_that_are_terminated_at_any_moment_lose_and_repeat_nothing() {
+    let store = TestStore::postgres().await;
+    let directory = directory();
+    // A few records in each batch, so that there are many commits to fall into.
+    let settings = FlushSettings { batch_bytes: 256, ..FlushSettings::default() };
+    let books = Books::open_with(directory.path(), &store, settings, 2).await;
+    (0..40).for_each(|number| books.pass(number));
+    let terminate = async {
+        let at_work = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'tollgate flush' AND state <> 'idle'";
+        loop {
+            let failures = books.flush.failures();
+            while books.flush.failures() == failures {
+                store.raw(at_work).await;
+            }
+            // Then one batch gets through, or it would never end.
+            let batches = books.flush.batches();
+            while books.flush.batches() == batches {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = books.drain() => {}
+        () = terminate => {}
+    }
+    assert!(books.flush.failures() > 3, "no terminations fell into a flush");
+    assert_eq!(books.units().await, (40, 40, 40));
+    assert_eq!(books.requests().await, 40);
+    assert_eq!(books.count("SELECT CAST(SUM(records) AS BIGINT) FROM usage_batches").await, 40);
 }

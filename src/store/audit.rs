@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::sql::{Json, Row, query};
+use super::sql::{Json, Row, query, select};
 use super::values::{digest, get, json_or_null, parsed};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError, Tx};
 use crate::domain::{Actor, ActorKind, AuditOutcome, AuditRow, TenantId};
@@ -54,6 +54,9 @@ const TAG: &[u8] = b"tollgate audit 1\n";
 /// Rows that are verified at once: bounds the memory, not the log.
 const VERIFIED_AT_ONCE: u32 = 1_000;
 
+const COLUMNS: &str = "tenant_id, seq, at, actor_kind, actor_id, actor_name, actor_ip, actor_user_agent, action, \
+     target_kind, target_id, outcome, before_json, after_json, reason, correlation, prev_hash, hash";
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -69,8 +72,9 @@ impl Snapshot {
         let Ok(before) = page.cursor().map(|cursor| cursor.after.parse::<i64>()).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let rows = query(
-            "SELECT * FROM tenant_audit_logs WHERE tenant_id = $1 AND seq < $2
+        let rows = select(
+            COLUMNS,
+            "FROM tenant_audit_logs WHERE tenant_id = $1 AND seq < $2
              ORDER BY seq DESC LIMIT $3 OFFSET $4",
         )
         .bind(chain_id(tenant))
@@ -109,8 +113,8 @@ impl Snapshot {
     }
 
     async fn audit_rows_after(&mut self, tenant: Option<TenantId>, seq: i64) -> Result<Vec<Row>, StoreError> {
-        let sql = "SELECT * FROM tenant_audit_logs WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        let query = query(sql).bind(chain_id(tenant)).bind(seq).bind(VERIFIED_AT_ONCE);
+        let rest = "FROM tenant_audit_logs WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        let query = select(COLUMNS, rest).bind(chain_id(tenant)).bind(seq).bind(VERIFIED_AT_ONCE);
         query.fetch_all(self.connection()).await
     }
 

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::quotas::Keys;
-use super::sql::{Row, query};
+use super::sql::{Row, query, select};
 use super::values::{get, json, to_json};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -22,6 +22,9 @@ pub struct KeyProfile {
     /// When an override ends: the profile must be read again by then.
     pub good_until: Option<Timestamp>,
 }
+
+const COLUMNS: &str = "tenant_id, key_id, name, prefix, scopes, routes, networks, expires_at, enabled, created_at, \
+     revoked_at, last_used_at";
 
 // === impl Store ===
 
@@ -84,7 +87,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn key_by_digest(&mut self, digest: &KeyDigest) -> Result<Option<ApiKey>, StoreError> {
-        let row = query("SELECT * FROM api_keys WHERE digest = $1")
+        let row = select(COLUMNS, "FROM api_keys WHERE digest = $1")
             .bind(digest.0.as_slice())
             .fetch_optional(self.connection())
             .await?;
@@ -94,7 +97,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn key(&mut self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        let row = query("SELECT * FROM api_keys WHERE key_id = $1")
+        let row = select(COLUMNS, "FROM api_keys WHERE key_id = $1")
             .bind(id.0)
             .fetch_optional(self.connection())
             .await?;
@@ -107,7 +110,7 @@ impl Snapshot {
     /// [`StoreError`]
     pub async fn key_named(&mut self, tenant: TenantId, name: &str) -> Result<Option<ApiKey>, StoreError> {
         let row =
-            query("SELECT * FROM api_keys WHERE tenant_id = $1 AND name = $2 ORDER BY key_id DESC LIMIT 1")
+            select(COLUMNS, "FROM api_keys WHERE tenant_id = $1 AND name = $2 ORDER BY key_id DESC LIMIT 1")
                 .bind(tenant.0)
                 .bind(name)
                 .fetch_optional(self.connection())
@@ -127,8 +130,9 @@ impl Snapshot {
         let Ok(before) = page.cursor().map(|cursor| Uuid::try_parse(&cursor.id)).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let rows = query(
-            "SELECT * FROM api_keys WHERE tenant_id = $1 AND key_id < $2
+        let rows = select(
+            COLUMNS,
+            "FROM api_keys WHERE tenant_id = $1 AND key_id < $2
              ORDER BY key_id DESC LIMIT $3 OFFSET $4",
         )
         .bind(tenant.0)

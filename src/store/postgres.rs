@@ -35,7 +35,7 @@ pub struct Listening {
     listener: Option<PgListener>,
 }
 
-/// One for each range under way, and one to look whether a record is refused.
+/// One for the range that is under way, one for the partitions' hourly work.
 const FLUSH_CONNECTIONS: u32 = 2;
 /// Between attempts to listen again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
@@ -61,8 +61,9 @@ impl PostgresPools {
         };
         Ok(PostgresPools {
             pool: pool(settings.connections).connect_with(options.clone()).await?,
-            flush: pool(FLUSH_CONNECTIONS).connect_lazy_with(options.clone()),
-            listener: pool(1).connect_lazy_with(options),
+            flush: pool(FLUSH_CONNECTIONS)
+                .connect_lazy_with(options.clone().application_name("tollgate flush")),
+            listener: pool(1).connect_lazy_with(options.application_name("tollgate listen")),
         })
     }
 

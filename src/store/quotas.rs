@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::sql::{Row, query};
+use super::sql::{Row, query, select};
 use super::values::{corrupt, get, limit, parsed};
 use super::{Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -48,6 +48,9 @@ pub(super) enum Keys {
     All,
 }
 
+const COLUMNS: &str = "owner_kind, owner_id, resource_type, period, limit_amount, enforcement, version, reason, \
+     expires_at";
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -89,8 +92,9 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn own_quotas(&mut self, tenant: TenantId) -> Result<Vec<OwnQuota>, StoreError> {
-        let rows = query(
-            "SELECT * FROM tenant_resource_quotas WHERE tenant_id = $1
+        let rows = select(
+            COLUMNS,
+            "FROM tenant_resource_quotas WHERE tenant_id = $1
              ORDER BY owner_kind, owner_id, resource_type, period",
         )
         .bind(tenant.0)
@@ -108,8 +112,9 @@ impl Snapshot {
         tenant: TenantId,
         owner: Owner,
     ) -> Result<Vec<OwnQuota>, StoreError> {
-        let rows = query(
-            "SELECT * FROM tenant_resource_quotas WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3
+        let rows = select(
+            COLUMNS,
+            "FROM tenant_resource_quotas WHERE tenant_id = $1 AND owner_kind = $2 AND owner_id = $3
              ORDER BY resource_type, period",
         )
         .bind(tenant.0)

@@ -89,6 +89,14 @@ pub(super) const fn query(text: &'static str) -> Query {
     Query { text: Cow::Borrowed(text), values: Vec::new(), is_kept: true }
 }
 
+/// `SELECT columns rest`. Columns are named rather than asked for by `*`: a statement that Postgres keeps prepared may
+/// not answer others one day, and a newer program may add some while this one runs.
+pub(super) fn select(columns: &'static str, rest: &'static str) -> Query {
+    let mut query = query("SELECT ");
+    query.push(columns).push(" ").push(rest);
+    query
+}
+
 // === impl Connection ===
 
 impl Connection<'_> {

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::sql::{Bind, Query, Row, Value, query};
+use super::sql::{Bind, Query, Row, Value, query, select};
 use super::values::{get, parsed};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -31,6 +31,9 @@ pub enum TenantSortBy {
     Name,
     Slug,
 }
+
+const COLUMNS: &str = "tenant_id, name, slug, status, tier, tier_version, parent_id, billing_email, contact_phone, \
+     timezone, locale, anchored_at, created_at, updated_at, version";
 
 // === impl TenantSort ===
 
@@ -82,7 +85,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tenant(&mut self, id: TenantId) -> Result<Option<Tenant>, StoreError> {
-        let row = query("SELECT * FROM organizations WHERE tenant_id = $1")
+        let row = select(COLUMNS, "FROM organizations WHERE tenant_id = $1")
             .bind(id.0)
             .fetch_optional(self.connection())
             .await?;
@@ -92,7 +95,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tenant_by_slug(&mut self, slug: &Slug) -> Result<Option<Tenant>, StoreError> {
-        let row = query("SELECT * FROM organizations WHERE slug = $1")
+        let row = select(COLUMNS, "FROM organizations WHERE slug = $1")
             .bind(slug.as_str())
             .fetch_optional(self.connection())
             .await?;
@@ -125,7 +128,7 @@ impl Snapshot {
         let Ok(after) = page.cursor().map(|cursor| position(sort.by, cursor)).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let mut query = query("SELECT * FROM organizations WHERE ");
+        let mut query = select(COLUMNS, "FROM organizations WHERE ");
         push_filter(&mut query, only, filter);
         if let Some((after, id)) = after {
             push_after(&mut query, sort, after, id);

@@ -93,6 +93,13 @@ impl TestStore {
         Ok(changed)
     }
 
+    /// The same, of statements that are only text.
+    pub(crate) async fn raw(&self, sql: &'static str) {
+        let mut tx = self.owner.begin_migration().await.unwrap();
+        tx.connection().run(sql).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     pub(crate) fn is_postgres(&self) -> bool {
         matches!(self.kept, Kept::Database(_))
     }
@@ -182,14 +189,6 @@ fn server() -> PgConnectOptions {
 }
 
 /// Doors for the tests of the rooms above, which speak no SQL themselves.
-impl Store {
-    pub(crate) async fn raw(&self, sql: &'static str) {
-        let mut tx = self.begin_migration().await.unwrap();
-        tx.connection().run(sql).await.unwrap();
-        tx.commit().await.unwrap();
-    }
-}
-
 impl Snapshot {
     pub(crate) async fn scalar(&mut self, sql: &'static str) -> i64 {
         super::sql::query(sql).fetch_number(self.connection()).await.unwrap()

@@ -2,13 +2,17 @@
 
 use serde::Deserialize;
 
-use super::sql::{Row, query};
+use super::sql::{Row, query, select};
 use super::values::{get, json, limit, parsed, to_json};
 use super::{Changed, Snapshot, StoreError, Tx};
 use crate::domain::{Enforcement, Resource, ResourceKind, ResourceType, Tenant, Tier, TierQuota};
 
 /// `config/tiers.toml`: what a new database begins with.
 const SHIPPED: &str = include_str!("../../config/tiers.toml");
+
+const TIER: &str = "tier, version, display, price_minor, currency, retention_days, security_level, flags";
+const TIER_QUOTA: &str = "resource_type, limit_amount, period, enforcement";
+const RESOURCE_TYPE: &str = "slug, kind, unit, display";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,8 +38,9 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tiers(&mut self) -> Result<Vec<Tier>, StoreError> {
-        let rows = query(
-            "SELECT * FROM tier_versions AS t
+        let rows = select(
+            TIER,
+            "FROM tier_versions AS t
              WHERE version = (SELECT MAX(version) FROM tier_versions WHERE tier = t.tier)
              ORDER BY price_minor, tier",
         )
@@ -55,8 +60,9 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tier(&mut self, slug_or_alias: &str) -> Result<Option<Tier>, StoreError> {
-        let row = query(
-            "SELECT * FROM tier_versions
+        let row = select(
+            TIER,
+            "FROM tier_versions
              WHERE tier = COALESCE((SELECT tier FROM tier_aliases WHERE alias = $1), $1)
              ORDER BY version DESC LIMIT 1",
         )
@@ -85,8 +91,9 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn tier_quotas(&mut self, slug: &str, version: i64) -> Result<Vec<TierQuota>, StoreError> {
-        let rows = query(
-            "SELECT * FROM tier_quotas WHERE tier = $1 AND version = $2 ORDER BY resource_type, period",
+        let rows = select(
+            TIER_QUOTA,
+            "FROM tier_quotas WHERE tier = $1 AND version = $2 ORDER BY resource_type, period",
         )
         .bind(slug)
         .bind(version)
@@ -100,14 +107,15 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]
     pub async fn resource_types(&mut self) -> Result<Vec<ResourceType>, StoreError> {
-        let rows = query("SELECT * FROM resource_types ORDER BY slug").fetch_all(self.connection()).await?;
+        let rows =
+            select(RESOURCE_TYPE, "FROM resource_types ORDER BY slug").fetch_all(self.connection()).await?;
         rows.iter().map(resource_type).collect()
     }
 
     /// # Errors
     /// [`StoreError`]
     pub async fn resource_type(&mut self, slug: Resource) -> Result<Option<ResourceType>, StoreError> {
-        let row = query("SELECT * FROM resource_types WHERE slug = $1")
+        let row = select(RESOURCE_TYPE, "FROM resource_types WHERE slug = $1")
             .bind(slug.as_str())
             .fetch_optional(self.connection())
             .await?;

@@ -12,5 +12,6 @@ mod gateway;
 mod harness;
 mod metrics;
 mod redis;
+mod store;
 mod tidy;
 mod windows;

@@ -9,7 +9,10 @@ WITH tenant_tables AS (
       AND has_any_column_privilege('tollgate_app', COALESCE(pg_partition_root(pg_class.oid)::oid, pg_class.oid),
           'SELECT, INSERT, UPDATE')
 ), login AS (
-    SELECT oid, rolname, rolsuper FROM pg_roles WHERE rolname = session_user
+    SELECT oid, rolname, rolsuper,
+        -- From Postgres 16 on a member need not be one who can become the role.
+        CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END AS becoming
+    FROM pg_roles WHERE rolname = session_user
 )
 SELECT kind, rolname::text AS login, what FROM login, LATERAL (
     SELECT 1 AS place, 'superuser' AS kind, '' AS what WHERE rolsuper
@@ -24,7 +27,7 @@ SELECT kind, rolname::text AS login, what FROM login, LATERAL (
     WHERE NOT login.rolsuper AND pg_has_role(login.oid, role::name, 'USAGE')
     UNION ALL
     SELECT 5, 'stranger', role FROM unnest(ARRAY['tollgate_platform', 'tollgate_app', 'tollgate_ingest']) AS role
-    WHERE NOT pg_has_role(login.oid, role::name, 'MEMBER')
+    WHERE NOT pg_has_role(login.oid, role::name, becoming)
     UNION ALL
     SELECT 6, 'open', tenant_tables.oid::regclass::text FROM tenant_tables WHERE NOT relrowsecurity
 ) AS faults

@@ -39,7 +39,7 @@ async fn a_migration_that_fails_leaves_nothing_behind(store: TestStore) {
     assert!(matches!(error, StoreError::Migration { number: 9_999, name: "9999_broken", .. }), "{error}");
     drop(tx);
     store.owner.migrate().await.unwrap();
-    store.owner.raw("CREATE TABLE kept (a TEXT)").await;
+    store.raw("CREATE TABLE kept (a TEXT)").await;
 }
 
 async fn a_migration_whose_text_was_edited_is_refused(store: TestStore) {

@@ -1,6 +1,6 @@
 use crate::store::testing::{TestStore, tenant};
 use crate::store::usage::testing::{batch, log_of};
-use crate::store::{Changed, StoreSettings, StoreUrl};
+use crate::store::{Changed, Page, StoreSettings, StoreUrl};
 
 #[tokio::test]
 async fn who_listens_hears_of_another_processs_commit_and_of_nothing_else() {
@@ -68,4 +68,33 @@ fn an_address_shows_no_password() {
     let url: StoreUrl = "postgres://tollgate:hunter2@db/tollgate".parse().unwrap();
     let settings = StoreSettings::from(url.clone());
     assert!(!format!("{url:?} {settings:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_newer_programs_columns_disturb_no_statement_that_is_prepared() {
+    let store = TestStore::postgres().await;
+    let acme = tenant("acme");
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_tenant(&acme, 30).await.unwrap();
+    tx.commit().await.unwrap();
+    // Reads twice over the same statements; the pool hands out its connection again.
+    for _ in 0..2 {
+        let mut snapshot = store.read().await.unwrap();
+        assert_eq!(snapshot.tenant(acme.id).await.unwrap(), Some(acme.clone()));
+        assert_eq!(snapshot.tiers().await.unwrap().len(), 5);
+        assert_eq!(snapshot.keys(acme.id, &Page::default()).await.unwrap().unwrap().items, []);
+        assert_eq!(snapshot.own_quotas(acme.id).await.unwrap(), []);
+        assert_eq!(snapshot.audit_entries(Some(acme.id), &Page::default()).await.unwrap().unwrap().items, []);
+        drop(snapshot);
+        store
+            .raw(
+                "DO $$ DECLARE made text; BEGIN
+                    FOREACH made IN ARRAY ARRAY['organizations', 'tier_versions', 'tier_quotas', 'api_keys',
+                            'tenant_resource_quotas', 'tenant_audit_logs'] LOOP
+                        EXECUTE format('ALTER TABLE %I ADD COLUMN IF NOT EXISTS later TEXT', made);
+                    END LOOP;
+                END $$",
+            )
+            .await;
+    }
 }

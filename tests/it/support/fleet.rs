@@ -43,7 +43,7 @@ impl Fleet {
     /// Another gateway, which charges that.
     #[track_caller]
     pub(crate) fn gateway_charging(&self, upstream: &StubUpstream, charge: &str) -> TestGateway {
-        let gateway = TestGateway::start_on(&self.store(), &self.configuration(upstream, charge));
+        let gateway = TestGateway::start_in(&self.store(), &self.configuration(upstream, charge));
         // An authority that was empty grants nothing for a second.
         until("grants", || (gateway.metric("tollgate_authority_learning", "") == 0.0).then_some(()));
         gateway

@@ -82,22 +82,24 @@ impl TestGateway {
     /// A gateway that charges one `api_calls` for each request to `upstream`.
     #[track_caller]
     pub(crate) fn start(upstream: &StubUpstream) -> Self {
-        TestGateway::start_with(&format!(
-            "[[upstream]]\nname = \"stub\"\nurls = [\"{}\"]\n\
-             [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",
-            upstream.url()
-        ))
+        TestGateway::start_with(&charging_all(upstream))
+    }
+
+    /// The same, with its store at this URL.
+    #[track_caller]
+    pub(crate) fn start_on(store: &str, upstream: &StubUpstream) -> Self {
+        TestGateway::start_in(store, &charging_all(upstream))
     }
 
     /// A gateway with these upstreams, routes and whatever else is not said by [`TestGateway::configure`].
     #[track_caller]
     pub(crate) fn start_with(configuration: &str) -> Self {
-        TestGateway::start_on("sqlite:data/tollgate.db", configuration)
+        TestGateway::start_in("sqlite:data/tollgate.db", configuration)
     }
 
     /// The same on a store that other gateways may share.
     #[track_caller]
-    pub(crate) fn start_on(store: &str, configuration: &str) -> Self {
+    pub(crate) fn start_in(store: &str, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
         let mut gateway = TestGateway { directory, store: store.to_owned(), process: None, addresses: None };
         gateway.configure(configuration);
@@ -296,6 +298,14 @@ impl TestGateway {
     fn log_path(&self) -> PathBuf {
         self.path("stderr.log")
     }
+}
+
+fn charging_all(upstream: &StubUpstream) -> String {
+    format!(
+        "[[upstream]]\nname = \"stub\"\nurls = [\"{}\"]\n\
+         [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",
+        upstream.url()
+    )
 }
 
 impl Drop for TestGateway {
