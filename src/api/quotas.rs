@@ -11,7 +11,7 @@ use super::extract::{Caller, Json, Params, ResourcePath, TenantPath};
 use super::router::Api;
 use crate::clock::Timestamp;
 use crate::control::{Principal, QuotaChange, QuotaUse, TenantRef};
-use crate::domain::{Enforcement, Limit, Period, Resource, Slug, TenantId, Units, Window};
+use crate::domain::{Enforcement, Limit, LossPolicy, Period, Resource, Slug, TenantId, Units, Window};
 use crate::store::QuotaSource;
 
 /// A quota and its use, as the API shows it.
@@ -25,6 +25,7 @@ pub(super) struct QuotaView {
     period: Period,
     window: WindowView,
     enforcement: Enforcement,
+    on_loss: Option<LossPolicy>,
     source: QuotaSource,
     key_id: Option<Uuid>,
     reason: Option<String>,
@@ -55,6 +56,7 @@ pub(super) struct QuotaBody {
     limit: Limit,
     period: Option<Period>,
     enforcement: Option<Enforcement>,
+    on_loss: Option<LossPolicy>,
     key_id: Option<Uuid>,
     reason: Option<String>,
     expires_at: Option<Timestamp>,
@@ -82,6 +84,7 @@ pub(super) async fn set(
         limit: body.limit,
         period: body.period,
         enforcement: body.enforcement,
+        on_loss: body.on_loss,
         key: body.key_id,
         reason: body.reason,
         expires_at: body.expires_at,
@@ -136,6 +139,7 @@ impl From<QuotaUse> for QuotaView {
             period: quota.period,
             window: quota.window.into(),
             enforcement: quota.enforcement,
+            on_loss: quota.on_loss,
             source: quota.source,
             key_id: quota.key_id,
             reason: quota.reason,

@@ -177,6 +177,7 @@ fn nearly_limit() -> QuotaChange {
         limit: Limit::Of(Units::saturating(NEARLY_LIMIT)),
         period: None,
         enforcement: None,
+        on_loss: None,
         key: None,
         reason: None,
         expires_at: None,

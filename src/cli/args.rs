@@ -239,6 +239,9 @@ pub struct QuotaSet {
     /// What happens at the limit
     #[arg(long)]
     pub enforcement: Option<Enforcement>,
+    /// What happens when the till is dry and the authority can't be asked; as configured if not given
+    #[arg(long, value_name = "POLICY")]
+    pub on_loss: Option<OnLoss>,
     /// Limit this key instead of the whole tenant
     #[arg(long, value_name = "KEY_ID")]
     pub key: Option<String>,
@@ -265,6 +268,18 @@ pub enum Enforcement {
     Soft,
     /// Only count
     Monitor,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnLoss {
+    /// Deny with 503 what the till can't pay
+    Till,
+    /// Allow up to `authority.open_percent` of the limit
+    Open,
+    /// Deny even what the till holds
+    Closed,
+    /// Allow this gateway's share of the limit
+    Share,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -338,6 +353,19 @@ fn limit(text: &str) -> Result<Limit, String> {
         "unlimited" => Ok(Limit::Unlimited),
         number => {
             number.parse().map(Limit::Of).map_err(|_| "must be a whole number, or `unlimited`".to_owned())
+        }
+    }
+}
+
+// === impl OnLoss ===
+
+impl OnLoss {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            OnLoss::Till => "till",
+            OnLoss::Open => "open",
+            OnLoss::Closed => "closed",
+            OnLoss::Share => "share",
         }
     }
 }

@@ -109,6 +109,7 @@ fn quota_body(set: &args::QuotaSet) -> Value {
     let mut body = said([
         ("period", set.period.as_deref().into()),
         ("enforcement", set.enforcement.map(args::Enforcement::as_str).into()),
+        ("on_loss", set.on_loss.map(args::OnLoss::as_str).into()),
         ("key_id", set.key.as_deref().into()),
         ("reason", set.reason.as_deref().into()),
         ("expires_at", set.expires.as_deref().into()),

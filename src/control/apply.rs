@@ -13,7 +13,9 @@ use super::{
     keys, quotas, tenants,
 };
 use crate::clock::Timestamp;
-use crate::domain::{Enforcement, KeyLimits, Limit, Period, Resource, Slug, Tenant, TenantStatus};
+use crate::domain::{
+    Enforcement, KeyLimits, Limit, LossPolicy, Period, Resource, Slug, Tenant, TenantStatus,
+};
 
 /// What should be. What it does not name stays as it is.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct ManifestQuota {
     pub period: Option<Period>,
     #[serde(default)]
     pub enforcement: Option<Enforcement>,
+    #[serde(default)]
+    pub on_loss: Option<LossPolicy>,
     #[serde(default)]
     pub reason: Option<String>,
     #[serde(default)]
@@ -258,6 +262,7 @@ impl ManifestQuota {
             limit: self.limit,
             period: self.period,
             enforcement: self.enforcement,
+            on_loss: self.on_loss,
             key: None,
             reason: self.reason.clone(),
             expires_at: self.expires_at,

@@ -10,8 +10,8 @@ use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{
-    AccountKey, ApiKeyId, Enforcement, Limit, Owner, Period, Quota, Resource, ResourceKind, Tenant, Units,
-    Window,
+    AccountKey, ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource, ResourceKind,
+    Tenant, Units, Window,
 };
 use crate::store::{OwnQuota, QuotaSource, Snapshot, TenantQuota};
 
@@ -29,6 +29,8 @@ pub struct QuotaUse {
     pub period: Period,
     pub window: Window,
     pub enforcement: Enforcement,
+    /// `null`: as the gateways' configuration says.
+    pub on_loss: Option<LossPolicy>,
     pub source: QuotaSource,
     /// The key whose own quota it is.
     pub key_id: Option<Uuid>,
@@ -54,6 +56,9 @@ pub struct QuotaChange {
     /// If absent: the tier's, else `hard`.
     #[serde(default)]
     pub enforcement: Option<Enforcement>,
+    /// What happens when the authority can't be asked; if absent, the tier's, else as the configuration says.
+    #[serde(default)]
+    pub on_loss: Option<LossPolicy>,
     /// A key of the tenant: the quota is the key's own, beside the tenant's.
     #[serde(default)]
     pub key: Option<Uuid>,
@@ -156,6 +161,7 @@ pub(super) fn shown(own: &OwnQuota) -> Value {
         "period": own.quota.period,
         "limit": own.quota.limit,
         "enforcement": own.quota.enforcement,
+        "on_loss": own.quota.on_loss,
         "reason": own.reason,
         "expires_at": own.expires_at,
     })
@@ -176,6 +182,7 @@ impl QuotaUse {
             period: quota.period,
             window,
             enforcement: quota.enforcement,
+            on_loss: quota.on_loss,
             source,
             key_id: match quota.owner {
                 Owner::Tenant(_) => None,
@@ -267,9 +274,11 @@ impl Work<'_> {
         let of_kind = if kind == ResourceKind::Gauge { Period::Forever } else { Period::Month };
         let of_tier = tier.iter().map(|quota| quota.period).max();
         let period = change.period.or(of_tier).unwrap_or(of_kind);
-        let of_tier = tier.iter().find(|quota| quota.period == period).map(|quota| quota.enforcement);
-        let enforcement = change.enforcement.or(of_tier).unwrap_or_default();
-        let quota = Quota { owner, resource: change.resource, period, limit: change.limit, enforcement };
+        let of_tier = tier.iter().find(|quota| quota.period == period);
+        let enforcement = change.enforcement.or(of_tier.map(|quota| quota.enforcement)).unwrap_or_default();
+        let on_loss = change.on_loss.or(of_tier.and_then(|quota| quota.on_loss));
+        let QuotaChange { resource, limit, .. } = *change;
+        let quota = Quota { owner, resource, period, limit, enforcement, on_loss };
         Ok(OwnQuota { quota, version: 0, reason, expires_at: change.expires_at })
     }
 

@@ -125,6 +125,7 @@ fn quota(name: &str, limit: Limit) -> QuotaChange {
         limit,
         period: None,
         enforcement: None,
+        on_loss: None,
         key: None,
         reason: None,
         expires_at: None,

@@ -183,6 +183,7 @@ impl Source<'_> {
             period: Period::Month,
             limit: Limit::Unlimited,
             enforcement: Enforcement::Monitor,
+            on_loss: None,
         }))
     }
 
@@ -207,7 +208,7 @@ impl Source<'_> {
             account,
             resource: quota.resource,
             enforcement: quota.enforcement,
-            on_loss: self.settings.on_loss,
+            on_loss: quota.on_loss.unwrap_or(self.settings.on_loss),
             window: key.window,
             policy_member: policy_member(&policy, quota, &key.window).into(),
             policy: policy.into(),

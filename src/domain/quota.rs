@@ -48,6 +48,8 @@ pub struct Quota {
     pub period: Period,
     pub limit: Limit,
     pub enforcement: Enforcement,
+    /// `None`: as the gateway's configuration says.
+    pub on_loss: Option<LossPolicy>,
 }
 
 /// What units are taken from. A configuration's revision is no part of it, so changing a limit resets nothing.
@@ -95,6 +97,26 @@ impl AccountKey {
             Owner::Tenant(_) => format!("{resource}-{}", window.period),
             Owner::Key(_) => format!("key-{resource}-{}", window.period),
         }
+    }
+}
+
+// === impl LossPolicy ===
+
+impl LossPolicy {
+    pub const ALL: [LossPolicy; 4] =
+        [LossPolicy::Till, LossPolicy::Open, LossPolicy::Closed, LossPolicy::Share];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LossPolicy::Till => "till",
+            LossPolicy::Open => "open",
+            LossPolicy::Closed => "closed",
+            LossPolicy::Share => "share",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        LossPolicy::ALL.into_iter().find(|policy| policy.as_str() == text)
     }
 }
 

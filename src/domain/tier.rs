@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Enforcement, Limit, Period, Resource};
+use super::{Enforcement, Limit, LossPolicy, Period, Resource};
 
 /// One version of a tier. Shipped as data in `config/tiers.toml`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,4 +29,6 @@ pub struct TierQuota {
     pub period: Period,
     #[serde(default)]
     pub enforcement: Enforcement,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_loss: Option<LossPolicy>,
 }

@@ -31,6 +31,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0002_usage.sql"),
         sqlite: include_str!("../../migrations/sqlite/0002_usage.sql"),
     },
+    Migration {
+        number: 3,
+        name: "0003_loss_policies",
+        postgres: include_str!("../../migrations/postgres/0003_loss_policies.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0003_loss_policies.sql"),
+    },
 ];
 
 impl Store {

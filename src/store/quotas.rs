@@ -8,7 +8,9 @@ use super::sql::{Row, query, select};
 use super::values::{corrupt, get, limit, parsed};
 use super::{Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::domain::{ApiKeyId, Enforcement, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota};
+use crate::domain::{
+    ApiKeyId, Enforcement, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota,
+};
 
 /// Where a quota comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub(super) enum Keys {
     All,
 }
 
-const COLUMNS: &str = "owner_kind, owner_id, resource_type, period, limit_amount, enforcement, version, reason, \
+const COLUMNS: &str = "owner_kind, owner_id, resource_type, period, limit_amount, enforcement, on_loss, version, reason, \
      expires_at";
 
 // === impl Snapshot ===
@@ -172,6 +174,13 @@ const fn account_of(quota: &Quota) -> (Owner, Resource, Period) {
     (quota.owner, quota.resource, quota.period)
 }
 
+/// What a quota says of an authority that can't be asked.
+pub(super) fn on_loss(row: &Row) -> Result<Option<LossPolicy>, StoreError> {
+    let text: Option<&str> = get(row, "on_loss")?;
+    let read = |text: &str| LossPolicy::parse(text).ok_or_else(|| corrupt("on_loss", format!("`{text}`")));
+    text.map(read).transpose()
+}
+
 fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
     let (kind, id): (&str, _) = (get(row, "owner_kind")?, get(row, "owner_id")?);
     Ok(OwnQuota {
@@ -181,6 +190,7 @@ fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
             period: parsed(row, "period", |text| text.parse().ok())?,
             limit: limit(row, "limit_amount")?,
             enforcement: parsed(row, "enforcement", Enforcement::parse)?,
+            on_loss: on_loss(row)?,
         },
         version: get(row, "version")?,
         reason: get(row, "reason")?,
@@ -192,8 +202,8 @@ fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
 
 impl TenantQuota {
     fn of_tier(tenant: TenantId, quota: &TierQuota) -> TenantQuota {
-        let TierQuota { resource, limit, period, enforcement } = *quota;
-        let quota = Quota { owner: Owner::Tenant(tenant), resource, period, limit, enforcement };
+        let TierQuota { resource, limit, period, enforcement, on_loss } = *quota;
+        let quota = Quota { owner: Owner::Tenant(tenant), resource, period, limit, enforcement, on_loss };
         TenantQuota { quota, source: QuotaSource::Tier, reason: None, expires_at: None }
     }
 
@@ -228,12 +238,12 @@ impl Tx {
         let version = self.next_quota_version(tenant, &own.quota).await?;
         query(
             "INSERT INTO tenant_resource_quotas (tenant_id, owner_kind, owner_id, resource_type, period,
-                 limit_amount, enforcement, version, reason, expires_at, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+                 limit_amount, enforcement, version, reason, expires_at, created_at, updated_at, on_loss)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)
              ON CONFLICT (tenant_id, owner_kind, owner_id, resource_type, period) DO UPDATE SET
                  limit_amount = excluded.limit_amount, enforcement = excluded.enforcement,
                  version = excluded.version, reason = excluded.reason, expires_at = excluded.expires_at,
-                 updated_at = excluded.updated_at",
+                 updated_at = excluded.updated_at, on_loss = excluded.on_loss",
         )
         .bind(tenant.0)
         .bind(own.quota.owner.kind())
@@ -246,6 +256,7 @@ impl Tx {
         .bind(&own.reason)
         .bind(own.expires_at)
         .bind(at)
+        .bind(own.quota.on_loss.map(LossPolicy::as_str))
         .execute(self.connection())
         .await?;
         self.insert_quota_change(tenant, own, version, "set", at).await
@@ -286,8 +297,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         query(
             "INSERT INTO quota_changes (tenant_id, owner_kind, owner_id, resource_type, period, version, change,
-                 limit_amount, enforcement, reason, expires_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                 limit_amount, enforcement, reason, expires_at, changed_at, on_loss)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(tenant.0)
         .bind(own.quota.owner.kind())
@@ -301,6 +312,7 @@ impl Tx {
         .bind(&own.reason)
         .bind(own.expires_at)
         .bind(at)
+        .bind(own.quota.on_loss.map(LossPolicy::as_str))
         .execute(self.connection())
         .await?;
         Ok(())

@@ -2,16 +2,17 @@
 
 use serde::Deserialize;
 
+use super::quotas::on_loss;
 use super::sql::{Row, query, select};
 use super::values::{get, json, limit, parsed, to_json};
 use super::{Changed, Snapshot, StoreError, Tx};
-use crate::domain::{Enforcement, Resource, ResourceKind, ResourceType, Tenant, Tier, TierQuota};
+use crate::domain::{Enforcement, LossPolicy, Resource, ResourceKind, ResourceType, Tenant, Tier, TierQuota};
 
 /// `config/tiers.toml`: what a new database begins with.
 const SHIPPED: &str = include_str!("../../config/tiers.toml");
 
 const TIER: &str = "tier, version, display, price_minor, currency, retention_days, security_level, flags";
-const TIER_QUOTA: &str = "resource_type, limit_amount, period, enforcement";
+const TIER_QUOTA: &str = "resource_type, limit_amount, period, enforcement, on_loss";
 const RESOURCE_TYPE: &str = "slug, kind, unit, display";
 
 #[derive(Deserialize)]
@@ -143,6 +144,7 @@ fn tier_quota(row: &Row) -> Result<TierQuota, StoreError> {
         limit: limit(row, "limit_amount")?,
         period: parsed(row, "period", |text| text.parse().ok())?,
         enforcement: parsed(row, "enforcement", Enforcement::parse)?,
+        on_loss: on_loss(row)?,
     })
 }
 
@@ -236,8 +238,8 @@ impl Tx {
 
     async fn insert_tier_quota(&mut self, tier: &Tier, quota: &TierQuota) -> Result<(), StoreError> {
         query(
-            "INSERT INTO tier_quotas (tier, version, resource_type, period, limit_amount, enforcement)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO tier_quotas (tier, version, resource_type, period, limit_amount, enforcement, on_loss)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(&tier.slug)
         .bind(tier.version)
@@ -245,6 +247,7 @@ impl Tx {
         .bind(quota.period.as_str())
         .bind(quota.limit.to_sql())
         .bind(quota.enforcement.as_str())
+        .bind(quota.on_loss.map(LossPolicy::as_str))
         .execute(self.connection())
         .await?;
         Ok(())

@@ -293,11 +293,14 @@ fn latencies(gateway: &TestGateway, customer: &Customer, requests: usize) -> (Du
 fn each_quota_says_what_happens_when_the_authority_is_away() {
     for (policy, passed) in [("till", 0), ("open", 50), ("closed", 0), ("share", 250)] {
         let mut redis = RedisServer::start();
-        let settings = format!("on_loss = \"{policy}\"\nopen_percent = 5\nfleet_size = 4");
-        let fleet = Fleet::with(&url(&redis), &settings);
+        // What the quota says goes before what the configuration says.
+        let settings = "on_loss = \"till\"\nopen_percent = 5\nfleet_size = 4";
+        let fleet = Fleet::with(&url(&redis), settings);
         let upstream = StubUpstream::start();
         let gateway = fleet.gateway(&upstream);
-        let customer = gateway.customer_with_limit("Acme", 1_000);
+        let customer = gateway.customer("Acme", "free");
+        let quota = ["quota", "set", &customer.tenant_id, "api_calls", "--limit", "1000", "--on-loss", policy];
+        gateway.json(&quota);
         redis.kill();
         let tally = crowd(&gateway, &customer, 400);
         assert_eq!((tally.of(200), tally.of(503)), (passed, 400 - passed), "{policy}: {tally:?}");

@@ -105,6 +105,7 @@ impl Calendar {
                 limit: Limit::Of(Units::saturating(limit)),
                 period: Some(period),
                 enforcement: None,
+                on_loss: None,
                 key: None,
                 reason: None,
                 expires_at: expires_at.and_then(Timestamp::parse),

@@ -57,6 +57,7 @@ async fn a_new_tenant_is_answered_with_its_place_its_version_and_its_quotas() {
             "expires_at": null,
             "key_id": null,
             "limit": 10000,
+            "on_loss": null,
             "percent": 0.0,
             "period": "month",
             "reason": null,

@@ -1,6 +1,8 @@
 use super::{OwnQuota, QuotaSource, in_force};
 use crate::clock::Timestamp;
-use crate::domain::{ApiKeyId, Enforcement, Limit, Owner, Period, Quota, Tenant, TenantId, TierQuota, Units};
+use crate::domain::{
+    ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Tenant, TenantId, TierQuota, Units,
+};
 use crate::store::testing::{TestStore, at, key, on_both, tenant};
 use uuid::Uuid;
 
@@ -18,12 +20,25 @@ fn limit(units: u64) -> Limit {
 
 fn of_tier(units: u64) -> TierQuota {
     let resource = "api_calls".parse().unwrap();
-    TierQuota { resource, limit: limit(units), period: Period::Month, enforcement: Enforcement::Hard }
+    TierQuota {
+        resource,
+        limit: limit(units),
+        period: Period::Month,
+        enforcement: Enforcement::Hard,
+        on_loss: None,
+    }
 }
 
 fn own(owner: Owner, period: Period, units: u64, expires_at: Option<Timestamp>) -> OwnQuota {
     let resource = "api_calls".parse().unwrap();
-    let quota = Quota { owner, resource, period, limit: limit(units), enforcement: Enforcement::Soft };
+    let quota = Quota {
+        owner,
+        resource,
+        period,
+        limit: limit(units),
+        enforcement: Enforcement::Soft,
+        on_loss: Some(LossPolicy::Open),
+    };
     OwnQuota { quota, version: 1, reason: None, expires_at }
 }
 
