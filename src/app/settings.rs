@@ -8,11 +8,13 @@ use crate::config::{self, ChargeUnits, Config, RouteConfig};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
-    AdmissionSettings, ChargeOn, ChargeSettings, Dialect, GatewayLimits, HeaderSettings, IdentitySettings,
-    RatePer, RouteRate, RouteSettings, TableSettings, UnitsOf, UpstreamSettings, UpstreamTimeouts,
+    AdmissionSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings, GatewayLimits, HeaderSettings,
+    IdentitySettings, Protocol, RatePer, RouteRate, RouteSettings, TableSettings, UnitsOf, UpstreamSettings,
+    UpstreamTimeouts, UpstreamTlsSettings,
 };
 use crate::journal::{JournalSettings, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
+use crate::listener::{CertificateSettings, TlsSettings};
 use crate::store::{StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
@@ -28,10 +30,6 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
             missing.push(what.to_owned());
         }
     };
-    need(
-        config.listen.tls.is_some(),
-        "listen.tls: this version does not end TLS; put it behind something that does",
-    );
     need(
         config.listen.trust.proxy_protocol != config::ProxyProtocol::Off,
         "listen.trust.proxy_protocol: this version does not read the PROXY protocol",
@@ -49,8 +47,8 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
     let defaults = config::UpstreamConfig::default();
     for upstream in &config.upstreams {
         let name = &upstream.name;
-        let plain = upstream.urls.iter().all(|endpoint| endpoint.url.scheme == config::Scheme::Http);
-        need(!plain, &format!("upstream `{name}`: this version forwards to http:// only"));
+        let h2c = upstream.urls.iter().any(|endpoint| endpoint.url.scheme == config::Scheme::H2c);
+        need(h2c, &format!("upstream `{name}`: this version does not forward to h2c://"));
         need(
             upstream.balance != defaults.balance,
             &format!("upstream `{name}`.balance: this version goes round robin"),
@@ -201,6 +199,21 @@ pub(super) fn limits(config: &Config) -> GatewayLimits {
     }
 }
 
+/// `None` where no address speaks TLS.
+pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
+    let tls = config.listen.tls.as_ref()?;
+    let certificates = tls.certificates.iter().map(|certificate| CertificateSettings {
+        cert: certificate.cert.clone(),
+        key: certificate.key.clone(),
+        names: certificate.names.iter().map(|name| name.as_str().to_owned()).collect(),
+    });
+    Some(TlsSettings {
+        certificates: certificates.collect(),
+        client_ca: tls.client_ca.clone(),
+        client_may_be_anonymous: tls.client_certificate == config::ClientCertificate::Optional,
+    })
+}
+
 pub(super) fn table(config: &Config) -> TableSettings {
     let routes = config.routes.iter().zip(0..).map(|(settings, id)| route(settings, id, config));
     let upstreams = config.upstreams.iter().map(upstream);
@@ -210,7 +223,8 @@ pub(super) fn table(config: &Config) -> TableSettings {
 fn upstream(config: &config::UpstreamConfig) -> UpstreamSettings {
     UpstreamSettings {
         name: config.name.clone(),
-        urls: config.urls.iter().map(|endpoint| format!("http://{}", endpoint.url.authority())).collect(),
+        endpoints: config.urls.iter().map(endpoint).collect(),
+        tls: upstream_tls(&config.tls),
         timeouts: UpstreamTimeouts {
             connect: config.timeouts.connect,
             first_byte: config.timeouts.first_byte,
@@ -219,6 +233,22 @@ fn upstream(config: &config::UpstreamConfig) -> UpstreamSettings {
         idle_per_worker_max: config.pool.idle_max,
         idle_for: config.pool.idle_timeout,
     }
+}
+
+fn endpoint(config: &config::EndpointConfig) -> EndpointSettings {
+    EndpointSettings {
+        host: config.url.host.clone(),
+        port: config.url.port,
+        protocol: match config.url.scheme {
+            config::Scheme::Http | config::Scheme::H2c => Protocol::Http,
+            config::Scheme::Https => Protocol::Https,
+        },
+    }
+}
+
+fn upstream_tls(config: &config::UpstreamTlsConfig) -> UpstreamTlsSettings {
+    let config::UpstreamTlsConfig { ca, cert, key, server_name } = config.clone();
+    UpstreamTlsSettings { ca, identity: cert.zip(key), server_name }
 }
 
 fn route(route: &RouteConfig, id: u32, config: &Config) -> RouteSettings {

@@ -23,7 +23,7 @@ use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{Admission, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Table};
 use crate::journal::{Journal, JournalError, Writer};
-use crate::listener::{Admittance, Phase, bind, spawn};
+use crate::listener::{Admittance, BadTls, Entrance, Phase, Tls, bind, spawn};
 use crate::secret::hash::{Pepper, PepperError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::readiness::Readiness;
@@ -38,6 +38,8 @@ pub struct Started {
     /// The first platform token, which nobody will be told again; only at the very first start.
     pub platform_token: Option<String>,
     pub proxy: Vec<SocketAddr>,
+    /// Addresses that speak TLS.
+    pub tls: Vec<SocketAddr>,
     pub admin: SocketAddr,
     pub source: Source,
 }
@@ -59,6 +61,8 @@ pub enum StartError {
     Pepper(#[from] PepperError),
     #[error("the authority can't be used:\n  {}", .0.join("\n  "))]
     Authority(Vec<String>),
+    #[error("[listen.tls] can't be served")]
+    Tls(#[from] BadTls),
     #[error("the routes can't be served")]
     Routes(#[from] BadRoutes),
     #[error("the platform token can't be set up")]
@@ -91,6 +95,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         return Err(StartError::Unsupported(missing));
     }
     let table = Table::build(settings::table(&config))?;
+    let tls = settings::tls(&config).map(|settings| settings.load()).transpose()?;
+    let tls = tls.map(|ready| Arc::new(Tls::new(ready)));
     let workers = worker_count(&config);
     let readiness = Readiness::default();
     ["store", "journal", "listeners"].into_iter().for_each(|name| readiness.expect(name));
@@ -141,7 +147,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let (phase, phases) = watch::channel(Phase::Serving);
     let limits = &config.listen.limits;
     let admittance = Admittance::new(limits.connections, limits.connections_per_ip);
-    let (proxy, threads) = start_workers(&config, writers, &shared, &admittance, &phases)?;
+    let (addresses, threads) = start_workers(&config, writers, &shared, tls.as_ref(), &admittance, &phases)?;
     readiness.ready("listeners");
 
     let flush =
@@ -165,14 +171,16 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("housekeeping", tasks::keep_house(till, authority.embedded, clock));
     let keeping = running.spawn_journal_keeper();
     keeping.map_err(|source| StartError::Io { attempt: "the journal's thread can't be started", source })?;
-    running.reloads(Reload::new(source.clone(), config.clone(), shared, directory, readiness.clone()));
+    let reload = Reload::new(source.clone(), config.clone(), shared, tls, directory, readiness.clone());
+    running.reloads(reload);
 
     let admin = open_admin(&config, control, registry, readiness, &mut running).await?;
-    write_addresses(&config, &proxy, admin).map_err(|source| StartError::Io {
+    write_addresses(&config, &addresses, admin).map_err(|source| StartError::Io {
         attempt: "the addresses can't be written to the data directory",
         source,
     })?;
-    running.started(Started { platform_token, proxy, admin, source }, config);
+    let Addresses { proxy, tls } = addresses;
+    running.started(Started { platform_token, proxy, tls, admin, source }, config);
     Ok(running)
 }
 
@@ -213,23 +221,37 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
     Ok(Ground { till, journal: Arc::new(journal), writers, store, pepper })
 }
 
-type Workers = (Vec<SocketAddr>, Vec<std::thread::JoinHandle<()>>);
+/// What clients connect to.
+struct Addresses {
+    proxy: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+}
+
+type Workers = (Addresses, Vec<std::thread::JoinHandle<()>>);
 
 /// One thread per writer, each with sockets of its own on every proxy address.
 fn start_workers(
     config: &Config,
     writers: Vec<Writer>,
     shared: &Arc<GatewayShared>,
+    tls: Option<&Arc<Tls>>,
     admittance: &Admittance,
     phases: &watch::Receiver<Phase>,
 ) -> Result<Workers, StartError> {
-    let (addresses, mut sockets) = bind_all(&config.listen.proxy, writers.len())?;
+    let (proxy, plain) = bind_all(&config.listen.proxy, writers.len())?;
+    let secured = config.listen.tls.as_ref().map_or(&[][..], |tls| &tls.address);
+    let (secured, encrypted) = bind_all(secured, writers.len())?;
+    let mut entrances = plain.into_iter().zip(encrypted).map(|(plain, encrypted)| {
+        let plain = plain.into_iter().map(|socket| Entrance { socket, tls: None });
+        let encrypted = encrypted.into_iter().map(|socket| Entrance { socket, tls: tls.cloned() });
+        plain.chain(encrypted).collect::<Vec<_>>()
+    });
     let mut threads = Vec::new();
     for (number, writer) in writers.into_iter().enumerate() {
         let shared = shared.clone();
         let thread = spawn(
             format!("worker-{number}"),
-            sockets.pop().unwrap_or_default(),
+            entrances.next().unwrap_or_default(),
             admittance.clone(),
             phases.clone(),
             move |parts| std::rc::Rc::new(Gateway::new(shared, parts.clone(), writer)),
@@ -237,7 +259,7 @@ fn start_workers(
         threads
             .push(thread.map_err(|source| StartError::Io { attempt: "a worker can't be started", source })?);
     }
-    Ok((addresses, threads))
+    Ok((Addresses { proxy, tls: secured }, threads))
 }
 
 /// The bound addresses, and for each worker a socket on each of them. Port 0 is chosen once for all workers.
@@ -290,9 +312,10 @@ async fn open_admin(
 }
 
 /// For scripts and tests that asked for port 0.
-fn write_addresses(config: &Config, proxy: &[SocketAddr], admin: SocketAddr) -> io::Result<()> {
+fn write_addresses(config: &Config, addresses: &Addresses, admin: SocketAddr) -> io::Result<()> {
     let path = config.data.directory.join("addresses.json");
-    let addresses = serde_json::json!({ "proxy": proxy, "admin": admin });
+    let Addresses { proxy, tls } = addresses;
+    let addresses = serde_json::json!({ "proxy": proxy, "tls": tls, "admin": admin });
     let new = path.with_extension("json.new");
     std::fs::write(&new, format!("{addresses}\n"))?;
     std::fs::rename(new, path)

@@ -60,11 +60,16 @@ fn report_source(loaded: &Loaded) {
 
 /// Once it serves. The first platform token is told here and nowhere else.
 fn announce(started: &Started, json: bool) {
-    tracing::info!(proxy = ?started.proxy, admin = %started.admin, "serving");
+    tracing::info!(proxy = ?started.proxy, tls = ?started.tls, admin = %started.admin, "serving");
     if json {
         say(&format!(
             "{}\n",
-            json!({ "proxy": started.proxy, "admin": started.admin, "platform_token": started.platform_token })
+            json!({
+                "proxy": started.proxy,
+                "tls": started.tls,
+                "admin": started.admin,
+                "platform_token": started.platform_token,
+            })
         ));
     } else if let Some(token) = &started.platform_token {
         say(&format!("The platform token, shown this once: {token}\n"));

@@ -44,6 +44,17 @@ pub struct TlsConfig {
     pub certificates: Vec<CertificateConfig>,
     /// PEM file of the authorities of client certificates. Absent: none are asked for.
     pub client_ca: Option<PathBuf>,
+    /// Whether a client must have a certificate, where there is a `client_ca`.
+    pub client_certificate: ClientCertificate,
+}
+
+/// Whether clients must have a certificate. One that is shown must be good in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificate {
+    #[default]
+    Required,
+    Optional,
 }
 
 /// A certificate and its key.
@@ -188,6 +199,9 @@ impl TlsConfig {
         for (index, certificate) in self.certificates.iter().enumerate() {
             certificate.validate(&certificates.item(index));
         }
+        let asks = self.client_ca.is_some() || self.client_certificate == ClientCertificate::default();
+        at.key("client_certificate")
+            .ensure(asks, "needs `client_ca`: the authorities of client certificates");
     }
 }
 

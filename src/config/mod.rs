@@ -42,7 +42,9 @@ pub use fault::{Fault, Faults, Position};
 pub use headers::{Dialect, HeadersConfig, SignConfig};
 pub use identity::{ApiKeyConfig, IdentityConfig, IdentityKind, JwksSource, JwtAlgorithm, JwtConfig};
 pub use journal::{Detail, JournalConfig, JournalSync, OnFull};
-pub use listen::{CertificateConfig, LimitsConfig, ListenConfig, ProxyProtocol, TlsConfig, TrustConfig};
+pub use listen::{
+    CertificateConfig, ClientCertificate, LimitsConfig, ListenConfig, ProxyProtocol, TlsConfig, TrustConfig,
+};
 pub use root::{Config, Loaded, Source};
 pub use route::{ChargeOn, ChargeUnits, RateConfig, RatePer, RouteConfig};
 pub use schema::schema;

@@ -5,18 +5,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::handle::{Call, Gateway, Refused, Serving};
+use super::headers::Peer;
 use super::refusal::{Recipient, Refusal};
 use crate::listener::http1::{BodyCopy, BodyLength, Head, LINES_MAX, Parsed};
-use crate::listener::{Accepted, Alarm, Buffer};
+use crate::listener::{Accepted, Alarm, Buffer, Opened, Stream, send};
 
 /// How much of a refused request's body is read so that the connection can go on.
 const DRAINED_BYTES_MAX: u64 = 64 * 1024;
@@ -27,11 +26,11 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The client's side of a connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// Bytes that came and were not used yet.
     pub(super) buffer: Buffer,
     pub(super) alarm: Alarm,
-    pub(super) peer: IpAddr,
+    pub(super) peer: Peer,
     /// Nothing of the current request's body has been taken from the buffer.
     pub(super) body_is_unread: bool,
 }
@@ -61,17 +60,21 @@ struct Unopened {
 
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
+    let Some(opened) = accepted.open(gateway.shared.limits.head_time).await else {
+        gateway.shared.metrics.handshake_failures.inc();
+        return;
+    };
     gateway.shared.metrics.connections.inc();
-    let Accepted { mut stream, peer, mut alarm, seat } = accepted;
-    let mut has_begun = wait_for_first_request(&gateway, &stream, &alarm).await;
-    while has_begun {
-        let mut client = Client {
-            stream,
-            buffer: gateway.parts.buffers.take(),
-            alarm,
-            peer: peer.ip(),
-            body_is_unread: true,
-        };
+    let Opened { mut stream, peer, mut alarm, seat } = opened;
+    let peer = Peer { address: peer.ip(), is_tls: stream.is_tls() };
+    let mut has_begun = wait_for_first_request(&gateway, &mut stream, &alarm).await;
+    loop {
+        if !has_begun {
+            say_goodbye(stream, &alarm).await;
+            break;
+        }
+        let mut client =
+            Client { stream, buffer: gateway.parts.buffers.take(), alarm, peer, body_is_unread: true };
         let next = gateway.serve_requests(&mut client).await;
         if next == Next::Close {
             linger(&mut client).await;
@@ -80,23 +83,30 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
             break;
         }
         (stream, alarm) = (client.stream, client.alarm);
-        has_begun = wait_for_request(&gateway, &stream, &alarm).await;
+        has_begun = wait_for_request(&gateway, &mut stream, &alarm).await;
     }
     drop(seat);
     gateway.shared.metrics.connections.dec();
 }
 
-/// As [`wait_for_request`], for a new socket: the runtime takes it for readable until it is asked, and whoever sends
-/// nothing would seem to have begun.
-async fn wait_for_first_request(gateway: &Gateway, stream: &TcpStream, alarm: &Alarm) -> bool {
-    let mut byte = [0];
-    let asked = alarm.idle(gateway.shared.limits.idle, stream.peek(&mut byte)).await;
-    matches!(asked, Ok(Ok(count)) if count > 0)
+/// As [`wait_for_request`], for a new socket: whoever sends nothing would seem to have begun.
+async fn wait_for_first_request(gateway: &Gateway, stream: &mut Stream, alarm: &Alarm) -> bool {
+    let first = poll_fn(|context| stream.poll_first(context));
+    matches!(alarm.idle(gateway.shared.limits.idle, first).await, Ok(Ok(true)))
 }
 
 /// Without a buffer, until the first byte of a request is there.
-async fn wait_for_request(gateway: &Gateway, stream: &TcpStream, alarm: &Alarm) -> bool {
-    matches!(alarm.idle(gateway.shared.limits.idle, stream.readable()).await, Ok(Ok(())))
+async fn wait_for_request(gateway: &Gateway, stream: &mut Stream, alarm: &Alarm) -> bool {
+    let readable = poll_fn(|context| stream.poll_readable(context));
+    matches!(alarm.idle(gateway.shared.limits.idle, readable).await, Ok(Ok(())))
+}
+
+/// Tells an idle client that its connection ends, where the protocol has a word for it: otherwise it could take the end
+/// for an attack.
+async fn say_goodbye(mut stream: Stream, alarm: &Alarm) {
+    if stream.is_tls() {
+        let _ = alarm.within(LINGER, stream.shutdown()).await;
+    }
 }
 
 /// Reads what is there, once.
@@ -106,9 +116,9 @@ pub(super) async fn fill<R: AsyncRead + Unpin>(buffer: &mut Buffer, reader: &mut
 
 /// Lets the client read the answer before the connection goes away: closing with unread bytes would reset it.
 async fn linger(client: &mut Client) {
-    let _ = client.stream.shutdown().await;
     let mut drained = 0;
     let read = async {
+        let _ = client.stream.shutdown().await;
         while drained < DRAINED_BYTES_MAX {
             client.buffer.consume(client.buffer.len());
             match fill(&mut client.buffer, &mut client.stream).await {
@@ -193,7 +203,7 @@ impl Gateway {
         &self,
         serving: &Serving,
         buffer: &Buffer,
-        peer: IpAddr,
+        peer: Peer,
         out: &mut Buffer,
     ) -> Result<Option<(Call, usize)>, Unopened> {
         let mut space = [MaybeUninit::uninit(); LINES_MAX];
@@ -277,7 +287,7 @@ impl Gateway {
         let lines = lines.as_ref().map_or(&b""[..], Buffer::filled);
         refusal.write(&mut out, to, self.shared.clock.now(), lines);
         let written =
-            client.alarm.within(self.shared.limits.write, client.stream.write_all(out.filled())).await;
+            client.alarm.within(self.shared.limits.write, send(&mut client.stream, out.filled())).await;
         match written {
             Ok(Ok(())) if !to.closes => Next::Request,
             Ok(Ok(())) => Next::Close,

@@ -7,30 +7,33 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connection::{Client, fill};
 use super::handle::{Call, Gateway, GatewayLimits, Refused, Serving};
-use super::headers::AnswerFraming;
+use super::headers::{AnswerFraming, push_interim, push_upgrade};
 use super::identity::Caller;
 use super::meters::Answered;
 use super::passage::Passage;
 use super::policy::{ChargeSettings, Charges};
 use super::refusal::Refusal;
+use super::tunnel::{Tunnel, Upgrade};
 use super::upstream::{Upstream, UpstreamConnection};
 use crate::clock::Monotonic;
 use crate::domain::{Outcome, Units};
 use crate::listener::http1::{AnswerHead, BadChunk, BodyCopy, BodyLength, HeadLimits, LINES_MAX, Parsed};
-use crate::listener::{Alarm, Buffer};
+use crate::listener::{Alarm, Buffer, Half, send};
 
 /// An upstream's head may be larger than a client's: cookies.
 const ANSWER_HEAD: HeadLimits = HeadLimits { bytes: 64 * 1024, target_bytes: 64 * 1024, lines: LINES_MAX };
+
+/// Interim answers to one request that are passed on; an upstream that has more to announce is broken.
+const INTERIM_MAX: u32 = 32;
 
 /// One call on its way.
 pub(super) struct Forward<'f, 'c> {
@@ -39,10 +42,13 @@ pub(super) struct Forward<'f, 'c> {
     call: &'f Call,
     /// Of a tenant's route; a public one has no caller and charges nothing.
     charged: Option<Charged<'f, 'c>>,
+    /// Until the books are closed.
+    passage: RefCell<Option<Passage<'c>>>,
+    progress: Progress,
 }
 
+#[derive(Clone, Copy)]
 struct Charged<'f, 'c> {
-    passage: Passage<'c>,
     caller: &'f Caller,
     charges: &'f Charges<'c>,
 }
@@ -85,6 +91,8 @@ struct Progress {
     /// What the answer's headers said of the route's charges, in their order.
     said: RefCell<Said>,
     upstream_wait: Cell<Duration>,
+    /// Interim answers.
+    interim: Cell<u32>,
 }
 
 /// Units that an upstream said were used, per charge of the route.
@@ -97,13 +105,19 @@ struct Begun {
     chunks: bool,
     client_closes: bool,
     upstream_closes: bool,
+    /// The connections are a tunnel from now on.
+    upgrade: Option<Upgrade>,
 }
+
+/// An answer that was passed on whole, and what the upstream sent behind it.
+type Delivered = (Begun, Buffer);
 
 // === impl Forward ===
 
 impl<'f, 'c> Forward<'f, 'c> {
     pub(super) fn public(gateway: &'f Gateway, serving: &'f Serving, call: &'f Call) -> Self {
-        Forward { gateway, serving, call, charged: None }
+        let (passage, progress) = (RefCell::default(), Progress::default());
+        Forward { gateway, serving, call, charged: None, passage, progress }
     }
 
     pub(super) fn charged(
@@ -114,54 +128,54 @@ impl<'f, 'c> Forward<'f, 'c> {
         caller: &'f Caller,
         charges: &'f Charges<'c>,
     ) -> Self {
-        Forward { gateway, serving, call, charged: Some(Charged { passage, caller, charges }) }
+        let charged = Some(Charged { caller, charges });
+        let (passage, progress) = (RefCell::new(Some(passage)), Progress::default());
+        Forward { gateway, serving, call, charged, passage, progress }
     }
 
     /// Sends the request whose head is in `request` and brings its answer to the client.
     ///
-    /// Dropping the future breaks both connections off; [`Passage`] says what is charged then.
+    /// Dropping the future breaks both connections off; what had passed by then is charged and recorded.
     ///
     /// # Errors
     /// [`Refused`] while nothing of an answer has reached the client.
-    pub(super) async fn run(mut self, client: &mut Client, mut request: Buffer) -> Result<Ended, Refused> {
-        let progress = Progress::default();
+    pub(super) async fn run(self, client: &mut Client, mut request: Buffer) -> Result<Ended, Refused> {
         let mut body = BodyCopy::new(self.call.body, true);
         client.body_is_unread = body.is_complete();
         // What came with the head leaves with the head, in one write.
         body.advance(&mut client.buffer, &mut request).map_err(Refusal::MalformedBody)?;
         self.refuse_too_large(&body).map_err(|fault| fault.refusal(&self.gateway.shared.limits))?;
-        let exchanged = self.exchange(client, &request, &mut body, &progress).await;
-        self.settle(client, exchanged, &progress)
+        let exchanged = self.exchange(client, &request, &mut body).await;
+        self.settle(client, exchanged)
     }
 
     /// One attempt, and a second one on a fresh connection if the pooled one turns out to have been closed.
     async fn exchange(
-        &mut self,
+        &self,
         client: &mut Client,
         request: &Buffer,
         body: &mut BodyCopy,
-        progress: &Progress,
     ) -> Result<Begun, Fault> {
         let upstream = &self.serving.upstreams[self.serving.table.routes[self.call.route].upstream];
-        progress.uploaded.set(body.is_complete());
-        progress.bytes_in.set(body.bytes());
+        self.progress.uploaded.set(body.is_complete());
+        self.progress.bytes_in.set(body.bytes());
         let pooled = self.connect(upstream, client, false).await?;
         let is_reused = pooled.is_reused;
-        let first = self.attempt(upstream, pooled, client, request, body, progress).await;
-        if !(is_reused && self.may_repeat(first, progress)) {
+        let first = self.attempt(upstream, pooled, client, request, body).await;
+        if !(is_reused && self.may_repeat(first)) {
             return first;
         }
         let fresh = self.connect(upstream, client, true).await?;
-        self.attempt(upstream, fresh, client, request, body, progress).await
+        self.attempt(upstream, fresh, client, request, body).await
     }
 
     /// Nothing arrived at all, or the whole request did on a connection that was closed meanwhile, and arriving twice
     /// does no more than arriving once.
-    fn may_repeat(&self, first: Result<Begun, Fault>, progress: &Progress) -> bool {
+    fn may_repeat(&self, first: Result<Begun, Fault>) -> bool {
         match first {
             Err(Fault::NotSent) => true,
             Err(Fault::UpstreamBroke) => {
-                self.call.is_idempotent && self.call.body.is_empty() && progress.status.get() == 0
+                self.call.is_idempotent && self.call.body.is_empty() && self.progress.status.get() == 0
             }
             _ => false,
         }
@@ -177,17 +191,16 @@ impl<'f, 'c> Forward<'f, 'c> {
     }
 
     async fn attempt(
-        &mut self,
+        &self,
         upstream: &Upstream,
         mut connection: UpstreamConnection,
         client: &mut Client,
         request: &Buffer,
         body: &mut BodyCopy,
-        progress: &Progress,
     ) -> Result<Begun, Fault> {
         self.send(&mut connection, &client.alarm, upstream, request.filled()).await?;
-        let begun = self.relay(upstream, &mut connection, client, body, progress).await?;
-        if !begun.upstream_closes && progress.uploaded.get() {
+        let begun = self.relay(upstream, &mut connection, client, body).await?;
+        if !begun.upstream_closes && self.progress.uploaded.get() {
             upstream.put_back(connection, self.gateway.shared.clock.monotonic());
         }
         Ok(begun)
@@ -195,34 +208,36 @@ impl<'f, 'c> Forward<'f, 'c> {
 
     /// Writes the request's head and what is there of its body. From the first byte on the request counts.
     async fn send(
-        &mut self,
+        &self,
         connection: &mut UpstreamConnection,
         alarm: &Alarm,
         upstream: &Upstream,
         request: &[u8],
     ) -> Result<(), Fault> {
         let mut written = 0;
-        let stream = &connection.stream;
+        // What TLS was given may have left before it failed.
+        let tells_all = !connection.stream.is_tls();
+        let stream = &mut connection.stream;
         let sending = async {
             while written < request.len() {
                 // Between this mark and the system call that follows it lie a few instructions: a kill just there
                 // counts a request that the upstream never saw. Marking after the call instead would lose count of
                 // requests that it did see, and far more often, since a kill waits for the call's end.
-                if let Some(charged) = &mut self.charged {
-                    charged.passage.sent();
+                if let Some(passage) = &mut *self.passage.borrow_mut() {
+                    passage.sent();
                 }
-                match stream.try_write(&request[written..]) {
-                    Ok(count) if count > 0 => written += count,
-                    Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
-                    Err(error) => return Err(error),
+                match poll_fn(|context| Pin::new(&mut *stream).poll_write(context, &request[written..]))
+                    .await?
+                {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => written += count,
                 }
             }
-            Ok(())
+            stream.flush().await
         };
         match alarm.within(upstream.timeouts.idle, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) if written == 0 => Err(Fault::NotSent),
+            Ok(Err(_)) if written == 0 && tells_all => Err(Fault::NotSent),
             // What was written may be enough for an answer: it is read next.
             Ok(Err(_)) => Ok(()),
             Err(_) => Err(Fault::UpstreamTooSlow),
@@ -235,58 +250,63 @@ impl<'f, 'c> Forward<'f, 'c> {
         connection: &mut UpstreamConnection,
         client: &mut Client,
         body: &mut BodyCopy,
-        progress: &Progress,
     ) -> Result<Begun, Fault> {
         let Client { stream, buffer, alarm, .. } = client;
         if self.call.expects_continue && !body.is_complete() {
-            let go_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let go_on = send(stream, b"HTTP/1.1 100 Continue\r\n\r\n");
             self.within_patience(alarm, self.gateway.shared.limits.write, go_on).await?;
         }
-        let (mut from_client, mut to_client) = stream.split();
-        let (mut from_upstream, mut to_upstream) = connection.stream.split();
-        let download = self.download(upstream, &mut from_upstream, &mut to_client, alarm, progress);
+        let (stream, connection) = (RefCell::new(stream), RefCell::new(&mut connection.stream));
+        let (client, server) = (Half::of(&stream), Half::of(&connection));
+        let download = self.download(upstream, server, client, alarm);
         if body.is_complete() {
-            return download.await;
+            let (begun, mut rest) = download.await?;
+            if let Some(upgrade) = begun.upgrade {
+                let tunnel = self.tunnel(upgrade, client, server);
+                // A tunnel lasts as long as it is used.
+                alarm.bound(None);
+                tunnel.run(alarm, upstream.timeouts.idle, buffer, &mut rest).await;
+            }
+            return Ok(begun);
         }
         let upload_alarm = self.gateway.parts.alarms.alarm();
-        let upload =
-            self.upload(upstream, &mut from_client, buffer, &mut to_upstream, body, &upload_alarm, progress);
+        let upload = self.upload(upstream, client, buffer, server, body, &upload_alarm);
         beside(download, upload).await
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one hop's two ends, what goes between them and how far it came"
-    )]
+    fn tunnel<'t>(&'t self, upgrade: Upgrade, client: Half<'t>, upstream: Half<'t>) -> Tunnel<'t> {
+        let (buffers, Progress { bytes_in, bytes_out, .. }) = (&self.gateway.parts.buffers, &self.progress);
+        Tunnel { upgrade, client, upstream, buffers, bytes_in, bytes_out }
+    }
+
     async fn upload(
         &self,
         upstream: &Upstream,
-        from: &mut ReadHalf<'_>,
+        mut from: Half<'_>,
         buffer: &mut Buffer,
-        to: &mut WriteHalf<'_>,
+        mut to: Half<'_>,
         body: &mut BodyCopy,
         alarm: &Alarm,
-        progress: &Progress,
     ) -> Result<(), Fault> {
         let limits = &self.gateway.shared.limits;
         let began = self.gateway.shared.clock.monotonic();
         let mut out = self.gateway.parts.buffers.take();
         while !body.is_complete() {
-            match self.within_patience(alarm, limits.body_idle, fill(buffer, from)).await? {
+            match self.within_patience(alarm, limits.body_idle, fill(buffer, &mut from)).await? {
                 0 => return Err(Fault::ClientGone),
                 _ => body.advance(buffer, &mut out).map_err(Fault::BadBody)?,
             }
-            progress.bytes_in.set(body.bytes());
+            self.progress.bytes_in.set(body.bytes());
             self.refuse_too_large(body)?;
             self.refuse_dripping(limits, began, body.bytes())?;
-            match alarm.within(upstream.timeouts.idle, to.write_all(out.filled())).await {
+            match alarm.within(upstream.timeouts.idle, send(&mut to, out.filled())).await {
                 Ok(Ok(())) => out.consume(out.len()),
                 // It takes no more, but may have answered: the download tells.
                 Ok(Err(_)) => return Ok(()),
                 Err(_) => return Err(Fault::UpstreamTooSlow),
             }
         }
-        progress.uploaded.set(true);
+        self.progress.uploaded.set(true);
         Ok(())
     }
 
@@ -308,31 +328,30 @@ impl<'f, 'c> Forward<'f, 'c> {
     async fn download(
         &self,
         upstream: &Upstream,
-        from: &mut ReadHalf<'_>,
-        to: &mut WriteHalf<'_>,
+        mut from: Half<'_>,
+        mut to: Half<'_>,
         alarm: &Alarm,
-        progress: &Progress,
-    ) -> Result<Begun, Fault> {
+    ) -> Result<Delivered, Fault> {
         let waits_since = self.gateway.shared.clock.monotonic();
-        self.wait_for_answer(upstream, from, alarm, progress).await?;
-        progress.upstream_wait.set(self.gateway.shared.clock.monotonic().since(waits_since));
+        self.wait_for_answer(upstream, &mut from, alarm).await?;
+        self.progress.upstream_wait.set(self.gateway.shared.clock.monotonic().since(waits_since));
         // Whoever waits for an upstream holds no buffers for its answer.
         let (mut buffer, mut out) = (self.gateway.parts.buffers.take(), self.gateway.parts.buffers.take());
-        let begun = self.answer_head(upstream, from, &mut buffer, &mut out, alarm, progress).await?;
+        let begun = self.answer_head(upstream, (&mut from, &mut to), &mut buffer, &mut out, alarm).await?;
         let mut body = BodyCopy::new(begun.body, begun.chunks);
         let limits = &self.gateway.shared.limits;
         loop {
             let advanced = body.advance(&mut buffer, &mut out);
-            progress.begun.set(true);
-            self.within_patience(alarm, limits.write, to.write_all(out.filled())).await?;
+            self.progress.begun.set(true);
+            self.within_patience(alarm, limits.write, send(&mut to, out.filled())).await?;
             out.consume(out.len());
-            progress.bytes_out.set(body.bytes());
+            self.progress.bytes_out.set(body.bytes());
             advanced.map_err(|_| Fault::UpstreamBroke)?;
             if body.is_complete() {
                 let upstream_closes = begun.upstream_closes || !buffer.is_empty();
-                return Ok(Begun { upstream_closes, ..begun });
+                return Ok((Begun { upstream_closes, ..begun }, buffer));
             }
-            match alarm.within(upstream.timeouts.idle, fill(&mut buffer, from)).await {
+            match alarm.within(upstream.timeouts.idle, fill(&mut buffer, &mut from)).await {
                 Ok(Ok(0)) => body.close(),
                 Ok(Ok(_)) => continue,
                 Ok(Err(_)) => return Err(Fault::UpstreamBroke),
@@ -348,30 +367,28 @@ impl<'f, 'c> Forward<'f, 'c> {
     async fn wait_for_answer(
         &self,
         upstream: &Upstream,
-        from: &ReadHalf<'_>,
+        from: &mut Half<'_>,
         alarm: &Alarm,
-        progress: &Progress,
     ) -> Result<(), Fault> {
         loop {
             match alarm.within(upstream.timeouts.first_byte, from.readable()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(_)) => return Err(Fault::UpstreamBroke),
                 // The time counts from the request's end, which is still to come.
-                Err(_) if !progress.uploaded.get() && !alarm.is_past_bound() => {}
+                Err(_) if !self.progress.uploaded.get() && !alarm.is_past_bound() => {}
                 Err(_) => return Err(Fault::UpstreamTooSlow),
             }
         }
     }
 
-    /// Reads the answer's head and writes the client's to `out`.
+    /// Reads the answer's head and writes the client's to `out`; interim heads go to the client at once.
     async fn answer_head(
         &self,
         upstream: &Upstream,
-        from: &mut ReadHalf<'_>,
+        (from, to): (&mut Half<'_>, &mut Half<'_>),
         buffer: &mut Buffer,
         out: &mut Buffer,
         alarm: &Alarm,
-        progress: &Progress,
     ) -> Result<Begun, Fault> {
         loop {
             match alarm.within(upstream.timeouts.first_byte, fill(buffer, from)).await {
@@ -379,19 +396,23 @@ impl<'f, 'c> Forward<'f, 'c> {
                 Ok(_) => return Err(Fault::UpstreamBroke),
                 Err(_) => return Err(Fault::UpstreamTooSlow),
             }
-            if let Some(begun) = self.begin_answer(buffer, out, alarm, progress)? {
+            if let Some(begun) = self.begin_answer(buffer, out, alarm)? {
                 return Ok(begun);
+            }
+            if !out.is_empty() {
+                self.within_patience(alarm, self.gateway.shared.limits.write, send(to, out.filled())).await?;
+                out.consume(out.len());
             }
         }
     }
 
-    /// The answer, if its head is complete. Interim answers are read past.
+    /// The answer, if its head is complete. Interim answers before it are passed on, but 100, which the gateway says
+    /// itself.
     fn begin_answer(
         &self,
         buffer: &mut Buffer,
         out: &mut Buffer,
         alarm: &Alarm,
-        progress: &Progress,
     ) -> Result<Option<Begun>, Fault> {
         loop {
             let mut space = [MaybeUninit::uninit(); LINES_MAX];
@@ -399,9 +420,12 @@ impl<'f, 'c> Forward<'f, 'c> {
             let (begun, length) = match parsed {
                 Ok(Parsed::Partial) => return Ok(None),
                 Ok(Parsed::Complete(answer, length)) if answer.status == 101 || answer.status >= 200 => {
-                    (Some(self.write_answer_head(&answer, out, alarm, progress)?), length)
+                    (Some(self.write_answer_head(&answer, out, alarm)?), length)
                 }
-                Ok(Parsed::Complete(_, length)) => (None, length),
+                Ok(Parsed::Complete(interim, length)) => {
+                    self.interim(&interim, out)?;
+                    (None, length)
+                }
                 Err(fault) => {
                     tracing::warn!(fault = %fault, "the upstream's answer is no HTTP/1: {fault}");
                     return Err(Fault::UpstreamBroke);
@@ -419,13 +443,13 @@ impl<'f, 'c> Forward<'f, 'c> {
         answer: &AnswerHead<'_>,
         out: &mut Buffer,
         alarm: &Alarm,
-        progress: &Progress,
     ) -> Result<Begun, Fault> {
-        if answer.status == 101 {
-            // Nobody asked to switch protocols: the request's `Upgrade` was not passed on.
+        let call = self.call;
+        let upgrade = call.upgrade.filter(|_| answer.status == 101);
+        if answer.status == 101 && upgrade.is_none() {
+            // Nobody asked to switch protocols.
             return Err(Fault::UpstreamBroke);
         }
-        let call = self.call;
         let chunks = answer.body == BodyLength::Chunked && !call.is_http10;
         let is_bare =
             answer.body == BodyLength::UntilClose || (answer.body == BodyLength::Chunked && !chunks);
@@ -433,7 +457,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         let framing = AnswerFraming {
             body: if is_bare { BodyLength::UntilClose } else { answer.body },
             declared: answer.declared,
-            closes: client_closes,
+            closes: client_closes && upgrade.is_none(),
             says_keep_alive: call.is_http10,
             may_have_length: answer.status != 204,
         };
@@ -442,11 +466,26 @@ impl<'f, 'c> Forward<'f, 'c> {
         if let Some(Charged { caller, charges, .. }) = &self.charged {
             headers.push_limits(out, caller, charges, call.admitted_at);
         }
+        if upgrade.is_some() {
+            push_upgrade(out, answer.lines);
+        }
         out.push(b"\r\n");
-        progress.status.set(answer.status);
-        progress.ends_with_connection.set(is_bare);
-        *progress.said.borrow_mut() = said(self.charges(), answer);
-        Ok(Begun { body: answer.body, chunks, client_closes, upstream_closes: answer.closes })
+        self.progress.status.set(answer.status);
+        self.progress.ends_with_connection.set(is_bare);
+        *self.progress.said.borrow_mut() = said(self.charges(), answer);
+        Ok(Begun { body: answer.body, chunks, client_closes, upstream_closes: answer.closes, upgrade })
+    }
+
+    fn interim(&self, answer: &AnswerHead<'_>, out: &mut Buffer) -> Result<(), Fault> {
+        let seen = self.progress.interim.get() + 1;
+        self.progress.interim.set(seen);
+        if seen > INTERIM_MAX {
+            return Err(Fault::UpstreamBroke);
+        }
+        if answer.status > 101 && !self.call.is_http10 {
+            push_interim(out, answer);
+        }
+        Ok(())
     }
 
     /// The client must read, and send its body, without long pauses.
@@ -468,26 +507,16 @@ impl<'f, 'c> Forward<'f, 'c> {
     }
 
     /// The end of the exchange: the books first, then what the client still has to be told.
-    fn settle(
-        self,
-        client: &Client,
-        exchanged: Result<Begun, Fault>,
-        progress: &Progress,
-    ) -> Result<Ended, Refused> {
+    fn settle(self, client: &Client, exchanged: Result<Begun, Fault>) -> Result<Ended, Refused> {
         let refusal = exchanged.err().map(|fault| fault.refusal(&self.gateway.shared.limits));
-        let status = match (progress.begun.get(), &refusal) {
+        let status = match (self.progress.begun.get(), &refusal) {
             (false, Some(refusal)) => refusal.status(),
-            _ => progress.status.get(),
+            _ => self.progress.status.get(),
         };
-        let charges = self.charges();
-        if let Some(Charged { mut passage, .. }) = self.charged {
-            (passage.status, passage.bytes_in, passage.bytes_out) =
-                (status, progress.bytes_in.get(), progress.bytes_out.get());
-            match exchanged {
-                Err(Fault::NotSent) => passage.unsent(),
-                Err(fault) => passage.end(fault.outcome(), charges, &progress.said.borrow()),
-                Ok(_) => passage.end(Outcome::Answered, charges, &progress.said.borrow()),
-            }
+        match exchanged {
+            Err(Fault::NotSent) => self.close_unsent(),
+            Err(fault) => self.close_books(fault.outcome(), status),
+            Ok(_) => self.close_books(Outcome::Answered, status),
         }
         match (exchanged, refusal) {
             (Ok(begun), _) => {
@@ -496,38 +525,62 @@ impl<'f, 'c> Forward<'f, 'c> {
                     Answered {
                         status,
                         duration: self.gateway.shared.clock.monotonic().since(self.call.began),
-                        upstream: progress.upstream_wait.get(),
-                        bytes_in: progress.bytes_in.get(),
-                        bytes_out: progress.bytes_out.get(),
+                        upstream: self.progress.upstream_wait.get(),
+                        bytes_in: self.progress.bytes_in.get(),
+                        bytes_out: self.progress.bytes_out.get(),
                     },
                 );
-                let reusable = !begun.client_closes && progress.uploaded.get() && !client.alarm.is_draining();
+                let reusable = !begun.client_closes
+                    && begun.upgrade.is_none()
+                    && self.progress.uploaded.get()
+                    && !client.alarm.is_draining();
                 Ok(Ended { complete: true, reusable })
             }
-            (Err(fault), Some(refusal)) if !progress.begun.get() && fault != Fault::ClientGone => {
+            (Err(fault), Some(refusal)) if !self.progress.begun.get() && fault != Fault::ClientGone => {
                 Err(refusal.into())
             }
             (Err(_), _) => {
-                if progress.ends_with_connection.get() {
-                    // If it fails, the connection is gone already.
-                    let _ = client.stream.set_zero_linger();
+                if self.progress.ends_with_connection.get() {
+                    client.stream.reset_on_close();
                 }
                 Ok(Ended { complete: false, reusable: false })
             }
+        }
+    }
+
+    fn close_unsent(&self) {
+        if let Some(passage) = self.passage.take() {
+            passage.unsent();
+        }
+    }
+
+    fn close_books(&self, outcome: Outcome, status: u16) {
+        let Some(mut passage) = self.passage.take() else { return };
+        let Progress { bytes_in, bytes_out, said, .. } = &self.progress;
+        (passage.status, passage.bytes_in, passage.bytes_out) = (status, bytes_in.get(), bytes_out.get());
+        passage.end(outcome, self.charges(), &said.borrow());
+    }
+}
+
+impl Drop for Forward<'_, '_> {
+    /// The client is gone, or the gateway ends. What was never sent gives its units back by itself.
+    fn drop(&mut self) {
+        if self.passage.get_mut().as_ref().is_some_and(Passage::is_sent) {
+            self.close_books(Outcome::ClientGone, self.progress.status.get());
         }
     }
 }
 
 /// The download's result; the upload goes on beside it and ends it only by a fault of its own.
 async fn beside(
-    download: impl Future<Output = Result<Begun, Fault>>,
+    download: impl Future<Output = Result<Delivered, Fault>>,
     upload: impl Future<Output = Result<(), Fault>>,
 ) -> Result<Begun, Fault> {
     let (mut download, mut upload) = (pin!(download), pin!(upload));
     let mut uploading = true;
     poll_fn(|context| {
         if let Poll::Ready(delivered) = download.as_mut().poll(context) {
-            return Poll::Ready(delivered);
+            return Poll::Ready(delivered.map(|(begun, _)| begun));
         }
         if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
             uploading = false;

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use super::admission::Admission;
 use super::connection::{self, Client};
 use super::forward::{Ended, Forward};
-use super::headers::HeaderSettings;
+use super::headers::{HeaderSettings, Peer};
 use super::identity::{Caller, IdentitySettings, Presented};
 use super::meters::{GatewayMetrics, Meters};
 use super::passage::{Admitted, Passage};
@@ -19,6 +19,7 @@ use super::policy::{self, Charges};
 use super::random::RequestIds;
 use super::refusal::Refusal;
 use super::route::{RatePer, Route, Table};
+use super::tunnel::Upgrade;
 use super::upstream::Upstream;
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::directory::Directory;
@@ -89,6 +90,8 @@ pub(super) struct Call {
     pub(super) expects_continue: bool,
     pub(super) is_head: bool,
     pub(super) is_http10: bool,
+    /// What the client would speak after an answer of 101.
+    pub(super) upgrade: Option<Upgrade>,
     /// Sent again, it does no more than sent once (RFC 9110, section 9.2.2).
     pub(super) is_idempotent: bool,
     pub(super) route: usize,
@@ -166,7 +169,7 @@ impl Gateway {
         &self,
         serving: &Serving,
         head: &Head<'_>,
-        peer: IpAddr,
+        peer: Peer,
         out: &mut Buffer,
     ) -> Result<Call, (Option<usize>, Refusal)> {
         let shared = &*self.shared;
@@ -194,6 +197,7 @@ impl Gateway {
             expects_continue: head.expects_continue && !head.body.is_empty(),
             is_head: head.method == "HEAD",
             is_http10: head.is_http10,
+            upgrade: Upgrade::asked(head),
             is_idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             route: index,
             presented,

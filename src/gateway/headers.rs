@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::identity::{Caller, IdentitySettings, is_key};
 use super::policy::Charges;
+use super::tunnel::Upgrade;
 use crate::clock::Timestamp;
 use crate::domain::{Limit, Period, RequestId};
 use crate::listener::Buffer;
@@ -34,6 +35,13 @@ pub enum Dialect {
     Legacy,
 }
 
+/// Who is at the other end of a connection: a client, or a proxy before us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    pub(super) is_tls: bool,
+}
+
 /// The names that a `Connection` line names.
 type Named<'a> = SmallVec<[&'a [u8]; 4]>;
 
@@ -47,17 +55,20 @@ impl HeaderSettings {
         head: &Head<'_>,
         path: &str,
         identity: Option<&IdentitySettings>,
-        peer: IpAddr,
+        peer: Peer,
     ) {
         for part in [head.method, " ", path, head.query, " HTTP/1.1\r\nhost: ", head.authority, "\r\n"] {
             out.push(part.as_bytes());
         }
-        let trusted = self.trusts(peer);
+        let trusted = self.trusts(peer.address);
         let named = named(head.lines);
         for line in head.lines {
             if self.passes(line, &named, trusted) && !is_credential(line, identity) {
                 push_line(out, line.name, line.value);
             }
+        }
+        if Upgrade::asked(head).is_some() {
+            push_upgrade(out, head.lines);
         }
         self.push_forwarded(out, head, peer, trusted);
         push_body_length(out, head.body, head.method);
@@ -73,7 +84,7 @@ impl HeaderSettings {
     }
 
     /// The client's real address: its own, or what the proxies before us say, the last that is not trusted itself.
-    pub(super) fn client_address(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
+    pub(super) fn client_address(&self, head: &Head<'_>, Peer { address: peer, .. }: Peer) -> IpAddr {
         if self.trusted.is_empty() || !self.trusts(peer) {
             return peer;
         }
@@ -97,14 +108,13 @@ impl HeaderSettings {
 
     fn passes(&self, line: &Line<'_>, named: &Named<'_>, trusted: bool) -> bool {
         let name = line.name;
-        !(is_of_connection(name)
+        !(is_hop(line, named)
             || is_ours(name)
             || (!trusted && is_forwarding(name))
-            || begins_as(name, &self.tenant_prefix)
-            || named.iter().any(|named| name.as_bytes().eq_ignore_ascii_case(named)))
+            || begins_as(name, &self.tenant_prefix))
     }
 
-    fn push_forwarded(&self, out: &mut Buffer, head: &Head<'_>, peer: IpAddr, trusted: bool) {
+    fn push_forwarded(&self, out: &mut Buffer, head: &Head<'_>, peer: Peer, trusted: bool) {
         out.push(b"x-forwarded-for: ");
         if trusted {
             for line in head.lines.iter().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for")) {
@@ -112,11 +122,15 @@ impl HeaderSettings {
                 out.push(b", ");
             }
         }
-        push_address(out, peer);
+        push_address(out, peer.address);
         out.push(b"\r\n");
         let has = |name: &str| trusted && head.lines.iter().any(|line| line.name.eq_ignore_ascii_case(name));
         if !has("x-forwarded-proto") {
-            out.push(b"x-forwarded-proto: http\r\n");
+            out.push(if peer.is_tls {
+                b"x-forwarded-proto: https\r\n"
+            } else {
+                b"x-forwarded-proto: http\r\n"
+            });
         }
         if !has("x-forwarded-host") {
             out.push(b"x-forwarded-host: ");
@@ -150,18 +164,13 @@ impl HeaderSettings {
         framing: AnswerFraming,
         limited: bool,
     ) {
-        out.push(b"HTTP/1.1 ");
-        out.push_number(answer.status.into());
-        out.push(b" ");
-        out.push(answer.reason.as_bytes());
-        out.push(b"\r\n");
+        push_status(out, answer);
         let named = named(answer.lines);
         let replaces_legacy = limited && self.dialects.contains(&Dialect::Legacy);
         for line in answer.lines {
-            let drop = is_of_connection(line.name)
+            let drop = is_hop(line, &named)
                 || line.name.eq_ignore_ascii_case("x-request-id")
-                || (replaces_legacy && is_legacy_limit(line.name))
-                || named.iter().any(|named| line.name.as_bytes().eq_ignore_ascii_case(named));
+                || (replaces_legacy && is_legacy_limit(line.name));
             if !drop {
                 push_line(out, line.name, line.value);
             }
@@ -210,6 +219,11 @@ fn named<'a>(lines: &'a [Line<'a>]) -> Named<'a> {
         .filter(|line| line.name.eq_ignore_ascii_case("connection"))
         .flat_map(|line| list(line.value))
         .collect()
+}
+
+/// Whether a line concerns one connection only, by its name or because `Connection` says so.
+fn is_hop(line: &Line<'_>, named: &Named<'_>) -> bool {
+    is_of_connection(line.name) || named.iter().any(|named| line.name.as_bytes().eq_ignore_ascii_case(named))
 }
 
 fn is_credential(line: &Line<'_>, identity: Option<&IdentitySettings>) -> bool {
@@ -273,6 +287,32 @@ fn is_legacy_limit(name: &str) -> bool {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
         .into_iter()
         .any(|limit| name.eq_ignore_ascii_case(limit))
+}
+
+fn push_status(out: &mut Buffer, answer: &AnswerHead<'_>) {
+    out.push(b"HTTP/1.1 ");
+    out.push_number(answer.status.into());
+    out.push(b" ");
+    out.push(answer.reason.as_bytes());
+    out.push(b"\r\n");
+}
+
+/// An interim answer's whole head for the client.
+pub(super) fn push_interim(out: &mut Buffer, answer: &AnswerHead<'_>) {
+    push_status(out, answer);
+    let named = named(answer.lines);
+    for line in answer.lines.iter().filter(|line| !is_hop(line, &named)) {
+        push_line(out, line.name, line.value);
+    }
+    out.push(b"\r\n");
+}
+
+/// Lines of one connection that are meant for the next one after all: what it is upgraded to.
+pub(super) fn push_upgrade(out: &mut Buffer, lines: &[Line<'_>]) {
+    out.push(b"connection: upgrade\r\n");
+    for line in lines.iter().filter(|line| line.name.eq_ignore_ascii_case("upgrade")) {
+        push_line(out, "upgrade", line.value);
+    }
 }
 
 fn push_line(out: &mut Buffer, name: &str, value: &[u8]) {

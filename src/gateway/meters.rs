@@ -33,6 +33,7 @@ pub struct GatewayMetrics {
     bytes: IntCounterVec,
     unreachable: IntCounterVec,
     pub(super) connections: IntGauge,
+    pub(super) handshake_failures: IntCounter,
 }
 
 /// One worker's cells for one route.
@@ -119,6 +120,13 @@ impl GatewayMetrics {
             connections: registered(
                 registry,
                 IntGauge::new("tollgate_connections", "Open connections of clients."),
+            ),
+            handshake_failures: registered(
+                registry,
+                IntCounter::new(
+                    "tollgate_handshake_failures_total",
+                    "Connections of clients that ended before their first request could follow: no TLS came about.",
+                ),
             ),
         }
     }

@@ -19,6 +19,7 @@ mod policy;
 mod random;
 mod refusal;
 mod route;
+mod tunnel;
 mod upstream;
 
 pub use admission::{Admission, AdmissionSettings, Source};
@@ -28,4 +29,7 @@ pub use identity::IdentitySettings;
 pub use meters::GatewayMetrics;
 pub use policy::{ChargeSettings, UnitsOf};
 pub use route::{BadRoutes, ChargeOn, RatePer, RouteRate, RouteSettings, Table, TableSettings};
-pub use upstream::{BadUpstream, UpstreamSettings, UpstreamTimeouts};
+pub use upstream::{
+    BadUpstream, BadUpstreamTls, EndpointSettings, Protocol, UpstreamSettings, UpstreamTimeouts,
+    UpstreamTlsSettings,
+};

@@ -96,6 +96,10 @@ impl<'c> Passage<'c> {
         }
     }
 
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
     /// Nothing reached the upstream after all: the units go back and nothing is recorded.
     pub(super) fn unsent(mut self) {
         if let Some(ticket) = self.ticket.take() {

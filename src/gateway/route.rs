@@ -102,7 +102,7 @@ pub enum BadRoutes {
     #[error("route `{0}` charges more than {max} resources", max = UsageRecord::CHARGES_MAX)]
     TooManyCharges(String),
     #[error("upstream `{0}`: {1}")]
-    Upstream(String, #[source] BadUpstream),
+    Upstream(String, #[source] Box<BadUpstream>),
 }
 
 // === impl Table ===
@@ -114,7 +114,7 @@ impl Table {
         let mut upstreams = Vec::new();
         for upstream in &settings.upstreams {
             let target = UpstreamTarget::resolve(upstream)
-                .map_err(|error| BadRoutes::Upstream(upstream.name.clone(), error))?;
+                .map_err(|error| BadRoutes::Upstream(upstream.name.clone(), Box::new(error)))?;
             upstreams.push(target);
         }
         let mut names = HashSet::new();
@@ -268,7 +268,9 @@ fn is_ambiguous(path: &str) -> bool {
 mod tests {
     use super::{RouteSettings, Table, TableSettings, host_of, is_ambiguous};
     use crate::gateway::refusal::Refusal;
-    use crate::gateway::upstream::{UpstreamSettings, UpstreamTimeouts};
+    use crate::gateway::upstream::{
+        EndpointSettings, Protocol, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
+    };
     use crate::listener::http1::{BodyLength, Head};
 
     fn route(name: &str, hosts: &[&str], path: &str, exact: bool, methods: &[&str]) -> RouteSettings {
@@ -292,7 +294,8 @@ mod tests {
     fn table() -> Table {
         let upstream = UpstreamSettings {
             name: "u".into(),
-            urls: vec!["http://127.0.0.1:1".into()],
+            endpoints: vec![EndpointSettings { host: "127.0.0.1".into(), port: 1, protocol: Protocol::Http }],
+            tls: UpstreamTlsSettings::default(),
             timeouts: UpstreamTimeouts::default(),
             idle_per_worker_max: 1,
             idle_for: std::time::Duration::from_secs(1),

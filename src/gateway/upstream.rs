@@ -6,20 +6,24 @@
 //! Endpoints take turns, also where the next one has no idle connection yet. One that can't be reached rests, so that
 //! requests do not wait for it one after the other.
 
+mod tls;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use smallvec::SmallVec;
 use tokio::net::{TcpStream, lookup_host};
 
+pub use self::tls::{BadUpstreamTls, UpstreamTlsSettings};
+
+use self::tls::Secured;
 use super::meters::GatewayMetrics;
 use crate::clock::Monotonic;
-use crate::listener::Alarm;
+use crate::listener::{Alarm, Stream};
 
 /// An endpoint that could not be reached is tried last for this long, after the time that connecting may take.
 const REST: Duration = Duration::from_secs(1);
@@ -28,13 +32,29 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
     pub name: String,
-    /// `http://host[:port]`.
-    pub urls: Vec<String>,
+    pub endpoints: Vec<EndpointSettings>,
+    pub tls: UpstreamTlsSettings,
     pub timeouts: UpstreamTimeouts,
     /// Idle connections that each worker keeps open.
     pub idle_per_worker_max: usize,
     /// An idle connection older than this is not used again: many servers close theirs after a minute.
     pub idle_for: Duration,
+}
+
+/// One endpoint of an upstream, as configured.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointSettings {
+    /// A name, an IPv4 address, or an IPv6 address in brackets.
+    pub host: String,
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+/// What an endpoint speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    Http,
+    Https,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,17 +70,28 @@ pub struct UpstreamTimeouts {
 #[derive(Debug)]
 pub(super) struct UpstreamTarget {
     pub(super) timeouts: UpstreamTimeouts,
-    endpoints: Vec<Arc<str>>,
+    endpoints: Vec<EndpointTarget>,
     idle_max: usize,
     idle_for: Duration,
+}
+
+/// Where and how an endpoint is reached.
+#[derive(Clone, Debug)]
+struct EndpointTarget {
+    /// `host:port`.
+    authority: Arc<str>,
+    /// Known without asking DNS.
+    address: Option<SocketAddr>,
+    /// Absent: in clear.
+    secured: Option<Secured>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum BadUpstream {
     #[error("it has no URL")]
     NoUrl,
-    #[error("`{0}` is no `http://host:port` without a path")]
-    Url(String),
+    #[error(transparent)]
+    Tls(#[from] BadUpstreamTls),
 }
 
 /// One worker's connections to an upstream.
@@ -75,10 +106,7 @@ pub(super) struct Upstream {
 
 #[derive(Debug)]
 struct Endpoint {
-    /// `host:port`.
-    authority: Arc<str>,
-    /// Known without asking DNS.
-    address: Option<SocketAddr>,
+    target: EndpointTarget,
     idle: RefCell<Vec<Idle>>,
     /// It could not be reached, and is tried last until then.
     rests_until: Cell<Option<Monotonic>>,
@@ -87,14 +115,14 @@ struct Endpoint {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: Monotonic,
 }
 
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub(super) struct UpstreamConnection {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// It has served a request before, so the upstream may have closed it meanwhile.
     pub(super) is_reused: bool,
     endpoint: usize,
@@ -120,10 +148,21 @@ impl Default for UpstreamTimeouts {
 
 impl UpstreamTarget {
     pub(super) fn resolve(settings: &UpstreamSettings) -> Result<UpstreamTarget, BadUpstream> {
-        if settings.urls.is_empty() {
+        if settings.endpoints.is_empty() {
             return Err(BadUpstream::NoUrl);
         }
-        let endpoints = settings.urls.iter().map(|url| endpoint(url)).collect::<Result<_, _>>()?;
+        let is_secured = settings.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Https);
+        let tls = is_secured.then(|| settings.tls.load()).transpose()?;
+        let endpoint = |endpoint: &EndpointSettings| {
+            let EndpointSettings { host, port, protocol } = endpoint;
+            let authority: Arc<str> = format!("{host}:{port}").into();
+            let secured = match (protocol, &tls) {
+                (Protocol::Https, Some(tls)) => Some(settings.tls.secured(tls, host)?),
+                _ => None,
+            };
+            Ok(EndpointTarget { address: authority.parse().ok(), authority, secured })
+        };
+        let endpoints = settings.endpoints.iter().map(endpoint).collect::<Result<_, BadUpstreamTls>>()?;
         Ok(UpstreamTarget {
             timeouts: settings.timeouts,
             endpoints,
@@ -133,26 +172,15 @@ impl UpstreamTarget {
     }
 }
 
-fn endpoint(url: &str) -> Result<Arc<str>, BadUpstream> {
-    let bad = || BadUpstream::Url(url.to_owned());
-    let authority = url.strip_prefix("http://").ok_or_else(bad)?.trim_end_matches('/');
-    if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
-        return Err(bad());
-    }
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Ok(if has_port { authority.into() } else { format!("{authority}:80").into() })
-}
-
 // === impl Upstream ===
 
 impl Upstream {
     pub(super) fn new(target: &UpstreamTarget, metrics: &GatewayMetrics) -> Self {
-        let endpoints = target.endpoints.iter().map(|authority| Endpoint {
-            authority: authority.clone(),
-            address: authority.parse().ok(),
+        let endpoints = target.endpoints.iter().map(|target| Endpoint {
             idle: RefCell::default(),
             rests_until: Cell::new(None),
-            failures: metrics.unreachable(authority),
+            failures: metrics.unreachable(&target.authority),
+            target: target.clone(),
         });
         Upstream {
             endpoints: endpoints.collect(),
@@ -186,7 +214,7 @@ impl Upstream {
     }
 
     /// A new connection. An endpoint that can't be reached rests from then on.
-    async fn reach(&self, index: usize, alarm: &Alarm, now: Monotonic) -> Option<TcpStream> {
+    async fn reach(&self, index: usize, alarm: &Alarm, now: Monotonic) -> Option<Stream> {
         let endpoint = &self.endpoints[index];
         let reached = alarm.within(self.timeouts.connect, endpoint.connect()).await;
         let error = match reached {
@@ -232,7 +260,7 @@ impl Upstream {
     }
 
     fn log_unreachable(&self, endpoint: usize, error: &io::Error) {
-        let authority = &self.endpoints[endpoint].authority;
+        let authority = &self.endpoints[endpoint].target.authority;
         tracing::warn!(upstream.endpoint = %authority, error = %error, "the upstream at {authority} can't be reached: {error}");
     }
 }
@@ -241,10 +269,10 @@ impl Upstream {
 
 impl Endpoint {
     /// The most recently used one that is still open.
-    fn take_idle(&self) -> Option<TcpStream> {
+    fn take_idle(&self) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { stream, .. }) = idle.pop() {
-            if is_open(&stream) {
+        while let Some(Idle { mut stream, .. }) = idle.pop() {
+            if stream.is_open() {
                 return Some(stream);
             }
         }
@@ -255,14 +283,17 @@ impl Endpoint {
         self.rests_until.get().is_some_and(|until| now < until)
     }
 
-    async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = match self.address {
+    async fn connect(&self) -> io::Result<Stream> {
+        let stream = match self.target.address {
             Some(address) => TcpStream::connect(address).await?,
-            None => connect_by_name(&self.authority).await?,
+            None => connect_by_name(&self.target.authority).await?,
         };
         // Without it the kernel waits for more to send; with it each request leaves at once.
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match &self.target.secured {
+            Some(secured) => secured.connect(stream).await,
+            None => Ok(Stream::Tcp(stream)),
+        }
     }
 }
 
@@ -277,35 +308,4 @@ async fn connect_by_name(authority: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-/// Nothing is to be read from an idle connection. If something is, it is its end, or an answer nobody asked for.
-fn is_open(stream: &TcpStream) -> bool {
-    match stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending => true,
-        // The readiness may be left over from the last answer; only then the kernel is asked.
-        Poll::Ready(_) => {
-            matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::endpoint;
-
-    #[test]
-    fn a_url_is_a_host_with_an_optional_port() {
-        for (url, authority) in [
-            ("http://a", Some("a:80")),
-            ("http://127.0.0.1:3000/", Some("127.0.0.1:3000")),
-            ("http://[::1]:3000", Some("[::1]:3000")),
-            ("https://a", None),
-            ("http://", None),
-            ("http://a/b", None),
-            ("http://u@a", None),
-        ] {
-            assert_eq!(endpoint(url).ok().as_deref(), authority, "{url}");
-        }
-    }
 }

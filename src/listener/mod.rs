@@ -1,4 +1,4 @@
-//! Connections in: worker threads, accepting, buffers, deadlines, and the strict HTTP/1 lane.
+//! Connections in: worker threads, accepting, TLS, buffers, deadlines, and the strict HTTP/1 lane.
 //!
 //! Knows sockets and bytes; knows nothing of tenants, routes or quotas. What a request is let to do is decided in
 //! `gateway`, which is handed an [`Accepted`] connection and reads its heads through [`http1`].
@@ -6,8 +6,14 @@
 mod alarm;
 mod buffer;
 pub mod http1;
+mod stream;
+mod tls;
 mod worker;
 
 pub use alarm::{Alarm, Alarms, Expired, TICK};
 pub use buffer::{Buffer, Buffers, decimal};
-pub use worker::{Accepted, Admittance, Phase, Seat, Service, WorkerParts, bind, spawn};
+pub use stream::{Half, Stream, send};
+pub use tls::{
+    BadTls, CertificateSettings, Tls, TlsReady, TlsSettings, read_authorities, read_certificates, read_key,
+};
+pub use worker::{Accepted, Admittance, Entrance, Opened, Phase, Seat, Service, WorkerParts, bind, spawn};

@@ -20,6 +20,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::alarm::{Alarm, Alarms, TICK};
 use super::buffer::Buffers;
+use super::stream::Stream;
+use super::tls::Tls;
 
 /// Connections that the kernel may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -62,10 +64,28 @@ pub(super) struct Place {
     ip: IpAddr,
 }
 
+/// A listening socket, and what is spoken there.
+#[derive(Debug)]
+pub struct Entrance {
+    pub socket: StdListener,
+    /// Absent: plain TCP.
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// What a connection's task starts with.
 #[derive(Debug)]
 pub struct Accepted {
-    pub stream: TcpStream,
+    stream: TcpStream,
+    peer: SocketAddr,
+    alarm: Alarm,
+    seat: Seat,
+    tls: Option<Arc<Tls>>,
+}
+
+/// A connection on which the first request may follow.
+#[derive(Debug)]
+pub struct Opened {
+    pub stream: Stream,
     pub peer: SocketAddr,
     pub alarm: Alarm,
     /// Held until the connection's end.
@@ -122,7 +142,7 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 /// If the thread can't be started.
 pub fn spawn<S: Service>(
     name: String,
-    listeners: Vec<StdListener>,
+    entrances: Vec<Entrance>,
     admittance: Admittance,
     phase: watch::Receiver<Phase>,
     make: impl FnOnce(&WorkerParts) -> Rc<S> + Send + 'static,
@@ -135,22 +155,22 @@ pub fn spawn<S: Service>(
         runtime.block_on(async move {
             let parts = WorkerParts::default();
             let service = make(&parts);
-            run(listeners, admittance, phase, parts, service).await;
+            run(entrances, admittance, phase, parts, service).await;
         });
     })
 }
 
 async fn run<S: Service>(
-    listeners: Vec<StdListener>,
+    entrances: Vec<Entrance>,
     admittance: Admittance,
     mut phase: watch::Receiver<Phase>,
     parts: WorkerParts,
     service: Rc<S>,
 ) {
-    let accepting: Vec<_> = listeners
+    let accepting: Vec<_> = entrances
         .into_iter()
-        .map(|listener| {
-            tokio::task::spawn_local(accept(listener, admittance.clone(), parts.clone(), service.clone()))
+        .map(|entrance| {
+            tokio::task::spawn_local(accept(entrance, admittance.clone(), parts.clone(), service.clone()))
         })
         .collect();
     let mut ticks = interval(TICK);
@@ -171,13 +191,9 @@ async fn run<S: Service>(
     service.end();
 }
 
-async fn accept<S: Service>(
-    listener: StdListener,
-    admittance: Admittance,
-    parts: WorkerParts,
-    service: Rc<S>,
-) {
-    let listener = TcpListener::from_std(listener).expect("a non-blocking socket inside a runtime");
+async fn accept<S: Service>(entrance: Entrance, admittance: Admittance, parts: WorkerParts, service: Rc<S>) {
+    let Entrance { socket, tls } = entrance;
+    let listener = TcpListener::from_std(socket).expect("a non-blocking socket inside a runtime");
     loop {
         while admittance.is_full() {
             sleep(ACCEPT_PAUSE).await;
@@ -196,7 +212,8 @@ async fn accept<S: Service>(
         let _ = stream.set_nodelay(true);
         let alarm = parts.alarms.alarm();
         let open = OpenConnection::new(&parts.open);
-        let accepted = Accepted { stream, peer, alarm, seat: Seat { _place: place, _open: open } };
+        let seat = Seat { _place: place, _open: open };
+        let accepted = Accepted { stream, peer, alarm, seat, tls: tls.clone() };
         tokio::task::spawn_local(service.clone().serve(accepted));
     }
 }
@@ -207,6 +224,30 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// Does what comes before the first request: the handshake where TLS is spoken, within `limit`. `None` if that
+    /// fails.
+    ///
+    /// Dropping the future drops the connection.
+    pub async fn open(self, limit: Duration) -> Option<Opened> {
+        let Accepted { stream, peer, alarm, seat, tls } = self;
+        let stream = match tls {
+            None => Stream::Tcp(stream),
+            Some(tls) => match alarm.within(limit, tls.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(client.address = %peer, error = %error, "no TLS with {peer}: {error}");
+                    return None;
+                }
+                Err(_) => return None,
+            },
+        };
+        Some(Opened { stream, peer, alarm, seat })
+    }
 }
 
 // === impl Admittance ===

@@ -176,6 +176,7 @@ fn spend_all(
 }
 
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 fn check_spent(gateways: &[TestGateway], upstream: &StubUpstream, told: &Told, limit: u64) {
     let (seen, passed) = (upstream.count() as u64, told.passed.load(Ordering::Relaxed));
     println!(
@@ -299,7 +300,8 @@ fn each_quota_says_what_happens_when_the_authority_is_away() {
         let upstream = StubUpstream::start();
         let gateway = fleet.gateway(&upstream);
         let customer = gateway.customer("Acme", "free");
-        let quota = ["quota", "set", &customer.tenant_id, "api_calls", "--limit", "1000", "--on-loss", policy];
+        let quota =
+            ["quota", "set", &customer.tenant_id, "api_calls", "--limit", "1000", "--on-loss", policy];
         gateway.json(&quota);
         redis.kill();
         let tally = crowd(&gateway, &customer, 400);

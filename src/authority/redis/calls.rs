@@ -128,7 +128,7 @@ impl Calls {
         let mut answers = link.send_all(commands).await?.into_iter().skip(is_asking.into());
         let missing = || Fault::new(Class::Rejected, Some(link.address()), "fewer answers than commands");
         let answer = answers.next().ok_or_else(missing)?;
-        if is_large && answer.is_ok() && !self.has_waited(answers.next()) {
+        if is_large && answer.is_ok() && !self.has_waited(answers.next().as_ref()) {
             self.meters.add_unreplicated();
         }
         answer
@@ -141,8 +141,8 @@ impl Calls {
         pipeline.cmd("WAIT").arg(self.wait_replicas).arg(millis.max(1));
     }
 
-    fn has_waited(&self, answer: Option<Result<Value, Fault>>) -> bool {
-        matches!(answer, Some(Ok(Value::Int(replicas))) if replicas >= i64::from(self.wait_replicas))
+    fn has_waited(&self, answer: Option<&Result<Value, Fault>>) -> bool {
+        matches!(answer, Some(Ok(Value::Int(replicas))) if *replicas >= i64::from(self.wait_replicas))
     }
 
     async fn load(&self, call: &Call<'_>, progress: &mut Progress) -> Result<(), Fault> {

@@ -41,10 +41,6 @@ impl Keys {
         &self.books[usize::from(book)]
     }
 
-    pub(super) fn account(&self, account: &AccountKey) -> String {
-        self.account_in(book(account), account)
-    }
-
     pub(super) fn account_in(&self, book: u16, account: &AccountKey) -> String {
         let AccountKey { owner, resource, window } = account;
         let kind = match owner {
@@ -115,8 +111,12 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::domain::{AccountKey, ApiKeyId, Owner, Period, TenantId, Window};
     use crate::till::TillId;
-    use crate::till::protocol::News;
+    use crate::till::protocol::{News, book};
     use uuid::Uuid;
+
+    fn text_of(keys: &Keys, account: &AccountKey) -> String {
+        keys.account_in(book(account), account)
+    }
 
     fn account(owner: Owner) -> AccountKey {
         let start = Timestamp::parse("2026-11-01T00:00:00Z").expect("an instant");
@@ -130,11 +130,11 @@ mod tests {
         let keys = Keys::new("fleet:a");
         let id = Uuid::from_u128(0x0102);
         for owner in [Owner::Tenant(TenantId(id)), Owner::Key(ApiKeyId(id))] {
-            let text = keys.account(&account(owner));
+            let text = text_of(&keys, &account(owner));
             assert_eq!(keys.read_account(&text), Some(account(owner)), "{text}");
         }
         assert_eq!(
-            keys.account(&account(Owner::Tenant(TenantId(id)))),
+            text_of(&keys, &account(Owner::Tenant(TenantId(id)))),
             "fleet:a:{2}:a:t:00000000-0000-0000-0000-000000000102:api_calls:month:1793491200000000:1796083200000000"
         );
     }
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn what_is_no_key_of_ours_is_no_account() {
         let keys = Keys::new("tg");
-        let good = keys.account(&account(Owner::Tenant(TenantId(Uuid::from_u128(2)))));
+        let good = text_of(&keys, &account(Owner::Tenant(TenantId(Uuid::from_u128(2)))));
         let bad = [
             "",
             "tg:{2}:book",
@@ -162,7 +162,7 @@ mod tests {
     fn news_are_read_and_unknown_words_are_not_news() {
         let keys = Keys::new("tg");
         let account = account(Owner::Key(ApiKeyId(Uuid::from_u128(2))));
-        let text = keys.account(&account);
+        let text = text_of(&keys, &account);
         let by = TillId(Uuid::from_u128(3));
         assert_eq!(keys.read_news(&format!("recall {text} {by}")), Some(News::Recall { account, by }));
         assert_eq!(keys.read_news(&format!("freed {text}")), Some(News::Freed(account)));

@@ -130,7 +130,7 @@ impl Link {
         self.shared.alive.doubt();
         if self.shared.losses.fetch_add(1, Ordering::Relaxed) + 1 >= LOSSES_MAX {
             let detail = format!("{LOSSES_MAX} calls in a row");
-            self.shared.fall(None, Fault::new(Class::Deadline, Some(self.address()), detail));
+            self.shared.fall(None, &Fault::new(Class::Deadline, Some(self.address()), detail));
         }
     }
 
@@ -158,7 +158,7 @@ impl Link {
             }
             Err(error) => {
                 let fault = Fault::of(&error, self.address());
-                self.shared.fall(Some(number), fault.clone());
+                self.shared.fall(Some(number), &fault);
                 Err(fault)
             }
         }
@@ -169,7 +169,7 @@ impl Link {
         let judged = answer(value, self.address());
         match &judged {
             Err(fault) if *fault.remedy() == Remedy::Redial => {
-                self.shared.fall(Some(number), fault.clone());
+                self.shared.fall(Some(number), fault);
             }
             Err(fault) if fault.class != Class::NoScript => self.shared.alive.doubt(),
             Ok(_) | Err(_) => {}
@@ -184,7 +184,7 @@ async fn keep(shared: Arc<Shared>, dial: Arc<Dial>) {
         match dial.connect(&shared.address, shared.purpose).await {
             Ok(dialed) => shared.serve(dialed).await,
             Err(fault) => {
-                shared.stay_down(fault);
+                shared.stay_down(&fault);
                 sleep(REDIAL).await;
             }
         }
@@ -204,7 +204,7 @@ impl Shared {
         tokio::select! {
             () = dialed.broke.notified() => {
                 let detail = "the connection was closed";
-                self.fall(Some(number), Fault::new(Class::Unreachable, Some(&self.address), detail));
+                self.fall(Some(number), &Fault::new(Class::Unreachable, Some(&self.address), detail));
             }
             _ = states.wait_for(|state| !matches!(state, State::Up(_))) => {}
         }
@@ -212,7 +212,7 @@ impl Shared {
 
     /// Drops the connection; the one of this number, if one is said. Doubt comes first: who finds the next connection
     /// must not go by what was known during the last.
-    fn fall(&self, number: Option<u64>, fault: Fault) {
+    fn fall(&self, number: Option<u64>, fault: &Fault) {
         self.alive.doubt();
         let is_meant = |line: &Line| number.is_none_or(|number| line.number == number);
         let has_fallen = self.state.send_if_modified(|state| match state {
@@ -227,7 +227,7 @@ impl Shared {
         }
     }
 
-    fn stay_down(&self, fault: Fault) {
+    fn stay_down(&self, fault: &Fault) {
         let is_first = self.state.send_if_modified(|state| {
             let is_first = matches!(state, State::Dialing);
             *state = State::Down(fault.clone());

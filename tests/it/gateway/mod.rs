@@ -6,13 +6,15 @@ mod headers;
 mod http;
 mod identity;
 mod routes;
+mod tls;
+mod upgrades;
 mod upstream;
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::support::{Customer, StubUpstream, TestGateway};
+use crate::support::{Customer, StubUpstream, TestGateway, until};
 
 /// The `[[upstream]]` named `stub`, at these addresses.
 fn upstream_at(addresses: &[SocketAddr], more: &str) -> String {
@@ -54,6 +56,15 @@ fn another_key(gateway: &TestGateway, customer: &Customer, options: &[&str]) -> 
     let key = gateway.json(&[&create, options].concat());
     let text = |field: &str| key[field].as_str().expect("text").to_owned();
     Customer { key_id: text("key_id"), key: text("key"), ..customer.clone() }
+}
+
+/// The one row of the customer's usage log, once it is flushed: outcome, bytes in, bytes out.
+#[track_caller]
+fn usage_row(gateway: &TestGateway, customer: &Customer) -> (String, u64, u64) {
+    let row = until("the usage is in the log", || gateway.usage_rows(customer).pop());
+    assert_eq!(gateway.usage_rows(customer).len(), 1);
+    let number = |field: &str| row[field].as_u64().expect("a number");
+    (row["outcome"].as_str().expect("an outcome").to_owned(), number("bytes_in"), number("bytes_out"))
 }
 
 /// What the customer has used of `resource`, of which it must have one quota.

@@ -1,15 +1,23 @@
-//! A client that sends the bytes it is given.
+//! A client that sends the bytes it is given, in clear or by TLS.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::wait::PATIENCE;
 use super::wire::Response;
 
 /// One connection. Waits at most [`PATIENCE`] for anything.
-#[derive(Debug)]
 pub(crate) struct RawClient {
-    input: BufReader<TcpStream>,
+    input: BufReader<Wire>,
+}
+
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl RawClient {
@@ -19,11 +27,35 @@ impl RawClient {
     }
 
     pub(crate) fn try_connect(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(RawClient { input: BufReader::new(stream) })
+        Ok(RawClient { input: BufReader::new(Wire::Plain(dial(to)?)) })
+    }
+
+    /// Connects by TLS and asks for the server `name`.
+    ///
+    /// # Errors
+    /// The handshake did not come about. In TLS 1.3 a refused client certificate only shows at the first answer.
+    pub(crate) fn try_secure(to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let mut stream = dial(to)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(RawClient { input: BufReader::new(Wire::Tls(Box::new(StreamOwned::new(tls, stream)))) })
+    }
+
+    #[track_caller]
+    pub(crate) fn secure(to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Self {
+        RawClient::try_secure(to, name, config).unwrap_or_else(|error| panic!("TLS with {name}: {error}"))
+    }
+
+    /// What the handshake agreed on.
+    #[track_caller]
+    pub(crate) fn tls(&self) -> &ClientConnection {
+        match self.input.get_ref() {
+            Wire::Tls(stream) => &stream.conn,
+            Wire::Plain(_) => panic!("a connection in clear"),
+        }
     }
 
     /// Sends `bytes` as they are: half a head, two requests, nonsense.
@@ -68,9 +100,17 @@ impl RawClient {
         )
     }
 
+    /// The next bytes, as many as that.
+    #[track_caller]
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.input.read_exact(&mut bytes).unwrap_or_else(|error| panic!("no {count} bytes: {error}"));
+        bytes
+    }
+
     /// Tells the other side that nothing more will come.
     pub(crate) fn finish(&mut self) {
-        let _ = self.input.get_mut().shutdown(Shutdown::Write);
+        let _ = self.input.get_ref().socket().shutdown(Shutdown::Write);
     }
 
     /// Whether the other side closes, without sending anything more.
@@ -82,7 +122,51 @@ impl RawClient {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.input.get_ref().local_addr().expect("a connected socket has an address")
+        self.input.get_ref().socket().local_addr().expect("a connected socket has an address")
+    }
+}
+
+fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+// === impl Wire ===
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(buffer),
+            Wire::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.write(bytes),
+            Wire::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.flush(),
+            Wire::Tls(stream) => stream.flush(),
+        }
     }
 }
 

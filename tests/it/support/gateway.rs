@@ -45,6 +45,7 @@ pub(crate) struct Run {
 #[derive(Clone, Debug)]
 struct Addresses {
     proxy: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
     admin: SocketAddr,
 }
 
@@ -155,8 +156,12 @@ impl TestGateway {
         let text = fs::read_to_string(self.path("data/addresses.json")).ok()?;
         let json: Value = serde_json::from_str(&text).ok()?;
         let address = |json: &Value| json.as_str()?.parse().ok();
-        let proxy: Option<Vec<SocketAddr>> = json["proxy"].as_array()?.iter().map(address).collect();
-        Some(Addresses { proxy: proxy?, admin: address(&json["admin"])? })
+        let list = |json: &Value| json.as_array()?.iter().map(address).collect::<Option<Vec<SocketAddr>>>();
+        Some(Addresses {
+            proxy: list(&json["proxy"])?,
+            tls: list(&json["tls"])?,
+            admin: address(&json["admin"])?,
+        })
     }
 
     fn admin_get(&self, target: &str) -> Option<Response> {
@@ -203,6 +208,12 @@ impl TestGateway {
     #[track_caller]
     pub(crate) fn proxy(&self) -> SocketAddr {
         self.addresses.as_ref().expect("a gateway that was started").proxy[0]
+    }
+
+    /// The first address that speaks TLS.
+    #[track_caller]
+    pub(crate) fn tls(&self) -> SocketAddr {
+        self.addresses.as_ref().expect("a gateway that was started").tls[0]
     }
 
     #[track_caller]

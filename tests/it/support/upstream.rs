@@ -28,6 +28,8 @@ pub(crate) enum Answer {
     Close(Vec<u8>),
     /// These bytes, then a reset of the connection.
     Reset(Vec<u8>),
+    /// These bytes, then whatever comes is sent back until the other side ends; then the end.
+    Tunnel(Vec<u8>),
     /// Nothing, until the other side closes.
     Hang,
     /// That answer, this much later.
@@ -156,6 +158,12 @@ impl State {
         let mut input = BufReader::new(stream);
         while let Some(request) = Message::read_request(&mut input)? {
             let answer = self.record(request);
+            if let Answer::Tunnel(head) = answer {
+                let mut output = stream;
+                output.write_all(&head)?;
+                io::copy(&mut input, &mut output)?;
+                break;
+            }
             if answer.write(stream)? == Next::End {
                 break;
             }
@@ -234,6 +242,7 @@ impl Answer {
                 return Ok(Next::End);
             }
             Answer::Reset(bytes) => return reset(stream, &bytes),
+            Answer::Tunnel(_) => panic!("a tunnel is no part of another answer"),
             Answer::Hang => return hang(stream),
             Answer::After(delay, answer) => {
                 pass(delay);
