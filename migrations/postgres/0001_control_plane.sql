@@ -18,6 +18,9 @@ DECLARE
     -- From Postgres 16 on a member need not be one who can become the role.
     becoming text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
+    IF current_setting('server_version_num')::int < 150000 THEN
+        RAISE EXCEPTION 'Postgres 15 or newer is needed, and this is %', current_setting('server_version');
+    END IF;
     FOREACH role IN ARRAY ARRAY['tollgate_owner', 'tollgate_platform', 'tollgate_app', 'tollgate_ingest'] LOOP
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
@@ -45,6 +48,9 @@ RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', tenant_table);
     EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', tenant_table);
+    -- So that it mends a table as well as it makes one.
+    EXECUTE format('DROP POLICY IF EXISTS tollgate_app ON %s', tenant_table);
+    EXECUTE format('DROP POLICY IF EXISTS tollgate_platform ON %s', tenant_table);
     EXECUTE format('CREATE POLICY tollgate_app ON %s TO tollgate_app USING (%s) WITH CHECK (%2$s)', tenant_table, own);
     EXECUTE format(
         'CREATE POLICY tollgate_platform ON %s TO tollgate_platform, tollgate_ingest USING (true) WITH CHECK (true)',
@@ -98,7 +104,8 @@ CREATE TABLE tier_quotas (
 --
 -- The table may be there already, with rows and columns of another program, which goes on using it: then it gets
 -- what it lacks and keeps what it has. The same steps make it where there is none.
-SELECT set_config('tollgate.adopts', (to_regclass('organizations') IS NOT NULL)::text, true);
+SELECT set_config('tollgate.adopts',
+    (to_regclass(format('%I.organizations', current_schema())) IS NOT NULL)::text, true);
 CREATE TABLE IF NOT EXISTS organizations ();
 ALTER TABLE organizations
     ADD COLUMN IF NOT EXISTS tenant_id UUID,

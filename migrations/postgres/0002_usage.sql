@@ -100,7 +100,8 @@ SELECT owner_kind, owner_id, resource_type, period, window_start, window_end,
 FROM account_units
 GROUP BY owner_kind, owner_id, resource_type, period, window_start, window_end;
 
--- Records that the tables above refused. Their units are in no sum; an operator decides.
+-- Records that the tables above refused. Their units are in no sum; an operator decides. The record is JSON, as text
+-- because jsonb refuses some of it, and nothing may be refused here.
 CREATE TABLE usage_quarantine (
     journal UUID NOT NULL,
     shard BIGINT NOT NULL,
@@ -110,7 +111,7 @@ CREATE TABLE usage_quarantine (
     request_id UUID NOT NULL,
     tenant_id UUID NOT NULL,
     till UUID NOT NULL,
-    record JSONB NOT NULL,
+    record TEXT NOT NULL,
     reason TEXT NOT NULL,
     parked_at TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (journal, shard, sequence, from_offset, ordinal)
@@ -127,6 +128,7 @@ DECLARE
     ahead INT;
     month TIMESTAMP;
     made text;
+    bound CONSTANT text := 'YYYY-MM-DD 00:00:00+00';
     count BIGINT := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(1953459308, 2);
@@ -139,7 +141,7 @@ BEGIN
                 EXECUTE format('CREATE TABLE %I (LIKE tenant_usage_logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', made);
                 PERFORM tollgate_isolate(made::regclass);
                 EXECUTE format('ALTER TABLE tenant_usage_logs_%s ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
-                    class, made, month::text || '+00', (month + interval '1 month')::text || '+00');
+                    class, made, to_char(month, bound), to_char(month + interval '1 month', bound));
                 count := count + 1;
             EXCEPTION WHEN check_violation THEN
                 NULL;

@@ -1,6 +1,8 @@
 //! From the configuration's sections to each room's own settings. The configuration's types stop here.
 
+use std::io;
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 use super::start::StartError;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
@@ -143,19 +145,31 @@ pub(super) fn admission(config: &Config) -> AdmissionSettings {
     }
 }
 
+/// # Errors
+/// [`StartError::Authority`] when the certificates can't be read.
 pub(super) fn redis(url: &config::RedisUrl, config: &Config) -> Result<RedisSettings, StartError> {
     let address = |(host, port): &(String, u16)| Address::new(host.clone(), *port);
     let nodes: Vec<Address> = url.nodes.iter().map(address).collect();
-    let servers = match nodes.first() {
-        Some(first) if !url.cluster => Servers::Single(first.clone()),
-        _ => Servers::Cluster(nodes),
+    let servers = match (&url.form, nodes.as_slice()) {
+        (config::RedisForm::Single, [first, ..]) => Servers::Single(first.clone()),
+        (config::RedisForm::Sentinel { master }, _) => {
+            Servers::Sentinel { sentinels: nodes, master: master.clone() }
+        }
+        (config::RedisForm::Single | config::RedisForm::Cluster, _) => Servers::Cluster(nodes),
     };
+    let unread = |path: &Path, error: io::Error| {
+        StartError::Authority(vec![format!("authority.ca: {} can't be read: {error}", path.display())])
+    };
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| unread(path, error));
+    let roots = config.authority.ca.as_ref().map(read).transpose()?;
     Ok(RedisSettings {
-        tls: url.tls.then(Tls::default),
+        tls: url.tls.then_some(Tls { roots }),
         user: url.username.clone(),
         password: url.password.as_ref().map(|password| password.expose().to_owned()),
         database: url.database,
+        prefix: config.authority.prefix.clone(),
         timeout: config.authority.timeout,
+        wait_replicas: config.authority.wait_replicas,
         ..RedisSettings::new(servers)
     })
 }

@@ -13,7 +13,8 @@ use tokio::sync::{Notify, watch};
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
-use super::{authority, settings, tasks};
+use super::tasks::{self, PartitionKeeper};
+use super::{authority, settings};
 use crate::admin::{self, AdminParts};
 use crate::api::{self, LocalDoor, LocalToken};
 use crate::clock::Clock;
@@ -106,6 +107,9 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     report(&till, flush::recover(&till, &journal));
 
     let registry = Registry::new();
+    let partitions = PartitionKeeper::register(&registry, store.clone(), clock.clone());
+    // Before the first flush needs them.
+    partitions.keep().await;
     let changed = Arc::new(Notify::new());
     let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
         .with_till(till.clone())
@@ -164,7 +168,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.spawn("refresh", refresh.run());
     running.spawn("flush", async move { flush.run().await });
-    running.spawn("partitions", tasks::keep_partitions_for_ever(store, clock.clone()));
+    running.spawn("partitions", partitions.run());
     for (name, task) in authority.tasks {
         running.spawn(name, task);
     }
@@ -211,8 +215,6 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
         Journal::open(data, &settings::journal(config), workers, till.id().0, clock.now())?;
     let store = Store::open_with(&settings::store(&config.store)).await?;
     store.prepare().await?;
-    // Before the first flush; on an error rows wait in the default partition, and the next attempt says so.
-    tasks::keep_partitions(&store, clock).await;
     let api_key = &config.identity.api_key;
     let pepper = match &api_key.pepper {
         Some(secret) => Pepper::parse(api_key.pepper_version.into(), secret.expose())?,

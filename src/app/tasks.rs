@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use prometheus::{IntGauge, Registry};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::Embedded;
@@ -23,6 +24,13 @@ const PARTITIONS: Duration = Duration::from_secs(3_600);
 /// Segments and pages are made ready this often, before workers need them.
 const JOURNAL_TICK: Duration = Duration::from_millis(50);
 
+/// Makes the store's partitions ahead and drops old ones.
+pub(super) struct PartitionKeeper {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    stray_rows: IntGauge,
+}
+
 /// Frees what ended windows held. Runs until it is dropped.
 pub(super) async fn keep_house(till: Arc<Till>, authority: Option<Arc<Embedded>>, clock: Arc<dyn Clock>) {
     let mut ticks = interval(HOUSEKEEPING);
@@ -35,37 +43,6 @@ pub(super) async fn keep_house(till: Arc<Till>, authority: Option<Arc<Embedded>>
         let freed = till.reuse_ended(clock.now());
         if freed > 0 {
             tracing::debug!(slots = freed, "slots of ended windows are free again");
-        }
-    }
-}
-
-/// Makes the store's partitions ahead and drops old ones, hour by hour. Runs until it is dropped.
-pub(super) async fn keep_partitions_for_ever(store: Store, clock: Arc<dyn Clock>) {
-    let mut ticks = interval(PARTITIONS);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    // The first is ready at once, and was done at the start.
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        keep_partitions(&store, &*clock).await;
-    }
-}
-
-/// The same once. An error is told and left to the next attempt: months are made long before they begin.
-pub(super) async fn keep_partitions(store: &Store, clock: &dyn Clock) {
-    match store.keep_partitions(clock.now()).await {
-        Ok(Partitions { stray_rows, .. }) if stray_rows > 0 => tracing::error!(
-            rows = stray_rows,
-            "{stray_rows} usage rows lie in default partitions, where retention does not reach them: move them by \
-             hand, then their months get partitions of their own"
-        ),
-        Ok(Partitions { made, dropped, .. }) if made + dropped > 0 => {
-            tracing::info!(made, dropped, "partitions of the usage log: {made} made, {dropped} dropped");
-        }
-        Ok(_) => {}
-        Err(error) => {
-            let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(error = %cause, "partitions of the usage log can't be kept: {error}: {cause}");
         }
     }
 }
@@ -101,6 +78,55 @@ pub(super) fn keep_journal(journal: &Journal, clock: &dyn Clock, readiness: &Rea
                 readiness.unready("journal", error.to_string());
             }
             Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+// === impl PartitionKeeper ===
+
+impl PartitionKeeper {
+    /// # Panics
+    /// If the registry has a metric of this name already.
+    pub(super) fn register(registry: &Registry, store: Store, clock: Arc<dyn Clock>) -> PartitionKeeper {
+        let stray_rows = IntGauge::new(
+            "tollgate_store_stray_usage_rows",
+            "Usage rows outside all months' partitions, where retention does not reach them; should be 0.",
+        );
+        let stray_rows = stray_rows.expect("a literal name");
+        registry.register(Box::new(stray_rows.clone())).expect("registered once");
+        PartitionKeeper { store, clock, stray_rows }
+    }
+
+    /// Hour by hour, beginning in an hour. Runs until it is dropped.
+    pub(super) async fn run(self) {
+        loop {
+            tokio::time::sleep(PARTITIONS).await;
+            self.keep().await;
+        }
+    }
+
+    /// Once. An error is told and left to the next attempt: months are made long before they begin.
+    pub(super) async fn keep(&self) {
+        match self.store.keep_partitions(self.clock.now()).await {
+            Ok(partitions) => self.tell(partitions),
+            Err(error) => {
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                tracing::error!(error = %cause, "partitions of the usage log can't be kept: {error}: {cause}");
+            }
+        }
+    }
+
+    fn tell(&self, Partitions { made, dropped, stray_rows }: Partitions) {
+        self.stray_rows.set(stray_rows);
+        if made + dropped > 0 {
+            tracing::info!(made, dropped, "partitions of the usage log: {made} made, {dropped} dropped");
+        }
+        if stray_rows > 0 {
+            tracing::error!(
+                rows = stray_rows,
+                "{stray_rows} usage rows lie in default partitions, where retention does not reach them: move them \
+                 by hand, then their months get partitions of their own"
+            );
         }
     }
 }

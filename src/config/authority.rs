@@ -1,5 +1,6 @@
 //! `[authority]`: who grants units, and what happens when nobody answers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,8 +16,8 @@ use super::text::{FromText, One, is_host};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthorityConfig {
-    /// `embedded` (one gateway), `redis://…`, `rediss://…`, `redis-cluster://a:6379,b:6379`,
-    /// `rediss-cluster://…`, or `store` (strict: grants by Postgres).
+    /// `embedded` (one gateway), `redis://host:6379`, `redis-sentinel://a:26379,b:26379/master`,
+    /// `redis-cluster://a:6379,b:6379`, the same with `rediss` for TLS, or `store` (strict: grants by Postgres).
     #[serde(with = "One::<AuthorityUrl>")]
     pub url: AuthorityUrl,
     /// No request waits longer than this for a grant.
@@ -34,6 +35,12 @@ pub struct AuthorityConfig {
     /// Longest wait for units that lie idle in other gateways' tills.
     #[serde(with = "One::<Duration>")]
     pub recall_wait: Duration,
+    /// What all keys in Redis begin with: fleets that share a server need different ones.
+    pub prefix: String,
+    /// Certificates (PEM) that Redis's must descend from; the system's if absent.
+    pub ca: Option<PathBuf>,
+    /// How many replicas of Redis should have a large grant before it is used; 0 asks none.
+    pub wait_replicas: u32,
 }
 
 /// Which authority.
@@ -46,17 +53,27 @@ pub enum AuthorityUrl {
     Redis(RedisUrl),
 }
 
-/// Redis, or a cluster of it.
+/// Redis, in one of its forms.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedisUrl {
     pub tls: bool,
-    pub cluster: bool,
-    /// Host and port. Exactly one without `cluster`.
+    pub form: RedisForm,
+    /// Host and port. Of a single server exactly one; of Sentinels, theirs.
     pub nodes: Vec<(String, u16)>,
     pub username: Option<String>,
     pub password: Option<Secret>,
     /// Always 0 in a cluster.
     pub database: u8,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RedisForm {
+    Single,
+    /// Sentinels know the master of this name.
+    Sentinel {
+        master: String,
+    },
+    Cluster,
 }
 
 // === impl AuthorityConfig ===
@@ -70,6 +87,9 @@ impl Default for AuthorityConfig {
             open_percent: 10,
             fleet_size: 1,
             recall_wait: Duration::from_millis(20),
+            prefix: "tg".to_owned(),
+            ca: None,
+            wait_replicas: 0,
         }
     }
 }
@@ -79,6 +99,9 @@ impl AuthorityConfig {
         at.key("timeout").positive(self.timeout);
         at.key("open_percent").within(self.open_percent, 1, 1_000);
         at.key("fleet_size").within(self.fleet_size, 1, 10_000);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
+        let is_prefix = (1..=64).contains(&self.prefix.len()) && self.prefix.chars().all(is_plain);
+        at.key("prefix").ensure(is_prefix, "must be 1 to 64 of a-z, A-Z, 0-9, `_`, `-`, `.` and `:`");
     }
 }
 
@@ -90,8 +113,7 @@ fn loss_policies(_: &mut SchemaGenerator) -> Schema {
 
 impl FromText for AuthorityUrl {
     const NAME: &'static str = "AuthorityUrl";
-    const EXPECTED: &'static str =
-        "\"embedded\", \"store\", \"redis://host:6379\" or \"redis-cluster://a:6379,b:6379\"";
+    const EXPECTED: &'static str = "\"embedded\", \"store\", \"redis://host:6379\", \"redis-sentinel://a:26379/master\" or \"redis-cluster://a:6379,b:6379\"";
 
     fn from_text(text: &str) -> Option<Self> {
         match text {
@@ -112,37 +134,44 @@ impl FromText for AuthorityUrl {
 
 impl RedisUrl {
     const PORT: u16 = 6379;
+    const SENTINEL_PORT: u16 = 26379;
 
     fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
-        let (tls, cluster) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (true, false),
-            "redis-cluster" => (false, true),
-            "rediss-cluster" => (true, true),
-            _ => return None,
+        let (scheme, tls) = match scheme.strip_prefix("rediss") {
+            Some(form) => (form, true),
+            None => (scheme.strip_prefix("redis")?, false),
         };
         let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(c, rest)| (Some(c), rest));
-        let (nodes, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let nodes =
-            nodes.split(',').map(|node| host_and_port(node, Self::PORT)).collect::<Option<Vec<_>>>()?;
-        let database: u8 = if database.is_empty() { 0 } else { database.parse().ok()? };
+        let (nodes, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let form = match scheme {
+            "" => RedisForm::Single,
+            "-sentinel" if !path.is_empty() => RedisForm::Sentinel { master: path.to_owned() },
+            "-cluster" if path.is_empty() => RedisForm::Cluster,
+            _ => return None,
+        };
+        let (port, path) = match form {
+            RedisForm::Sentinel { .. } => (Self::SENTINEL_PORT, ""),
+            RedisForm::Single | RedisForm::Cluster => (Self::PORT, path),
+        };
+        let nodes = nodes.split(',').map(|node| host_and_port(node, port)).collect::<Option<Vec<_>>>()?;
+        let database: u8 = if path.is_empty() { 0 } else { path.parse().ok()? };
         let (username, password) = credentials.map_or((None, None), credentials_of);
-        let is_sound = if cluster { database == 0 } else { nodes.len() == 1 };
-        is_sound.then_some(RedisUrl { tls, cluster, nodes, username, password, database })
+        let is_sound = form != RedisForm::Single || nodes.len() == 1;
+        is_sound.then_some(RedisUrl { tls, form, nodes, username, password, database })
     }
 
     /// The URL, fit for logs.
     pub fn without_credentials(&self) -> String {
-        let scheme = match (self.tls, self.cluster) {
-            (false, false) => "redis",
-            (true, false) => "rediss",
-            (false, true) => "redis-cluster",
-            (true, true) => "rediss-cluster",
+        let tls = if self.tls { "s" } else { "" };
+        let (form, path) = match &self.form {
+            RedisForm::Single if self.database == 0 => ("", String::new()),
+            RedisForm::Single => ("", format!("/{}", self.database)),
+            RedisForm::Sentinel { master } => ("-sentinel", format!("/{master}")),
+            RedisForm::Cluster => ("-cluster", String::new()),
         };
         let nodes: Vec<String> = self.nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-        let database = if self.database == 0 { String::new() } else { format!("/{}", self.database) };
-        format!("{scheme}://{}{database}", nodes.join(","))
+        format!("redis{tls}{form}://{}{path}", nodes.join(","))
     }
 }
 

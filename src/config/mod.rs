@@ -35,7 +35,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{AuthorityConfig, AuthorityUrl, RedisUrl};
+pub use authority::{AuthorityConfig, AuthorityUrl, RedisForm, RedisUrl};
 pub use control::ControlConfig;
 pub use data::DataConfig;
 pub use fault::{Fault, Faults, Position};

@@ -18,7 +18,7 @@ pub struct StoreConfig {
     /// `sqlite:PATH`, or `postgres://user:password@host/database` of a role that owns no table.
     #[serde(with = "One::<StoreUrl>")]
     pub url: StoreUrl,
-    /// Most connections to the database at a time.
+    /// Most connections to the database at a time, on Postgres; the flush has two more, and one listens for changes.
     pub connections: u32,
     /// Longest wait for a free connection.
     #[serde(with = "One::<Duration>")]

@@ -192,6 +192,23 @@ fn the_contract_is_read_to_the_last_key() {
 }
 
 #[test]
+fn redis_has_many_addresses() {
+    let url = |text: &str| {
+        read(&format!("authority.url = '{text}'\nidentity.api_key.pepper = '{}'", "5a".repeat(32)))
+    };
+    for (text, shown) in [
+        ("redis://h", "redis://h:6379"),
+        ("rediss://user:word@h:7000/3", "rediss://h:7000/3"),
+        ("redis-sentinel://a,b:7000/fleet", "redis-sentinel://a:26379,b:7000/fleet"),
+        ("rediss-sentinel://:word@[::1]/fleet", "rediss-sentinel://[::1]:26379/fleet"),
+        ("redis-cluster://a,b:7000", "redis-cluster://a:6379,b:7000"),
+    ] {
+        let AuthorityUrl::Redis(redis) = url(text).authority.url else { panic!("{text}") };
+        assert_eq!(redis.without_credentials(), shown);
+    }
+}
+
+#[test]
 fn any_value_may_come_from_the_environment_or_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("timeout");
@@ -333,7 +350,7 @@ telemetry = { access_log = 1.5 }
             x.toml:3:15: authority.timeout: expected a duration such as "25ms", "10s", "5m", "1h" or "30d", found the integer 25
             x.toml:3:29: authority.on_loss: expected `till`, `open`, `closed` or `share`, found "opne"; did you mean `open`?
             x.toml:3:47: authority.open_percent: expected an integer from 0 to 4294967295, found the integer 99999999999
-            x.toml:3:75: authority.url: expected "embedded", "store", "redis://host:6379" or "redis-cluster://a:6379,b:6379", found "redis"
+            x.toml:3:75: authority.url: expected "embedded", "store", "redis://host:6379", "redis-sentinel://a:26379/master" or "redis-cluster://a:6379,b:6379", found "redis"
             x.toml:4:10: data.directory: expected a path, found the date 2026-01-01
             x.toml:5:13: journal.on_full: expected `block` or `count_only`, found the integer 1
             x.toml:5:26: journal.sync: expected a duration such as "50ms", or "always" or "never", found "sometimes"

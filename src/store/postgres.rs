@@ -37,6 +37,10 @@ pub struct Listening {
 
 /// One for the range that is under way, one for the partitions' hourly work.
 const FLUSH_CONNECTIONS: u32 = 2;
+/// Said in every transaction: the server's defaults are others' to set. Who has the turn must see what was committed
+/// before it, not before its own beginning.
+const READING: &str = "ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+const WRITING: &str = "ISOLATION LEVEL READ COMMITTED, READ WRITE";
 /// Between attempts to listen again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// The channel of changes; what is sent on it is empty, since `directory_changes` has it all.
@@ -53,6 +57,8 @@ impl PostgresPools {
         let options = options(url)?.options([
             ("statement_timeout", settings.statement_timeout.as_millis().to_string()),
             ("lock_timeout", settings.lock_timeout.as_millis().to_string()),
+            // What is not there and need not be dropped is no news.
+            ("client_min_messages", "warning".to_owned()),
             // A transaction of ours never waits for anything but the database; one that hangs holds the turn.
             ("idle_in_transaction_session_timeout", settings.lock_timeout.as_millis().to_string()),
         ]);
@@ -69,7 +75,7 @@ impl PostgresPools {
 
     /// Everything that is read in it is of one moment.
     pub(super) async fn read(&self, role: Role) -> Result<Transaction<'static, Postgres>, StoreError> {
-        begin(&self.pool, "ISOLATION LEVEL REPEATABLE READ READ ONLY", role, "").await
+        begin(&self.pool, READING, role, "").await
     }
 
     pub(super) async fn write_in_turn(
@@ -77,11 +83,11 @@ impl PostgresPools {
         role: Role,
     ) -> Result<Transaction<'static, Postgres>, StoreError> {
         let turn = format!("; SELECT pg_advisory_xact_lock({LOCKS}, {TURN})");
-        begin(&self.pool, "", role, &turn).await
+        begin(&self.pool, WRITING, role, &turn).await
     }
 
     pub(super) async fn ingest(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        begin(&self.flush, "", Role::Ingest, "").await
+        begin(&self.flush, WRITING, Role::Ingest, "").await
     }
 
     pub(super) async fn close(&self) {

@@ -6,10 +6,14 @@
 use std::ops::Deref;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -85,6 +89,23 @@ impl TestStore {
         }
     }
 
+    /// The same Postgres database through a line that swallows the answer to every other COMMIT: the connection ends
+    /// instead, and who asked can't know whether it was done.
+    pub(crate) async fn behind_a_line_that_swallows_commits(&self) -> Store {
+        let Kept::Database(database) = &self.kept else { panic!("SQLite has no line") };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let commits = Arc::new(AtomicU64::new(0));
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, commits.clone()));
+            }
+        });
+        let line = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port);
+        let line = line.username(LOGIN).database(&database.name).ssl_mode(PgSslMode::Disable);
+        Store::open(&StoreUrl::Postgres(line.to_url_lossy().to_string())).await.unwrap()
+    }
+
     /// Does what only somebody with the database in hand can do. Answers how many rows it changed.
     pub(super) async fn do_as_owner(&self, query: Query) -> Result<u64, StoreError> {
         let mut tx = self.owner.begin_migration().await?;
@@ -110,6 +131,34 @@ impl Deref for TestStore {
 
     fn deref(&self) -> &Store {
         &self.store
+    }
+}
+
+/// Carries bytes between a client and the server until a COMMIT's answer is swallowed, which ends both connections.
+async fn carry(mut client: TcpStream, commits: Arc<AtomicU64>) {
+    let server = server();
+    let socket = server.get_socket().expect("tests/run starts a server that is reached by a socket");
+    let mut server =
+        UnixStream::connect(socket.join(format!(".s.PGSQL.{}", server.get_port()))).await.unwrap();
+    let (mut to_server, mut to_client) = ([0; 8_192], [0; 8_192]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut to_server) => match read {
+                Ok(length @ 1..) if server.write_all(&to_server[..length]).await.is_ok() => {}
+                _ => return,
+            },
+            read = server.read(&mut to_client) => match read {
+                Ok(length @ 1..) => {
+                    let bytes = &to_client[..length];
+                    let is_commit = bytes.windows(7).any(|bytes| bytes == b"COMMIT\0");
+                    let is_swallowed = is_commit && commits.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+                    if is_swallowed || client.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            },
+        }
     }
 }
 

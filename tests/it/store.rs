@@ -1,5 +1,7 @@
 //! A gateway whose store is a Postgres: set up as an operator would, and with the server killed under it.
 
+use std::time::{Duration, Instant};
+
 use tempfile::TempDir;
 
 use crate::support::{
@@ -110,4 +112,30 @@ fn while_the_database_is_gone_requests_pass_and_afterwards_it_has_them_all() {
     assert_eq!(upstream.count(), 93);
     assert_eq!(gateway.json(&["reconcile"])["difference"], 0);
     assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_key_that_one_gateway_revokes_is_refused_by_the_other_before_its_next_look() {
+    let (postgres, upstream) = (set_up(), StubUpstream::start());
+    let store = postgres.url("tollgate", "tollgate");
+    assert!(migrate(&store, &postgres.url("administrator", "tollgate")).status.success());
+    let (one, other) = (TestGateway::start_on(&store, &upstream), TestGateway::start_on(&store, &upstream));
+    let customer = one.customer_with_limit("Acme", 1_000);
+    let mut client = other.client();
+    let superuser = postgres.url("postgres", "tollgate");
+    let listening = "SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'LISTEN \"tollgate_changed\"'";
+    until("both to listen", || (psql(&superuser, listening) == "2").then_some(()));
+    assert_eq!(client.get("/", &customer.key).status, 200);
+    let mut waited = Duration::ZERO;
+    for _ in 0..5 {
+        let key = one.json(&["key", "create", &customer.tenant_id, "--name", "once"]);
+        let (id, key) = (key["key_id"].as_str().expect("an id"), key["key"].as_str().expect("a key"));
+        until("the key to be known", || (client.get("/", key).status == 200).then_some(()));
+        one.json(&["key", "revoke", id]);
+        let revoked_at = Instant::now();
+        until("the key to be refused", || (client.get("/", key).status == 401).then_some(()));
+        waited += revoked_at.elapsed();
+    }
+    // Five looks at one a second would together take less than a second once in 120 times.
+    assert!(waited < Duration::from_secs(1), "five keys were refused after {waited:?} together");
 }

@@ -150,7 +150,12 @@ async fn a_partition_without_policies_gives_all_its_rows_and_is_not_served() {
     assert_eq!(count(&mut app, partition).await, 2, "the trap: the parent's policies don't hold here");
     let expected =
         format!("the table {partition} has no row-level security: SELECT tollgate_isolate('{partition}')");
-    assert_eq!(refusals(&store).await, [expected]);
+    assert_eq!(refusals(&store).await, [expected.as_str()]);
+
+    let (_, remedy) = expected.split_once(": ").unwrap();
+    run(&mut owner, remedy).await;
+    assert_eq!(refusals(&store).await, [""; 0], "what the sentence says to do");
+    assert_eq!(count(&mut app, partition).await, 1);
 }
 
 #[tokio::test]

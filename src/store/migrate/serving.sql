@@ -13,6 +13,9 @@ BEGIN
     IF NOT is_said_by_membership AND (SELECT rolinherit AND NOT rolsuper FROM pg_roles WHERE rolname = login) THEN
         EXECUTE format('ALTER ROLE %I NOINHERIT', login);
     END IF;
+    IF NOT has_schema_privilege(login, current_schema(), 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), login);
+    END IF;
     FOREACH role IN ARRAY ARRAY['tollgate_platform', 'tollgate_app', 'tollgate_ingest'] LOOP
         IF NOT is_said_by_membership AND NOT pg_has_role(login, role, 'MEMBER') THEN
             EXECUTE format('GRANT %I TO %I', role, login);

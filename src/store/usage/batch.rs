@@ -6,7 +6,7 @@ use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
 
 use super::super::rows::{LookedUp, Rows};
-use super::super::sql::{Bind, Json, Kind, query};
+use super::super::sql::{Bind, Kind, query};
 use super::super::values::get;
 use super::super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -365,7 +365,7 @@ impl Tx {
             ("request_id", Kind::Id),
             ("tenant_id", Kind::Id),
             ("till", Kind::Id),
-            ("record", Kind::Json),
+            ("record", Kind::Text),
             ("reason", Kind::Text),
             ("parked_at", Kind::Instant),
         ];
@@ -379,7 +379,7 @@ impl Tx {
                 parked.request.0.value(),
                 parked.tenant.0.value(),
                 batch.till.value(),
-                Json(parked.record.clone()).value(),
+                parked.record.as_str().value(),
                 parked.reason.as_str().value(),
                 batch.at.value(),
             ]
@@ -460,7 +460,7 @@ impl StoreError {
 
 impl Fault {
     /// By the class of the SQLSTATE.
-    fn of_postgres(state: &str) -> Fault {
+    pub(super) fn of_postgres(state: &str) -> Fault {
         match state.get(..2) {
             // Data that the columns can't hold, and constraints.
             Some("22" | "23") => Fault::Poison,

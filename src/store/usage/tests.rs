@@ -3,7 +3,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::testing::{TENANT, batch, log, resource, start};
-use super::{UsageBatch, UsageFilter, UsageRow};
+use super::{Fault, UsageBatch, UsageFilter, UsageLog, UsageRow};
 use crate::domain::{ApiKeyId, TenantId};
 use crate::store::testing::{TestStore, on_both};
 use crate::store::{BadPage, Inserted, Listed, Page, Store, StoreError};
@@ -98,4 +98,25 @@ async fn old_ranges_are_forgotten_and_their_usage_is_kept(store: TestStore) {
     assert_eq!(store.forget_batches(start()).await.unwrap(), 0);
     assert_eq!(store.forget_batches(start().plus(Duration::from_secs(1))).await.unwrap(), 1);
     assert_eq!(units(&rows(&store, &UsageFilter::default(), &Page::default()).await), [1]);
+}
+
+#[tokio::test]
+async fn text_that_postgres_cant_hold_is_no_reason_to_stop() {
+    let store = TestStore::postgres().await;
+    let poison = UsageLog { route: "a\0b".to_owned(), ..log(1) };
+    let error = store.insert_usage(&batch(128, 256, vec![poison])).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::Poison, "{error:?}");
+}
+
+#[test]
+fn what_passes_is_tried_again_and_what_needs_people_waits_for_them() {
+    for (states, fault) in [
+        (["08006", "40001", "40P01", "53300", "57P01", "55P03", "25006", "XX000"].as_slice(), Fault::Again),
+        (&["22003", "22021", "23502", "23514"], Fault::Poison),
+        (&["42501", "42P01", "0A000", "28P01", "3D000", "P0001"], Fault::Broken),
+    ] {
+        for state in states {
+            assert_eq!(Fault::of_postgres(state), fault, "{state}");
+        }
+    }
 }

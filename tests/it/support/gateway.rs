@@ -86,10 +86,11 @@ impl TestGateway {
         TestGateway::start_with(&charging_all(upstream))
     }
 
-    /// The same, with its store at this URL.
+    /// The same, with its store at this URL, and keys that are good at all gateways of that store.
     #[track_caller]
     pub(crate) fn start_on(store: &str, upstream: &StubUpstream) -> Self {
-        TestGateway::start_in(store, &charging_all(upstream))
+        let pepper = format!("[identity.api_key]\npepper = \"{}\"\n", "07".repeat(32));
+        TestGateway::start_in(store, &format!("{}{pepper}", charging_all(upstream)))
     }
 
     /// A gateway with these upstreams, routes and whatever else is not said by [`TestGateway::configure`].

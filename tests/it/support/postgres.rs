@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -169,9 +169,10 @@ fn account() -> (u32, u32) {
         .expect("an account that Postgres may run as: postgres or nobody")
 }
 
-/// Where the newest server's programs are: Debian keeps them out of the PATH.
+/// Where the newest server's programs are: Debian keeps them out of the PATH, where they are looked for else.
 fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions.max_by_key(|entry| entry.file_name().to_string_lossy().parse().unwrap_or(0_u32));
-    newest.map_or_else(PathBuf::new, |entry| entry.path().join("bin")).join(Path::new(""))
+    let servers = versions.filter(|version| version.path().join("bin/initdb").exists());
+    let newest = servers.max_by_key(|version| version.file_name().to_string_lossy().parse().unwrap_or(0_u32));
+    newest.map_or_else(PathBuf::new, |version| version.path().join("bin"))
 }

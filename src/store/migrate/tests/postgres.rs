@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::domain::{Slug, TenantId};
-use crate::store::testing::{LOGIN, TestDatabase, key, tenant};
+use crate::store::testing::{LOGIN, TestDatabase, at, key, tenant};
 use crate::store::{Store, StoreError};
 
 async fn run(connection: &mut PgConnection, sql: &str) {
@@ -149,4 +149,27 @@ async fn a_table_that_cant_be_adopted_is_left_alone_and_its_columns_are_named() 
         let left: i64 = sqlx::query_scalar(left).fetch_one(&mut other).await.unwrap();
         assert_eq!(left, 3);
     }
+}
+
+#[tokio::test]
+async fn in_a_schema_of_its_own_it_stands_beside_tables_of_the_same_names() {
+    let database = TestDatabase::empty().await;
+    let mut other = database.connect("postgres").await;
+    run(
+        &mut other,
+        "CREATE TABLE organizations (id SERIAL); CREATE TABLE api_keys (id SERIAL); CREATE SCHEMA gate;
+         DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = gate', current_database()); END $$",
+    )
+    .await;
+    owner_of(&database).await.migrate_for(&database.url(LOGIN)).await.unwrap();
+    let store = Store::open(&database.url(LOGIN)).await.unwrap();
+    store.prepare().await.unwrap();
+    let (new, mut tx) = (tenant("new"), store.begin().await.unwrap());
+    tx.insert_tenant(&new, 30).await.unwrap();
+    tx.commit().await.unwrap();
+    store.keep_partitions(at("2031-05-31T23:00:00Z")).await.unwrap();
+    let columns = "SELECT COUNT(*) FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name IN ('organizations', 'api_keys')";
+    let columns: i64 = sqlx::query_scalar(columns).fetch_one(&mut other).await.unwrap();
+    assert_eq!(columns, 2, "what was there is as it was");
 }
