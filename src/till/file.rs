@@ -84,7 +84,7 @@ pub(super) struct MappedSlot {
 
 /// Which run of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct BootId(pub(super) Uuid);
+pub struct BootId(pub Uuid);
 
 /// What [`open`] found.
 pub(super) struct Opened {
@@ -178,7 +178,7 @@ impl fmt::Display for TillId {
 
 impl BootId {
     /// Of the running machine. Where the kernel does not tell, every start counts as another boot.
-    pub(super) fn current() -> Self {
+    pub fn current() -> Self {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         BootId(Uuid::try_parse(text.trim()).unwrap_or_else(|_| Uuid::now_v7()))
     }

@@ -28,7 +28,7 @@ mod slot;
 pub mod supply;
 mod table;
 
-pub use file::{LostTill, TillError, TillId};
+pub use file::{BootId, LostTill, TillError, TillId};
 pub use protocol::{Authority, Terms};
 pub use rate::{Rate, RateLimits};
 pub use reserve::{Charge, Dry, Reservation, WhenDry, reserve};

@@ -46,7 +46,7 @@ pub struct Supply<W> {
     till: Arc<Till>,
     settings: SupplySettings,
     desks: HashMap<AccountKey, Desk<W>>,
-    /// When to look at which desk. A desk that changes is looked at anyway, so an entry may have become needless.
+    /// When to look at which desk.
     timers: BinaryHeap<Reverse<(Monotonic, AccountKey)>>,
     flights: HashMap<QuestionId, AccountKey>,
     /// Desks that have something to ask now.
@@ -141,12 +141,15 @@ struct Desk<W> {
     /// Since when denials come from memory.
     denies_since: Option<Monotonic>,
     idle: Idle,
+    /// When it is looked at next; other entries of `timers` are needless.
+    timer: Option<Monotonic>,
 }
 
 struct Flight {
     id: QuestionId,
     ask: Ask,
     asked_at: Monotonic,
+    gives_up_at: Monotonic,
     /// Whether something was to be told with it.
     claims: bool,
 }
@@ -333,6 +336,8 @@ impl<W> Supply<W> {
                 return;
             }
             self.timers.pop();
+            let Some(desk) = self.desks.get_mut(&key).filter(|desk| desk.timer == Some(at)) else { continue };
+            desk.timer = None;
             if key.window.end.plus(Till::REUSE_GRACE) <= wall {
                 self.close(&key);
             } else {
@@ -368,10 +373,11 @@ impl<W> Supply<W> {
         ask.renew.more = self.claiming[of] > usize::from(desk.is_to_claim);
         let id = QuestionId(self.next_question);
         self.next_question += 1;
-        desk.flight = Some(Flight { id, ask, asked_at: now, claims: desk.wants_claim });
+        let gives_up_at = now.plus(self.settings.timeout);
+        desk.flight = Some(Flight { id, ask, asked_at: now, gives_up_at, claims: desk.wants_claim });
         (desk.wants_claim, desk.wants_refill) = (false, false);
         self.flights.insert(id, key);
-        self.timers.push(Reverse((now.plus(self.settings.timeout), key)));
+        self.plan(key, now);
         count(&self.meters.questions, 1);
         Some(Question { id, renew: ask.renew })
     }
@@ -494,7 +500,7 @@ impl<W> Supply<W> {
 
     // --- claims ---
 
-    /// Claims what this till holds in these books, as far as the database can't know it.
+    /// Claims what this till holds and has used in these books.
     fn claim_books(&mut self, is_new: &[bool; BOOKS as usize], now: Monotonic) {
         count(&self.meters.lives, is_new.iter().filter(|is_new| **is_new).count() as u64);
         for account in self.till.accounts() {
@@ -528,7 +534,7 @@ impl<W> Supply<W> {
     fn attend(&mut self, key: AccountKey, now: Monotonic) {
         let Some(desk) = self.desks.get_mut(&key) else { return };
         if let Some(flight) = &desk.flight
-            && now >= flight.asked_at.plus(self.settings.timeout)
+            && now >= flight.gives_up_at
         {
             self.flights.remove(&flight.id);
             if let Some(flight) = desk.flight.take() {
@@ -544,7 +550,19 @@ impl<W> Supply<W> {
         }
         if desk.is_done(now) {
             self.desks.remove(&key);
-        } else if let Some(at) = desk.next(now) {
+        } else {
+            self.plan(key, now);
+        }
+    }
+
+    /// Sees to it that the desk is looked at in time. One timer for each: were every look to leave another, there would
+    /// be more and more of them.
+    fn plan(&mut self, key: AccountKey, now: Monotonic) {
+        let Some(desk) = self.desks.get_mut(&key) else { return };
+        if let Some(at) = desk.next(now)
+            && desk.timer.is_none_or(|planned| at < planned)
+        {
+            desk.timer = Some(at);
             self.timers.push(Reverse((at, key)));
         }
     }
@@ -562,10 +580,11 @@ impl<W> Supply<W> {
     }
 }
 
-/// Whether a book that has forgotten everything but what the database knows would be wrong about this account.
+/// Whether a book that has forgotten something may be wrong about this account: also if all that was granted is used, for
+/// what a replica still knows of it may be old, and then nobody tells it what the database knows.
 fn must_be_claimed(account: &Account) -> bool {
     let counters = account.counters();
-    counters.balance() > 0 || counters.journalled != counters.used()
+    counters.granted > 0 || counters.over > 0
 }
 
 fn count(meter: &AtomicU64, by: u64) {
@@ -593,6 +612,7 @@ impl<W> Desk<W> {
             is_unseeded: false,
             denies_since: None,
             idle: Idle { spent, since: now, is_scarce: false },
+            timer: None,
         }
     }
 
@@ -690,10 +710,9 @@ impl<W> Desk<W> {
             return 0;
         }
         let returned = self.account.give_back(Units::MAX).get();
-        if returned > 0 {
-            self.wants_claim = true;
-            self.idle = Idle { spent: self.account.counters().spent, since: now, is_scarce: false };
-        }
+        self.wants_claim |= returned > 0;
+        // If there was nothing, units may yet be refunded: looked at again after as long.
+        self.idle = Idle { spent: self.account.counters().spent, since: now, is_scarce: returned == 0 };
         returned
     }
 
@@ -713,6 +732,7 @@ impl<W> Desk<W> {
         let denial = self.denies_since.map(|since| since.plus(DENIAL_HOLDS));
         let idle = self.idle.is_scarce.then(|| self.idle.since.plus(IDLE_FOR));
         let stranded = self.stranded.map(|(_, last)| last.plus(STRANDED_MAX)).filter(|at| *at > now);
-        [deadline, ask, denial, idle, stranded].into_iter().flatten().min()
+        let flight = self.flight.as_ref().map(|flight| flight.gives_up_at);
+        [deadline, ask, denial, idle, stranded, flight].into_iter().flatten().min()
     }
 }

@@ -111,7 +111,11 @@ impl Till {
         Till::open_in(directory, *settings, BootId::current())
     }
 
-    pub(super) fn open_in(directory: &Path, settings: TillSettings, boot: BootId) -> Result<Till, TillError> {
+    /// As [`Till::open`], in the run of the machine that `boot` says it is: another one than before is a power loss.
+    ///
+    /// # Errors
+    /// [`TillError`]; a file that is not understood is left as it is.
+    pub fn open_in(directory: &Path, settings: TillSettings, boot: BootId) -> Result<Till, TillError> {
         let Opened { file, lost } = file::open(directory, boot, TillId(Uuid::now_v7()))?;
         Ok(Till { id: file.id(), settings, lost, table: RwLock::new(Table::read(file)?) })
     }

@@ -14,7 +14,8 @@ end
 
 -- The book as of now. A server takes another replication id when it starts and when it is promoted: in both cases
 -- writes may be missing, and a new life begins. But a book that has moved here in the resharding of a cluster was
--- written by another node, which is still alive: `live` names the nodes that are.
+-- written by another node, which is still alive: `live` names the nodes that are. On a server that was promoted this is
+-- not enough: the book may have come before, and what was written here since may be missing with the name of the writer.
 local function open(key, learn_for, live, channel)
     local info = redis.call('INFO', 'replication')
     local node = string.match(info, 'master_replid:(%x+)')
@@ -25,7 +26,7 @@ local function open(key, learn_for, live, channel)
     if known[1] == node then
         return book
     end
-    if known[1] and known[1] ~= before and string.find(live, known[1], 1, true) then
+    if known[1] and string.find(live, known[1], 1, true) and not string.find(before, '[^0]') then
         redis.call('HSET', key, 'node', node)
         return book
     end
