@@ -170,6 +170,9 @@ pub struct TenantCreate {
     /// A language tag like de-CH
     #[arg(long, value_name = "TAG")]
     pub locale: Option<String>,
+    /// The reseller that it belongs to, by id or slug: what it uses counts against the reseller's quotas, too
+    #[arg(long, value_name = "TENANT")]
+    pub parent: Option<String>,
 }
 
 #[derive(Group, Clone, Debug)]

@@ -86,6 +86,7 @@ fn tenant_body(create: &args::TenantCreate) -> Value {
         ("contact_phone", create.contact_phone.as_deref().into()),
         ("timezone", create.timezone.as_deref().into()),
         ("locale", create.locale.as_deref().into()),
+        ("parent_id", create.parent.as_deref().into()),
     ])
 }
 

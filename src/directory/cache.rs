@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::entitlements::{Entitlements, Freshness, Source};
+use super::entitlements::{Entitlements, Freshness, FreshnessOf, Source};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{LossPolicy, Resource, Units};
 use crate::secret::hash::KeyDigest;
@@ -205,7 +205,7 @@ impl Directory {
                 self.unknown.insert(*digest, ());
                 return Ok(Lookup::Unknown);
             };
-            let freshness = [self.freshness(profile.tenant.id.0), self.freshness(profile.key.id.0)];
+            let freshness = self.freshness_of(&profile);
             let loaded = self.compile(digest, Arc::new(profile), freshness).await?;
             if self.changes.load(Ordering::Acquire) == changes {
                 return Ok(loaded);
@@ -215,12 +215,7 @@ impl Directory {
         Err(LookupFailed::Busy)
     }
 
-    async fn compile(
-        &self,
-        digest: &KeyDigest,
-        profile: Arc<KeyProfile>,
-        freshness: [Arc<Freshness>; 2],
-    ) -> Loaded {
+    async fn compile(&self, digest: &KeyDigest, profile: Arc<KeyProfile>, freshness: FreshnessOf) -> Loaded {
         let now = self.clock.now();
         let charged = self.charged.read().unwrap_or_else(PoisonError::into_inner).clone();
         let source = Source { profile, freshness, settings: &self.settings, charged: &charged };
@@ -244,8 +239,14 @@ impl Directory {
         units.await.map_err(|error| LookupFailed::Store(Arc::new(error)))
     }
 
-    fn freshness(&self, subject: Uuid) -> Arc<Freshness> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).of(subject)
+    fn freshness_of(&self, profile: &KeyProfile) -> FreshnessOf {
+        let above = profile.above.iter().map(|tenant| tenant.id.0);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        [profile.tenant.id.0, profile.key.id.0]
+            .into_iter()
+            .chain(above)
+            .map(|subject| held.of(subject))
+            .collect()
     }
 
     fn lapse(&self, subject: Uuid) {

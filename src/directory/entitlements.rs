@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use smallvec::SmallVec;
+
 use super::DirectorySettings;
 use crate::clock::Timestamp;
 use crate::domain::{
-    AccountKey, ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource, TenantId,
+    AccountKey, ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId,
     TenantStatus, Units, Window,
 };
 use crate::store::KeyProfile;
@@ -21,7 +23,7 @@ pub struct Entitlements {
     upstream_lines: Box<[u8]>,
     /// The first end of a window or of the profile: then entitlements are compiled anew.
     valid_until: Timestamp,
-    freshness: [Arc<Freshness>; 2],
+    freshness: FreshnessOf,
 }
 
 /// One quota of the caller, in its current window.
@@ -29,6 +31,8 @@ pub struct Entitlements {
 pub struct Entitled {
     pub account: Account,
     pub resource: Resource,
+    /// Of a tenant above: shared with others, who must not see how much they use.
+    pub is_pool: bool,
     pub enforcement: Enforcement,
     /// What happens when the till is dry and the authority can't be asked.
     pub on_loss: LossPolicy,
@@ -43,10 +47,13 @@ pub struct Entitled {
 #[derive(Debug, Default)]
 pub(super) struct Freshness(AtomicBool);
 
+/// The freshness of a caller's tenant, of its key, and of the tenants above.
+pub(super) type FreshnessOf = SmallVec<[Arc<Freshness>; 2]>;
+
 /// What entitlements are compiled from.
 pub(super) struct Source<'a> {
     pub profile: Arc<KeyProfile>,
-    pub freshness: [Arc<Freshness>; 2],
+    pub freshness: FreshnessOf,
     pub settings: &'a DirectorySettings,
     /// Resources that some route charges: counted for the tenant even where it has no quota of them.
     pub charged: &'a [Resource],
@@ -61,10 +68,6 @@ impl Entitlements {
 
     pub fn key(&self) -> ApiKeyId {
         self.profile.key.id
-    }
-
-    pub fn status(&self) -> TenantStatus {
-        self.profile.tenant.status
     }
 
     /// Whether the key itself may still be used.
@@ -91,7 +94,19 @@ impl Entitlements {
         scopes.iter().all(|scope| self.profile.key.limits.scopes.contains(scope))
     }
 
-    /// The quotas of a resource: the tenant's and the key's, one per period.
+    /// Whether requests are served as far as tenants' statuses go: its own, and those above.
+    pub fn stopped_by(&self) -> Option<(TenantId, TenantStatus)> {
+        let KeyProfile { tenant, above, .. } = &*self.profile;
+        let stopped = std::iter::once(tenant).chain(above).find(|tenant| !tenant.status.is_served());
+        stopped.map(|tenant| (tenant.id, tenant.status))
+    }
+
+    /// Whether the owner's quotas are the caller's own, and not those of a tenant above.
+    pub fn owns(&self, owner: Owner) -> bool {
+        !self.profile.above.iter().any(|tenant| owner == Owner::Tenant(tenant.id))
+    }
+
+    /// The quotas of a resource: the tenant's, the key's and those above, one per period.
     pub fn quotas(&self, resource: Resource) -> impl Iterator<Item = &Entitled> {
         self.accounts.iter().filter(move |entitled| entitled.resource == resource)
     }
@@ -110,7 +125,7 @@ impl Entitlements {
         &self.profile
     }
 
-    pub(super) fn freshness(&self) -> &[Arc<Freshness>; 2] {
+    pub(super) fn freshness(&self) -> &FreshnessOf {
         &self.freshness
     }
 
@@ -172,11 +187,15 @@ impl Source<'_> {
     /// The profile's quotas of charged resources, and an unlimited one for each charged resource that has none. What
     /// no route charges takes no slot of the till.
     fn quotas(&self) -> impl Iterator<Item = Quota> {
-        let own = self.profile.quotas.iter().filter(|quota| self.charged.contains(&quota.resource));
-        let counted = self.charged.iter().filter(|resource| {
-            !self.profile.quotas.iter().any(|quota| quota.resource == **resource && is_of_tenant(quota))
-        });
         let tenant = self.profile.tenant.id;
+        let own = self.profile.quotas.iter().filter(|quota| self.charged.contains(&quota.resource));
+        let counted = self.charged.iter().filter(move |resource| {
+            !self
+                .profile
+                .quotas
+                .iter()
+                .any(|quota| quota.resource == **resource && quota.owner == Owner::Tenant(tenant))
+        });
         own.cloned().chain(counted.map(move |resource| Quota {
             owner: Owner::Tenant(tenant),
             resource: *resource,
@@ -188,9 +207,15 @@ impl Source<'_> {
     }
 
     fn account_key(&self, quota: &Quota, now: Timestamp) -> AccountKey {
-        let tenant = &self.profile.tenant;
+        let tenant = self.tenant_of(quota.owner);
         let window = quota.period.window(tenant.anchor, &tenant.timezone, now);
         AccountKey { owner: quota.owner, resource: quota.resource, window }
+    }
+
+    /// Whose calendar the owner's windows follow.
+    fn tenant_of(&self, owner: Owner) -> &Tenant {
+        let mut above = self.profile.above.iter();
+        above.find(|tenant| owner == Owner::Tenant(tenant.id)).unwrap_or(&self.profile.tenant)
     }
 
     fn entitled(
@@ -203,10 +228,12 @@ impl Source<'_> {
         let key = self.account_key(quota, now);
         let terms = Terms { limit: quota.limit, version: self.profile.version };
         let account = till.account(&key, Opening { terms, base })?;
+        let is_pool = self.tenant_of(quota.owner).id != self.profile.tenant.id;
         let policy = key.policy_name();
         Ok(Entitled {
             account,
             resource: quota.resource,
+            is_pool,
             enforcement: quota.enforcement,
             on_loss: quota.on_loss.unwrap_or(self.settings.on_loss),
             window: key.window,
@@ -227,10 +254,6 @@ impl Source<'_> {
         }
         lines.into_bytes().into()
     }
-}
-
-fn is_of_tenant(quota: &Quota) -> bool {
-    matches!(quota.owner, Owner::Tenant(_))
 }
 
 /// A member of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, section 2). A gauge has no window.

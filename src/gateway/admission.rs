@@ -187,10 +187,10 @@ fn denied(charge: &Charge<'_>, now: Timestamp) -> Refusal {
     let key = account.key();
     let resets_at = (key.window.period != Period::Forever).then_some(key.window.end);
     Refusal::Exceeded(Box::new(Denial {
+        owner: key.owner,
         resource: key.resource,
         policy: key.policy_name(),
-        limit: account.limit(),
-        used: account.used(),
+        counts: Some((account.limit(), account.used())),
         wanted: charge.units,
         wait: resets_at.map(|at| at.since(now)),
         resets_at,

@@ -225,6 +225,12 @@ impl Gateway {
     fn denied(&self, refusal: Refusal, call: &Call, caller: &Caller, charges: &Charges<'_>) -> Refused {
         let mut lines = self.parts.buffers.take();
         self.shared.headers.push_limits(&mut lines, caller, charges, call.admitted_at);
+        let refusal = match refusal {
+            Refusal::Exceeded(denial) if !caller.entitlements().owns(denial.owner) => {
+                Refusal::Exceeded(Box::new(denial.of_pool()))
+            }
+            refusal => refusal,
+        };
         Refused { refusal, lines: Some(lines) }
     }
 }

@@ -150,7 +150,7 @@ impl HeaderSettings {
         for dialect in &self.dialects {
             match dialect {
                 Dialect::Draft10 => push_draft10(out, caller, charges, now),
-                Dialect::Legacy => push_legacy(out, charges),
+                Dialect::Legacy => push_legacy(out, caller, charges),
             }
         }
     }
@@ -363,7 +363,8 @@ fn push_draft10(out: &mut Buffer, caller: &Caller, charges: &Charges<'_>, now: T
             let remaining = charge.account.remaining()?;
             let key = charge.account.key();
             let mut quotas = caller.entitlements().quotas(key.resource);
-            Some((remaining, quotas.find(|entitled| entitled.account.key() == key)?))
+            let entitled = quotas.find(|entitled| entitled.account.key() == key)?;
+            (!entitled.is_pool).then_some((remaining, entitled))
         })
     };
     if limited().next().is_none() {
@@ -391,9 +392,10 @@ fn push_draft10(out: &mut Buffer, caller: &Caller, charges: &Charges<'_>, now: T
     out.push(b"\r\n");
 }
 
-fn push_legacy(out: &mut Buffer, charges: &Charges<'_>) {
+fn push_legacy(out: &mut Buffer, caller: &Caller, charges: &Charges<'_>) {
     let tightest = charges
         .iter()
+        .filter(|charge| caller.entitlements().owns(charge.account.key().owner))
         .filter_map(|charge| match charge.account.limit() {
             Limit::Of(limit) => Some((charge.account.remaining()?, limit, charge.account.key().window)),
             Limit::Unlimited => None,

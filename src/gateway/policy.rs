@@ -45,8 +45,8 @@ pub(super) fn permit(caller: &Caller, route: &Route, call: &Call, now: Timestamp
     if !entitlements.key_is_usable(now) {
         return Err(Refusal::Unauthenticated(Unauthenticated::Unusable));
     }
-    if !entitlements.status().is_served() {
-        return Err(Refusal::Suspended(entitlements.tenant(), entitlements.status()));
+    if let Some((tenant, status)) = entitlements.stopped_by() {
+        return Err(Refusal::Suspended(tenant, status));
     }
     if !entitlements.allows_address(call.client) {
         return Err(Refusal::Forbidden(Forbidden::Address));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::clock::Timestamp;
-use crate::domain::{Limit, RequestId, Resource, TenantId, TenantStatus, Units};
+use crate::domain::{Limit, Owner, RequestId, Resource, TenantId, TenantStatus, Units};
 use crate::listener::Buffer;
 use crate::listener::http1::{BadChunk, BadHead};
 
@@ -78,10 +78,11 @@ pub(super) enum Shortage {
 /// Which quota denied, and when there will be more.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Denial {
+    pub owner: Owner,
     pub resource: Resource,
     pub policy: String,
-    pub limit: Limit,
-    pub used: Units,
+    /// The limit and what is used; `None` where it is not the caller's to know.
+    pub counts: Option<(Limit, Units)>,
     /// Units that the request would have taken.
     pub wanted: Units,
     /// `None` for gauges: there is more when some are released.
@@ -227,8 +228,10 @@ impl Refusal {
         if let Refusal::Exceeded(denial) = self {
             problem.insert("violated-policies".into(), json!([denial.policy]));
             problem.insert("resource".into(), json!(denial.resource));
-            problem.insert("limit".into(), json!(denial.limit));
-            problem.insert("used".into(), json!(denial.used));
+            if let Some((limit, used)) = denial.counts {
+                problem.insert("limit".into(), json!(limit));
+                problem.insert("used".into(), json!(used));
+            }
             problem.insert("resets_at".into(), json!(denial.resets_at));
         }
         Value::Object(problem)
@@ -295,10 +298,25 @@ impl Refusal {
     }
 }
 
+// === impl Denial ===
+
+impl Denial {
+    /// The same, as a tenant may read it that shares the quota with others.
+    #[must_use]
+    pub(super) fn of_pool(&self) -> Denial {
+        Denial { policy: format!("pool-{}", self.policy), counts: None, ..self.clone() }
+    }
+}
+
 impl std::fmt::Display for Denial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Denial { resource, limit, used, wanted, .. } = self;
-        write!(f, "{used} of {limit} {resource} are used, and this request takes {wanted}; ")?;
+        let Denial { resource, wanted, .. } = self;
+        match self.counts {
+            Some((limit, used)) => {
+                write!(f, "{used} of {limit} {resource} are used, and this request takes {wanted}; ")?;
+            }
+            None => write!(f, "the {resource} that are shared with others are used; ")?,
+        }
         match self.resets_at {
             Some(at) => write!(f, "there will be more at {at}"),
             None => write!(f, "there will be more when some are released"),

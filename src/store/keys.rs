@@ -17,7 +17,10 @@ pub struct KeyProfile {
     pub version: u64,
     pub key: ApiKey,
     pub tenant: Tenant,
-    /// The tenant's effective quotas (its tier's, overridden by its own until those expire), then the key's own.
+    /// The tenant's reseller, its reseller, and so on: what the tenant uses counts against their quotas, too.
+    pub above: Vec<Tenant>,
+    /// The tenant's effective quotas (its tier's, overridden by its own until those expire), the key's own, and those of
+    /// the tenants above.
     pub quotas: Vec<Quota>,
     /// When an override ends: the profile must be read again by then.
     pub good_until: Option<Timestamp>,
@@ -77,11 +80,15 @@ impl Snapshot {
     ) -> Result<Option<KeyProfile>, StoreError> {
         let Some(key) = self.key_by_digest(digest).await? else { return Ok(None) };
         let Some(tenant) = self.tenant(key.tenant).await? else { return Ok(None) };
-        let quotas = self.quotas_with(&tenant, Keys::One(key.id), now).await?;
+        let mut quotas = self.quotas_with(&tenant, Keys::One(key.id), now).await?;
+        let above = self.tenants_above(&tenant).await?;
+        for tenant in &above {
+            quotas.extend(self.quotas_with(tenant, Keys::None, now).await?);
+        }
         let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
         let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
         let version = self.latest_change().await?;
-        Ok(Some(KeyProfile { version: version.unsigned_abs(), key, tenant, quotas, good_until }))
+        Ok(Some(KeyProfile { version: version.unsigned_abs(), key, tenant, above, quotas, good_until }))
     }
 
     /// # Errors

@@ -45,6 +45,7 @@ pub struct OwnQuota {
 /// Quotas of which keys are asked for, beside the tenant's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Keys {
+    None,
     One(ApiKeyId),
     /// All that are not revoked.
     All,
@@ -73,6 +74,7 @@ impl Snapshot {
     ) -> Result<Vec<TenantQuota>, StoreError> {
         let tier = self.tier_quotas(&tenant.tier, tenant.tier_version).await?;
         let own = match keys {
+            Keys::None => self.own_quotas_of(tenant.id, Owner::Tenant(tenant.id)).await?,
             Keys::One(key) => {
                 let mut own = self.own_quotas_of(tenant.id, Owner::Tenant(tenant.id)).await?;
                 own.extend(self.own_quotas_of(tenant.id, Owner::Key(key)).await?);

@@ -35,6 +35,9 @@ pub enum TenantSortBy {
 const COLUMNS: &str = "tenant_id, name, slug, status, tier, tier_version, parent_id, billing_email, contact_phone, \
      timezone, locale, anchored_at, created_at, updated_at, version";
 
+/// Tenants above one: a request is charged for each, and has few places for charges.
+const LEVELS_MAX: usize = 3;
+
 // === impl TenantSort ===
 
 /// Newest first.
@@ -82,6 +85,22 @@ impl TenantSortBy {
 // === impl Snapshot ===
 
 impl Snapshot {
+    /// The tenant's reseller, its reseller, and so on, at most [`LEVELS_MAX`] of them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenants_above(&mut self, tenant: &Tenant) -> Result<Vec<Tenant>, StoreError> {
+        let mut above: Vec<Tenant> = Vec::new();
+        while let Some(parent) = above.last().unwrap_or(tenant).parent {
+            let Some(parent) = self.tenant(parent).await? else { break };
+            if above.len() == LEVELS_MAX {
+                break;
+            }
+            above.push(parent);
+        }
+        Ok(above)
+    }
+
     /// # Errors
     /// [`StoreError`]
     pub async fn tenant(&mut self, id: TenantId) -> Result<Option<Tenant>, StoreError> {

@@ -117,6 +117,60 @@ fn uneven_traffic_gets_the_limit_to_the_unit_and_hardly_asks() {
 }
 
 #[test]
+fn a_key_its_tenant_and_the_reseller_above_are_exact_at_every_level() {
+    let redis = RedisServer::start();
+    let fleet = Fleet::on(&url(&redis));
+    let upstream = StubUpstream::start();
+    let gateways = fleet.gateways(2, &upstream);
+    let reseller = gateways[0].customer("Reseller", "msp");
+    let limit = |tenant: &str, units: &str, more: &[&str]| {
+        gateways[0].json(&[&["quota", "set", tenant, "api_calls", "--limit", units], more].concat());
+    };
+    limit(&reseller.tenant_id, "300", &[]);
+    let child = |name: &str| {
+        let parent = ["tenant", "create", name, "--tier", "free", "--parent", &reseller.slug];
+        let tenant = gateways[0].json(&parent)["tenant_id"].as_str().expect("an id").to_owned();
+        limit(&tenant, "200", &[]);
+        tenant
+    };
+    let (one, other) = (child("One"), child("Other"));
+    let key = |tenant: &str| {
+        let key = gateways[0].json(&["key", "create", tenant, "--name", "test"]);
+        let text = |name: &str| key[name].as_str().expect("text").to_owned();
+        Customer {
+            tenant_id: tenant.to_owned(),
+            slug: String::new(),
+            key_id: text("key_id"),
+            key: text("key"),
+        }
+    };
+    let (small, large, sibling) = (key(&one), key(&one), key(&other));
+    limit(&one, "50", &["--key", &small.key_id]);
+    let spend = |customer: &Customer| {
+        let passed: Vec<usize> = std::thread::scope(|scope| {
+            let crowds = gateways.iter().map(|gateway| scope.spawn(|| crowd(gateway, customer, 150).of(200)));
+            crowds.collect::<Vec<_>>().into_iter().map(|crowd| crowd.join().expect("a crowd")).collect()
+        });
+        passed.iter().sum::<usize>()
+    };
+    assert_eq!(spend(&small), 50, "the key's own limit");
+    assert_eq!(spend(&large), 150, "what its tenant has left");
+    assert_eq!(spend(&sibling), 100, "what the reseller has left");
+    assert_eq!(spend(&reseller), 0, "the reseller itself");
+    assert_eq!(upstream.count(), 300);
+    let denied = gateways[0].client().get("/", &sibling.key);
+    let problem = denied.json();
+    assert_eq!(problem["violated-policies"][0], "pool-api_calls-month", "{problem}");
+    assert_eq!(problem["limit"], serde_json::Value::Null, "what others have is not told: {problem}");
+    assert!(!denied.text().contains("300"), "{}", denied.text());
+    // A tenant whose reseller is suspended is not served either.
+    gateways[0].json(&["tenant", "status", &reseller.slug, "suspended", "--reason", "unpaid"]);
+    for gateway in &gateways {
+        until("the suspension", || (gateway.client().get("/", &sibling.key).status == 403).then_some(()));
+    }
+}
+
+#[test]
 fn killed_gateways_and_an_emptied_authority_cost_no_unit_and_add_none() {
     const LIMIT: u64 = 8_000;
     let redis = RedisServer::start();

@@ -62,7 +62,7 @@ impl Mutant {
                 );
             }
             Mutant::NoLearning => {
-                replace(&mut sources.book, "book.learns = at + learn_for\n", "book.learns = at\n")
+                replace(&mut sources.book, "book.learns = at + learn_for\n", "book.learns = at\n");
             }
             Mutant::SettledForgotten => replace(
                 &mut sources.renew,
