@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::settings;
 use super::start::StartError;
-use crate::authority::redis::{Listening, Severity};
-use crate::authority::{AuthorityMeters, Embedded, Redis, RefillParts, RefillTask};
+use crate::authority::redis::{Finding, Listening, Severity};
+use crate::authority::{AuthorityMeters, Embedded, Postgres, Redis, RefillParts, RefillTask};
 use crate::clock::Clock;
 use crate::config::{AuthorityUrl, Config};
 use crate::gateway::Source;
@@ -40,9 +40,7 @@ pub(super) struct Parts<'a> {
 pub(super) async fn open(parts: Parts<'_>) -> Result<Opened, StartError> {
     match &parts.config.authority.url {
         AuthorityUrl::Embedded => Ok(embedded(parts)),
-        AuthorityUrl::Store => Err(StartError::Unsupported(vec![
-            "authority.url: this version's authority is \"embedded\" or Redis".to_owned(),
-        ])),
+        AuthorityUrl::Store => strict(parts).await,
         AuthorityUrl::Redis(url) => {
             let settings = settings::redis(url, parts.config)?;
             let redis = Redis::connect(settings, parts.clock.clone()).await;
@@ -53,6 +51,22 @@ pub(super) async fn open(parts: Parts<'_>) -> Result<Opened, StartError> {
             Ok(elsewhere(Arc::new(redis), news, Box::pin(hearing), parts))
         }
     }
+}
+
+/// Grants by the store.
+async fn strict(parts: Parts<'_>) -> Result<Opened, StartError> {
+    let grants = parts.store.grants(settings::grants(parts.config));
+    // The configuration was refused if the store is not Postgres.
+    let needs_postgres = || StartError::Authority(vec!["grants by the store need Postgres".to_owned()]);
+    let postgres = Postgres::new(grants.ok_or_else(needs_postgres)?);
+    match postgres.inspect(parts.clock.now()).await {
+        Ok(findings) => refuse(findings)?,
+        Err(error) => tracing::warn!(error = %error, "starting with what the till holds: {error}"),
+    }
+    let (sender, news) = mpsc::unbounded_channel();
+    let mut hearing = postgres.listen();
+    let hearing = async move { while sender.send(hearing.next().await).is_ok() {} };
+    Ok(elsewhere(Arc::new(postgres), news, Box::pin(hearing), parts))
 }
 
 fn embedded(parts: Parts<'_>) -> Opened {
@@ -91,7 +105,10 @@ async fn inspect(redis: &Redis) -> Result<(), StartError> {
         tracing::warn!(error = %error, "starting with what the till holds: {error}");
         return Ok(());
     }
-    let findings = redis.inspect().await;
+    refuse(redis.inspect().await)
+}
+
+fn refuse(findings: Vec<Finding>) -> Result<(), StartError> {
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         tracing::warn!("{}", finding.what);
     }

@@ -15,5 +15,7 @@ mod tasks;
 
 pub use demo::{Demo, DemoError, demo};
 pub use running::{Running, serve};
-pub use settings::{store as store_settings, store_url};
+pub use settings::{
+    redis as redis_settings, store as store_settings, store_url, tls as tls_settings, unsupported,
+};
 pub use start::{StartError, Started};

@@ -18,6 +18,7 @@ use crate::api::LocalDoor;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
 use crate::control::Control;
+use crate::domain::Units;
 use crate::flush::Flush;
 use crate::journal::Journal;
 use crate::listener::Phase;
@@ -237,6 +238,8 @@ impl Running {
             drop(stop);
             let _ = thread.join();
         }
+        // Others may have it meanwhile; and what nobody holds can't be forgotten when the authority is exchanged.
+        self.till.accounts().iter().for_each(|account| _ = account.give_back(Units::MAX));
         if let Err(error) = self.journal.sync() {
             tracing::error!(error = %error, "the journal could not be synced: {error}");
         }

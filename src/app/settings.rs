@@ -17,7 +17,7 @@ use crate::gateway::{
 use crate::journal::{JournalSettings, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, TlsSettings};
-use crate::store::{StoreSettings, StoreUrl};
+use crate::store::{GrantSettings, StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
 
@@ -25,7 +25,7 @@ use crate::till::{Rate, TillSettings};
 const KEYS_MAX: u64 = 100_000;
 
 /// What the configuration asks for and this version does not do, each a sentence. Better refused than ignored.
-pub(super) fn unsupported(config: &Config) -> Vec<String> {
+pub fn unsupported(config: &Config) -> Vec<String> {
     let mut missing = Vec::new();
     let mut need = |is_asked: bool, what: &str| {
         if is_asked {
@@ -145,9 +145,11 @@ pub(super) fn admission(config: &Config) -> AdmissionSettings {
     }
 }
 
+/// How Redis is reached.
+///
 /// # Errors
 /// [`StartError::Authority`] when the certificates can't be read.
-pub(super) fn redis(url: &config::RedisUrl, config: &Config) -> Result<RedisSettings, StartError> {
+pub fn redis(url: &config::RedisUrl, config: &Config) -> Result<RedisSettings, StartError> {
     let address = |(host, port): &(String, u16)| Address::new(host.clone(), *port);
     let nodes: Vec<Address> = url.nodes.iter().map(address).collect();
     let servers = match (&url.form, nodes.as_slice()) {
@@ -172,6 +174,10 @@ pub(super) fn redis(url: &config::RedisUrl, config: &Config) -> Result<RedisSett
         wait_replicas: config.authority.wait_replicas,
         ..RedisSettings::new(servers)
     })
+}
+
+pub(super) fn grants(config: &Config) -> GrantSettings {
+    GrantSettings { timeout: config.authority.timeout, ..GrantSettings::default() }
 }
 
 pub(super) fn supply(config: &Config) -> SupplySettings {
@@ -214,7 +220,7 @@ pub(super) fn limits(config: &Config) -> GatewayLimits {
 }
 
 /// `None` where no address speaks TLS.
-pub(super) fn tls(config: &Config) -> Option<TlsSettings> {
+pub fn tls(config: &Config) -> Option<TlsSettings> {
     let tls = config.listen.tls.as_ref()?;
     let certificates = tls.certificates.iter().map(|certificate| CertificateSettings {
         cert: certificate.cert.clone(),

@@ -105,7 +105,7 @@ impl PartitionKeeper {
         }
     }
 
-    /// Once. An error is told and left to the next attempt: months are made long before they begin.
+    /// Once, and forgets grants of ended windows. An error is told and left to the next attempt: months are made long before they begin.
     pub(super) async fn keep(&self) {
         match self.store.keep_partitions(self.clock.now()).await {
             Ok(partitions) => self.tell(partitions),
@@ -113,6 +113,10 @@ impl PartitionKeeper {
                 let cause = error.source().map(ToString::to_string).unwrap_or_default();
                 tracing::error!(error = %cause, "partitions of the usage log can't be kept: {error}: {cause}");
             }
+        }
+        if let Err(error) = self.store.forget_grants(self.clock.now()).await {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(error = %cause, "grants of ended windows can't be forgotten: {error}: {cause}");
         }
     }
 

@@ -3,10 +3,12 @@
 
 mod embedded;
 mod meters;
+mod postgres;
 pub mod redis;
 mod refiller;
 
 pub use self::redis::Redis;
 pub use embedded::Embedded;
 pub use meters::AuthorityMeters;
+pub use postgres::Postgres;
 pub use refiller::{RefillParts, RefillTask, Refiller};

@@ -87,6 +87,14 @@ Examples:
 
 Needs a running gateway, whose books they are. Exit status: 0 they agree, 1 they differ.")]
     Reconcile,
+    /// Find out whether all that the configuration names can be reached and is set up safely
+    #[command(after_help = "\
+Examples:
+  tollgate doctor --config tollgate.toml
+  tollgate doctor --json
+
+Changes nothing. One line for each finding: ok, warning or fault. Exit status: 0 no fault, 1 there is one.")]
+    Doctor,
 }
 
 #[derive(Group, Clone, Debug)]

@@ -7,6 +7,7 @@
 mod args;
 mod ask;
 mod check;
+mod doctor;
 mod failure;
 mod gateway;
 mod session;
@@ -73,6 +74,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Key(key) => answered(config, ask::key(&key)),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
+        Command::Doctor => doctor::doctor(config),
         Command::Serve => gateway::serve(config, args.json),
         Command::Demo(demo) => gateway::demo(&demo),
     }

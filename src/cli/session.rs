@@ -106,7 +106,7 @@ fn kept_pepper(data: &Path) -> Result<Pepper, Failure> {
 }
 
 /// Whether a gateway holds the directory. The look takes the lock for a moment, shared, and gives it back.
-fn is_held(data: &Path) -> io::Result<bool> {
+pub(super) fn is_held(data: &Path) -> io::Result<bool> {
     let file = match File::open(lock_path(data)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

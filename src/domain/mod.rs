@@ -17,7 +17,7 @@ pub use amount::{Limit, NotUnits, Units};
 pub use audit::{Actor, ActorKind, AuditOutcome, AuditRow};
 pub use key::{ApiKey, ApiKeyId, KeyLimits};
 pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};
-pub use quota::{AccountKey, Enforcement, LossPolicy, Owner, Quota};
+pub use quota::{AccountKey, Enforcement, LossPolicy, NotAnAccount, Owner, Quota};
 pub use resource::{BadResource, Resource, ResourceKind, ResourceType};
 pub use tenant::{IllegalMove, Slug, Tenant, TenantId, TenantStatus};
 pub use tier::{Tier, TierQuota};

@@ -1,9 +1,13 @@
 //! Limits of resources, and the accounts that units are taken from.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ApiKeyId, Limit, Period, Resource, TenantId, Window};
+use crate::clock::Timestamp;
 
 /// Whose units: a tenant's, or one key's of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,12 +57,20 @@ pub struct Quota {
 }
 
 /// What units are taken from. A configuration's revision is no part of it, so changing a limit resets nothing.
+///
+/// Its text, `t:<tenant>:<resource>:<period>:<start>:<end>` or `k:<key>:…` with instants in microseconds, is how
+/// authorities elsewhere name it: never changed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AccountKey {
     pub owner: Owner,
     pub resource: Resource,
     pub window: Window,
 }
+
+/// A text that names no account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not the name of an account")]
+pub struct NotAnAccount;
 
 // === impl Owner ===
 
@@ -98,6 +110,39 @@ impl AccountKey {
             Owner::Key(_) => format!("key-{resource}-{}", window.period),
         }
     }
+}
+
+impl fmt::Display for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AccountKey { owner, resource, window: Window { period, start, end } } = self;
+        let kind = match owner {
+            Owner::Tenant(_) => 't',
+            Owner::Key(_) => 'k',
+        };
+        write!(f, "{kind}:{}:{resource}:{period}:{}:{}", owner.uuid(), start.micros(), end.micros())
+    }
+}
+
+impl FromStr for AccountKey {
+    type Err = NotAnAccount;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAccount> {
+        read_account(text).ok_or(NotAnAccount)
+    }
+}
+
+fn read_account(text: &str) -> Option<AccountKey> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [kind, id, resource, period, start, end] = parts[..] else { return None };
+    let id: Uuid = id.parse().ok()?;
+    let owner = match kind {
+        "t" => Owner::Tenant(TenantId(id)),
+        "k" => Owner::Key(ApiKeyId(id)),
+        _ => return None,
+    };
+    let instant = |micros: &str| micros.parse().ok().map(Timestamp::from_micros);
+    let window = Window { period: period.parse().ok()?, start: instant(start)?, end: instant(end)? };
+    Some(AccountKey { owner, resource: resource.parse().ok()?, window })
 }
 
 // === impl LossPolicy ===

@@ -37,6 +37,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0003_loss_policies.sql"),
         sqlite: include_str!("../../migrations/sqlite/0003_loss_policies.sql"),
     },
+    Migration {
+        number: 4,
+        name: "0004_grants",
+        postgres: include_str!("../../migrations/postgres/0004_grants.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0004_grants.sql"),
+    },
 ];
 
 impl Store {
@@ -69,18 +75,30 @@ impl Store {
         tx.commit().await
     }
 
-    /// Makes the database ready to serve: migrates SQLite; of Postgres only sees to it that it was migrated, and
-    /// that it keeps tenants apart.
+    /// Makes the database ready to serve: migrates SQLite; of Postgres only sees to it that it is.
     ///
     /// # Errors
-    /// As [`Store::migrate`]; [`StoreError::NotMigrated`] and [`StoreError::NotIsolated`] say what to do.
+    /// As [`Store::migrate`] and [`Store::inspect`].
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        let Pools::Postgres(pools) = &self.pools else { return self.migrate().await };
-        let mut login = Snapshot::of(Begun::Postgres(pools.read(Role::Login).await?));
-        login.refuse_unmade().await?;
-        login.refuse_unisolated().await?;
-        let applied = self.read().await?.applied_migrations().await?;
-        let lacking = missing(MIGRATIONS, &applied, Dialect::Postgres)?;
+        match &self.pools {
+            Pools::Postgres(_) => self.inspect().await,
+            Pools::Sqlite(_) => self.migrate().await,
+        }
+    }
+
+    /// Whether the database was migrated, and keeps tenants apart. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotMigrated`] and [`StoreError::NotIsolated`] say what to do.
+    pub async fn inspect(&self) -> Result<(), StoreError> {
+        if let Pools::Postgres(pools) = &self.pools {
+            let mut login = Snapshot::of(Begun::Postgres(pools.read(Role::Login).await?));
+            login.refuse_unmade().await?;
+            login.refuse_unisolated().await?;
+        }
+        let mut snapshot = self.read().await?;
+        let dialect = snapshot.connection().dialect();
+        let lacking = missing(MIGRATIONS, &snapshot.applied_migrations().await?, dialect)?;
         lacking.first().map_or(Ok(()), |first| Err(first.is_missing()))
     }
 }

@@ -18,6 +18,7 @@
 mod audit;
 mod changes;
 mod error;
+mod grants;
 mod isolation;
 mod keys;
 mod listing;
@@ -40,6 +41,7 @@ mod values;
 pub use audit::{AuditEntry, AuditVerdict};
 pub use changes::{Change, Changed};
 pub use error::StoreError;
+pub use grants::{GrantSettings, Grants, Hearing, ServerFacts};
 pub use keys::KeyProfile;
 pub use listing::{BadPage, Cursor, Listed, Page};
 pub use partitions::Partitions;

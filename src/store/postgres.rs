@@ -14,7 +14,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres, Transaction};
 
 use super::pool::{Pools, Reach, Role, StoreSettings};
@@ -30,8 +30,12 @@ pub(super) struct PostgresPools {
 }
 
 /// Hears of changes that other processes commit.
-pub struct Listening {
+pub struct Listening(Ear);
+
+/// Hears what is said on one channel.
+pub(super) struct Ear {
     pool: PgPool,
+    channel: &'static str,
     listener: Option<PgListener>,
 }
 
@@ -71,6 +75,11 @@ impl PostgresPools {
                 .connect_lazy_with(options.clone().application_name("tollgate flush")),
             listener: pool(1).connect_lazy_with(options.application_name("tollgate listen")),
         })
+    }
+
+    /// The same server, for a pool of its own.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        self.pool.connect_options().as_ref().clone()
     }
 
     /// Everything that is read in it is of one moment.
@@ -132,7 +141,7 @@ impl Store {
     /// Hears of changes that other processes commit; `None` where there is no way to hear of them, on SQLite.
     pub fn listen(&self) -> Option<Listening> {
         match &self.pools {
-            Pools::Postgres(pools) => Some(Listening { pool: pools.listener.clone(), listener: None }),
+            Pools::Postgres(pools) => Some(Listening(Ear::new(pools.listener.clone(), CHANNEL))),
             Pools::Sqlite(_) => None,
         }
     }
@@ -161,15 +170,29 @@ impl Listening {
     ///
     /// Dropping the future loses nothing that a look at the changes would not find.
     pub async fn heard(&mut self) {
+        self.0.next().await;
+    }
+}
+
+// === impl Ear ===
+
+impl Ear {
+    pub(super) const fn new(pool: PgPool, channel: &'static str) -> Ear {
+        Ear { pool, channel, listener: None }
+    }
+
+    /// What is said next; `None` when hearing has begun, or begun again, and something may have been missed. Connects
+    /// again for as long as that takes.
+    pub(super) async fn next(&mut self) -> Option<PgNotification> {
         loop {
             let told = match &mut self.listener {
-                Some(listener) => listener.try_recv().await.map(drop),
-                None => self.connect().await,
+                Some(listener) => listener.try_recv().await,
+                None => self.connect().await.map(|()| None),
             };
             match told {
-                Ok(()) => return,
+                Ok(told) => return told,
                 Err(error) => {
-                    tracing::debug!(error = %error, "the store can't be listened to; changes are still asked for");
+                    tracing::debug!(error = %error, channel = self.channel, "the store can't be listened to");
                     self.listener = None;
                     tokio::time::sleep(LISTEN_RETRY).await;
                 }
@@ -179,7 +202,7 @@ impl Listening {
 
     async fn connect(&mut self) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(CHANNEL).await?;
+        listener.listen(self.channel).await?;
         self.listener = Some(listener);
         Ok(())
     }

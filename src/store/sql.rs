@@ -134,6 +134,12 @@ impl Query {
         self
     }
 
+    /// The values of the next `$n`, which is an array. For Postgres only.
+    pub(super) fn bind_all<T: Bind>(mut self, values: impl Iterator<Item = T>) -> Query {
+        self.values.push(Value::Array(T::KIND, values.map(T::value).collect()));
+        self
+    }
+
     /// Goes on with `text`.
     pub(super) fn push(&mut self, text: &str) -> &mut Query {
         self.text.to_mut().push_str(text);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::sql::{Query, Row, query};
-use super::values::{corrupt, get, parsed};
+use super::values::{get, parsed, whole};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::{AccountKey, ApiKeyId, Outcome, Owner, Resource, TenantId, Units, Window};
@@ -238,12 +238,6 @@ fn account(row: &Row) -> Result<AccountKey, StoreError> {
 /// A sum of units; those of many years may be above what one amount may be.
 fn units(row: &Row, column: &'static str) -> Result<Units, StoreError> {
     whole(row, column).map(Units::saturating)
-}
-
-/// A count: the schema's checks keep it from being negative.
-fn whole(row: &Row, column: &'static str) -> Result<u64, StoreError> {
-    let number: i64 = get(row, column)?;
-    u64::try_from(number).map_err(|_| corrupt(column, number.to_string()))
 }
 
 #[cfg(test)]

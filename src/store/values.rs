@@ -79,6 +79,12 @@ pub(super) fn limit(row: &Row, column: &'static str) -> Result<Limit, StoreError
     Limit::from_sql(get(row, column)?).map_err(|error| corrupt(column, error.to_string()))
 }
 
+/// A column that counts something: the schema keeps it from being negative.
+pub(super) fn whole(row: &Row, column: &'static str) -> Result<u64, StoreError> {
+    let number: i64 = get(row, column)?;
+    u64::try_from(number).map_err(|_| corrupt(column, number.to_string()))
+}
+
 /// A column of 32 bytes.
 pub(super) fn digest(row: &Row, column: &'static str) -> Result<[u8; 32], StoreError> {
     let bytes: &[u8] = get(row, column)?;

@@ -18,16 +18,23 @@
 //! the answer is [`Answer::Unseeded`], and it grants nothing until [`Authority::seed`] has told what was used.
 
 use std::future::Future;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::file::TillId;
 use super::slot::Counters;
-use crate::domain::{AccountKey, Limit, Units};
+use crate::clock::Timestamp;
+use crate::domain::{AccountKey, Limit, Period, Units};
 
 /// Parts that an authority's memory is divided into; accounts of one owner are in the same. Enough to spread over the
 /// masters of a cluster, few enough to ask each for its life several times a second. Part of the key form: never changed.
 pub const BOOKS: u16 = 64;
+
+/// Accounts are kept this long after their window, so that late claims still find them and nobody whose clock is slow
+/// is granted what is spent. Windows of seconds may be many, so theirs are kept for a shorter time.
+const KEPT_MIN: Duration = Duration::from_secs(180);
+const KEPT_MAX: Duration = Duration::from_secs(3_600);
 
 /// In the order of the questions, one each.
 pub type Answers = SmallVec<[Answer; 1]>;
@@ -149,12 +156,39 @@ pub fn book(account: &AccountKey) -> u16 {
     u16::from_be_bytes([high, low]) % BOOKS
 }
 
+/// When an authority may forget an account; `None` is never.
+pub fn kept_until(account: &AccountKey) -> Option<Timestamp> {
+    let window = account.window;
+    let kept_for = window.end.since(window.start).clamp(KEPT_MIN, KEPT_MAX);
+    (window.period != Period::Forever).then(|| window.end.plus(kept_for))
+}
+
 // === impl Terms ===
 
 /// As of before the store's first revision: all others replace it.
 impl From<Limit> for Terms {
     fn from(limit: Limit) -> Self {
         Terms { limit, version: 0 }
+    }
+}
+
+// === impl News ===
+
+impl News {
+    /// What a message says: `recall <account> <till>`, `freed <account>` or `reborn`; `None` for what another version
+    /// may say.
+    pub fn parse(message: &str, read_account: impl FnOnce(&str) -> Option<AccountKey>) -> Option<News> {
+        let mut words = message.split(' ');
+        let (word, account) = (words.next()?, words.next().and_then(read_account));
+        match word {
+            "recall" => {
+                let by = words.next().and_then(|till| till.parse().ok()).map(TillId)?;
+                Some(News::Recall { account: account?, by })
+            }
+            "freed" => Some(News::Freed(account?)),
+            "reborn" => Some(News::Reborn),
+            _ => None,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tollgate::till::protocol::{
 use tollgate::till::{Counters, TillId};
 use uuid::Uuid;
 
+use crate::postgres::StoreHome;
 use crate::redis::{ClusterHome, SentinelHome, SingleHome};
 use crate::support::until;
 
@@ -145,6 +146,7 @@ macro_rules! conforms {
 conforms!(redis_single, SingleHome);
 conforms!(redis_sentinel, SentinelHome);
 conforms!(redis_cluster, ClusterHome);
+conforms!(postgres, StoreHome);
 
 /// The promises.
 mod suite {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::store::set_up_and_migrated;
 use crate::support::redis::{RedisCluster, RedisServer};
 use crate::support::{
     Customer, Fleet, RawClient, Relay, StubUpstream, Tally, TestGateway, load, pass, until,
@@ -386,4 +387,63 @@ fn what_the_till_holds_is_spent_while_the_authority_is_away() {
     assert_eq!(tally.of(200) + tally.of(503), 2_000, "never 429: {tally:?}");
     redis.restart();
     until("the authority to be back", || (crowd(&gateway, &customer, 10).of(200) == 10).then_some(()));
+}
+
+#[test]
+fn a_fleet_on_postgres_alone_is_exact() {
+    const LIMIT: u64 = 5_000;
+    let (_postgres, store) = set_up_and_migrated();
+    let upstream = StubUpstream::start();
+    let fleet = Fleet::on("store").storing_in(&store);
+    let mut gateways = fleet.gateways(3, &upstream);
+    let customer = gateways[0].customer_with_limit("Acme", LIMIT);
+    let told = Told::default();
+    let proxies = |gateways: &[TestGateway]| {
+        // Most of it comes to the first one.
+        [0, 0, 0, 1, 2].map(|at: usize| gateways[at].proxy())
+    };
+    let addresses = proxies(&gateways);
+    under_load(&addresses, &customer, &told, || {
+        until("a third", || (upstream.count() as u64 >= LIMIT / 3).then_some(()));
+        gateways[1].kill9();
+        until("a half", || (upstream.count() as u64 >= LIMIT / 2).then_some(()));
+    });
+    gateways[1].restart();
+    let addresses = proxies(&gateways);
+    under_load(&addresses, &customer, &told, || {
+        let denied = told.denied.load(Ordering::Relaxed);
+        until("denials", || (told.denied.load(Ordering::Relaxed) > denied + 500).then_some(()));
+    });
+    let seen = upstream.count() as u64;
+    println!("limit {LIMIT}, seen {seen}, short {}", told.short.load(Ordering::Relaxed));
+    // One that was being sent when the gateway was killed may be counted without having arrived.
+    assert!(seen <= LIMIT && LIMIT - seen <= 1, "the upstream saw {seen} of {LIMIT}");
+    for gateway in &gateways {
+        assert_eq!(gateway.json(&["reconcile"])["difference"], 0);
+    }
+}
+
+#[test]
+fn a_fleet_that_moves_from_one_authority_to_another_keeps_what_was_used() {
+    const LIMIT: usize = 4_000;
+    let redis = RedisServer::start();
+    let (_postgres, store) = set_up_and_migrated();
+    let upstream = StubUpstream::start();
+    let mut fleet = Fleet::on("embedded").storing_in(&store);
+    let mut gateways = fleet.gateways(1, &upstream);
+    let customer = gateways[0].customer_with_limit("Acme", LIMIT as u64);
+    let spend = |gateways: &[TestGateway], requests: usize| {
+        gateways.iter().map(|gateway| crowd(gateway, &customer, requests).of(200)).sum::<usize>()
+    };
+    assert_eq!(spend(&gateways, 500), 500);
+    fleet.move_to(&url(&redis), &mut gateways, &upstream);
+    gateways.extend(fleet.gateways(2, &upstream));
+    assert_eq!(spend(&gateways, 300), 900);
+    fleet.move_to("store", &mut gateways, &upstream);
+    assert_eq!(spend(&gateways, 300), 900);
+    // It would go on with what it knew before.
+    redis.flush();
+    fleet.move_to(&url(&redis), &mut gateways, &upstream);
+    let rest = spend(&gateways, LIMIT);
+    assert_eq!((rest, upstream.count()), (LIMIT - 500 - 900 - 900, LIMIT));
 }

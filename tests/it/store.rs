@@ -9,13 +9,22 @@ use crate::support::{
 };
 
 /// A server with a database and a role that serves, as the README says.
-fn set_up() -> PrivatePostgres {
+pub(crate) fn set_up() -> PrivatePostgres {
     let postgres = PrivatePostgres::start();
     let superuser = postgres.url("postgres", "postgres");
     psql(&superuser, "CREATE ROLE tollgate LOGIN NOINHERIT");
     psql(&superuser, "CREATE ROLE administrator LOGIN CREATEROLE");
     psql(&superuser, "CREATE DATABASE tollgate OWNER administrator");
     postgres
+}
+
+/// The same, ready to serve, and the URL to serve from.
+pub(crate) fn set_up_and_migrated() -> (PrivatePostgres, String) {
+    let postgres = set_up();
+    let store = postgres.url("tollgate", "tollgate");
+    let run = migrate(&store, &postgres.url("administrator", "tollgate"));
+    assert!(run.status.success(), "{}", run.stderr);
+    (postgres, store)
 }
 
 /// A directory with a configuration of that store.

@@ -43,7 +43,7 @@ pub(crate) struct Process {
     pub(crate) live: String,
     pub(crate) tick_at: Option<Micros>,
     pub(crate) till: Arc<Till>,
-    born: Micros,
+    pub(crate) born: Micros,
 }
 
 /// A client's request.

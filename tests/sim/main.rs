@@ -10,6 +10,11 @@
 //! SIM_SEEDS=10000 cargo test --test sim -- --nocapture a_sweep              a longer sweep
 //! ```
 #![allow(clippy::unwrap_used, reason = "a simulation that can't go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "all of it is a test, which fails by panicking and tells"
+)]
 
 mod chance;
 mod fleet;

@@ -12,7 +12,7 @@ use tollgate::till::{Account, Charge, Dry, Opening, TillId, WhenDry, reserve};
 
 use super::chance::Chance;
 use super::fleet::{EPOCH, Fleet, LEARN_FOR, news};
-use super::gateway::{Fate, Gateway, Request, TIMEOUT, WAIT_MAX};
+use super::gateway::{Fate, Gateway, Process, Request, TIMEOUT, WAIT_MAX};
 use super::mutants::Mutant;
 use super::oracle::Oracle;
 use super::plan::{self, Fault, Kind, MILLISECOND, Micros, Network, Plan, SECOND};
@@ -219,7 +219,7 @@ impl World {
         match message {
             Message::Ask(id, renew) => self.ask(gateway, id, renew),
             Message::AskLives(known) => self.ask_lives(gateway, known),
-            Message::Seed(seed) => self.seed(gateway, seed),
+            Message::Seed(seed) => self.seed(gateway, &seed),
             Message::Poll => {
                 self.send_lives(gateway);
                 self.after(gateway, LIVES_EVERY, Message::Poll);
@@ -330,12 +330,12 @@ impl World {
         self.send(gateway, Message::Lives(known, lives));
     }
 
-    fn seed(&mut self, gateway: usize, seed: Seed) {
+    fn seed(&mut self, gateway: usize, seed: &Seed) {
         if self.is_unanswered(gateway, book(&seed.account), Message::Seed(seed.clone())) {
             return;
         }
         let live = self.live(gateway);
-        let published = self.fleet.seed(&seed, &live, self.now);
+        let published = self.fleet.seed(seed, &live, self.now);
         self.publish(&published);
         self.trace(|_| format!("authority: seeded {:?}", seed.used));
         self.send(gateway, Message::Seeded(seed.account, true));
@@ -775,6 +775,9 @@ impl World {
             let missing = holds.saturating_sub(held);
             deficit += missing;
             let is_busy = process.is_none_or(|process| process.supply.is_claiming());
+            if missing > 0 && process.is_some_and(|process| self.had_time(key, process)) {
+                faulty = Some(format!("till {till} did not claim in time, though nothing kept it from it"));
+            }
             if missing > 0 && knows && !is_busy {
                 faulty = Some(format!(
                     "till {till} knew {life:?} and claimed nothing, though {missing} of its units are not recorded"
@@ -789,6 +792,13 @@ impl World {
         if let Some(what) = faulty {
             self.violate(what);
         }
+    }
+
+    /// Whether a process that was there when a book forgot something had all it needs to claim in time.
+    fn had_time(&self, key: &AccountKey, process: &Process) -> bool {
+        let hinders = |(fault, _): &(Fault, u64)| matches!(fault, Fault::Pause | Fault::Partition);
+        let forgot = self.forgot_at[usize::from(book(key))].unwrap_or(0);
+        process.born < forgot && self.plan.network == Network::CALM && !self.plan.faults.iter().any(hinders)
     }
 
     // --- faults ---
@@ -921,14 +931,21 @@ impl World {
         }
     }
 
-    /// By now everybody knows the limits: nothing more is granted above them, whatever was out.
+    /// By now everybody knows the limits and has claimed: nothing more is granted above them, whatever was out, but for
+    /// what the dead have used and nobody knows.
     fn settle_ceilings(&mut self) {
-        for ledger in self.oracle.ledgers.values_mut() {
+        for (key, ledger) in &mut self.oracle.ledgers {
             if let Some(limit) = self.terms[ledger.quota].limit.units() {
                 let most =
                     ledger.ceiling.map_or(u64::MAX, |ceiling| ceiling + ledger.unlimited + ledger.deficit);
-                ledger.ceiling = Some(most.min(ledger.committed().max(limit.get())));
-                (ledger.unlimited, ledger.deficit) = (0, 0);
+                let dead = ledger.lines.iter().filter(|(_, line)| line.is_dead);
+                let unknown = dead.map(|(till, line)| {
+                    let (held, over) = self.fleet.recorded(key, self.tills[*till]);
+                    line.last.used().saturating_sub(held + over)
+                });
+                ledger.deficit = unknown.sum::<u64>().min(most);
+                ledger.unlimited = 0;
+                ledger.ceiling = Some((most - ledger.deficit).min(ledger.committed().max(limit.get())));
             }
         }
     }

@@ -4,11 +4,7 @@
 //! in it, `<prefix>:news` the channel. The braces make a cluster keep a book and its accounts on one node, so that a
 //! script, which touches one book, never spans nodes.
 
-use uuid::Uuid;
-
-use crate::clock::Timestamp;
-use crate::domain::{AccountKey, ApiKeyId, Owner, Period, TenantId, Window};
-use crate::till::TillId;
+use crate::domain::AccountKey;
 use crate::till::protocol::{BOOKS, News, book};
 
 /// A book of nobody: what the start-up check writes to.
@@ -42,54 +38,19 @@ impl Keys {
     }
 
     pub(super) fn account_in(&self, book: u16, account: &AccountKey) -> String {
-        let AccountKey { owner, resource, window } = account;
-        let kind = match owner {
-            Owner::Tenant(_) => 't',
-            Owner::Key(_) => 'k',
-        };
-        format!(
-            "{}:{{{book}}}:a:{kind}:{}:{resource}:{}:{}:{}",
-            self.prefix,
-            owner.uuid(),
-            window.period,
-            window.start.micros(),
-            window.end.micros()
-        )
+        format!("{}:{{{book}}}:a:{account}", self.prefix)
     }
 
     /// The account of a key; `None` for any other text.
     pub(super) fn read_account(&self, key: &str) -> Option<AccountKey> {
         let (tag, rest) = key.strip_prefix(&self.prefix)?.strip_prefix(":{")?.split_once("}:a:")?;
-        let mut parts = rest.split(':');
-        let mut part = || parts.next();
-        let kind = part()?;
-        let id: Uuid = part()?.parse().ok()?;
-        let owner = match kind {
-            "t" => Owner::Tenant(TenantId(id)),
-            "k" => Owner::Key(ApiKeyId(id)),
-            _ => return None,
-        };
-        let resource = part()?.parse().ok()?;
-        let period: Period = part()?.parse().ok()?;
-        let start = Timestamp::from_micros(part()?.parse().ok()?);
-        let end = Timestamp::from_micros(part()?.parse().ok()?);
-        let account = AccountKey { owner, resource, window: Window { period, start, end } };
-        (part().is_none() && tag.parse() == Ok(book(&account))).then_some(account)
+        let account: AccountKey = rest.parse().ok()?;
+        (tag.parse() == Ok(book(&account))).then_some(account)
     }
 
     /// What a message on the channel says; `None` for what another version may say.
     pub(super) fn read_news(&self, message: &str) -> Option<News> {
-        let mut words = message.split(' ');
-        let (word, account) = (words.next()?, words.next().and_then(|text| self.read_account(text)));
-        match word {
-            "recall" => {
-                let by = words.next().and_then(|till| till.parse().ok()).map(TillId)?;
-                Some(News::Recall { account: account?, by })
-            }
-            "freed" => Some(News::Freed(account?)),
-            "reborn" => Some(News::Reborn),
-            _ => None,
-        }
+        News::parse(message, |text| self.read_account(text))
     }
 }
 

@@ -7,8 +7,9 @@ use redis::{Cmd, Script, Value, cmd};
 
 use super::key::Keys;
 use super::meters::Kind;
-use crate::domain::{AccountKey, Period, Units};
-use crate::till::protocol::{Answer, Book, Life, Renew, Renewed, Seed, Terms, book};
+use crate::clock::Timestamp;
+use crate::domain::{AccountKey, Units};
+use crate::till::protocol::{Answer, Book, Life, Renew, Renewed, Seed, Terms, book, kept_until};
 
 /// One call of a script.
 #[derive(Clone, Copy)]
@@ -41,11 +42,6 @@ static SEED: LazyLock<Lua> = LazyLock::new(|| {
 });
 static LIFE: LazyLock<Lua> =
     LazyLock::new(|| Lua::new(concat!(include_str!("book.lua"), include_str!("life.lua"))));
-
-/// Accounts are kept this long after their window, so that late claims still find them and nobody whose clock is slow
-/// is granted what is spent. Windows of seconds may be many, so theirs are kept for a shorter time.
-const KEPT_MIN: Duration = Duration::from_secs(180);
-const KEPT_MAX: Duration = Duration::from_secs(3_600);
 
 /// What loads all scripts into a server.
 pub(super) fn load_all() -> [Cmd; 3] {
@@ -167,11 +163,7 @@ fn add_terms(command: &mut Cmd, terms: &Terms) {
 
 /// In milliseconds; 0 is never.
 fn expires_at(account: &AccountKey) -> i64 {
-    let window = account.window;
-    if window.period == Period::Forever {
-        return 0;
-    }
-    window.end.plus(window.end.since(window.start).clamp(KEPT_MIN, KEPT_MAX)).millis()
+    kept_until(account).map_or(0, Timestamp::millis)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -8,7 +8,9 @@ use super::wait::until;
 
 /// What they share.
 pub(crate) struct Fleet {
-    directory: TempDir,
+    _directory: TempDir,
+    /// The URL of their store.
+    store: String,
     authority: String,
     /// Lines of `[authority]` more.
     settings: String,
@@ -25,7 +27,25 @@ impl Fleet {
     /// With lines of `[authority]` more.
     pub(crate) fn with(authority: &str, settings: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the fleet");
-        Fleet { directory, authority: authority.to_owned(), settings: settings.to_owned() }
+        let store = format!("sqlite:{}/tollgate.db", directory.path().display());
+        Fleet { _directory: directory, store, authority: authority.to_owned(), settings: settings.to_owned() }
+    }
+
+    /// The same with the store at this URL.
+    pub(crate) fn storing_in(self, store: &str) -> Self {
+        Fleet { store: store.to_owned(), ..self }
+    }
+
+    /// Ends all gateways, and starts them with another authority.
+    #[track_caller]
+    pub(crate) fn move_to(&mut self, authority: &str, gateways: &mut [TestGateway], upstream: &StubUpstream) {
+        authority.clone_into(&mut self.authority);
+        gateways.iter_mut().for_each(|gateway| assert!(gateway.terminate().success()));
+        for gateway in gateways {
+            gateway.configure(&self.configuration(upstream, "api_calls = 1"));
+            gateway.restart();
+            grants(gateway);
+        }
     }
 
     /// Another gateway, which charges one `api_calls` for each request to `upstream`.
@@ -43,14 +63,9 @@ impl Fleet {
     /// Another gateway, which charges that.
     #[track_caller]
     pub(crate) fn gateway_charging(&self, upstream: &StubUpstream, charge: &str) -> TestGateway {
-        let gateway = TestGateway::start_in(&self.store(), &self.configuration(upstream, charge));
-        // An authority that was empty grants nothing for a second.
-        until("grants", || (gateway.metric("tollgate_authority_learning", "") == 0.0).then_some(()));
+        let gateway = TestGateway::start_in(&self.store, &self.configuration(upstream, charge));
+        grants(&gateway);
         gateway
-    }
-
-    fn store(&self) -> String {
-        format!("sqlite:{}/tollgate.db", self.directory.path().display())
     }
 
     fn configuration(&self, upstream: &StubUpstream, charge: &str) -> String {
@@ -62,4 +77,10 @@ impl Fleet {
              [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ {charge} }}\n"
         )
     }
+}
+
+/// Waits: an authority that was empty grants nothing for a second.
+#[track_caller]
+fn grants(gateway: &TestGateway) {
+    until("grants", || (gateway.metric("tollgate_authority_learning", "") == 0.0).then_some(()));
 }

@@ -19,7 +19,7 @@ pub(crate) use client::RawClient;
 pub(crate) use fleet::Fleet;
 pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
 pub(crate) use load::{Tally, load};
-pub(crate) use postgres::{PrivatePostgres, psql, shared_postgres, try_psql};
+pub(crate) use postgres::{PrivatePostgres, psql, shared_postgres, shared_url, try_psql};
 pub(crate) use relay::Relay;
 pub(crate) use tls::{Issued, TestAuthority, TlsFront};
 pub(crate) use upstream::{Answer, Gate, StubUpstream};

@@ -20,6 +20,15 @@ pub(crate) fn shared_postgres() -> String {
     )
 }
 
+/// The URL of a role and a database of the server that tests share.
+pub(crate) fn shared_url(role: &str, database: &str) -> String {
+    let shared = shared_postgres();
+    let (address, options) = shared.split_once('?').unwrap_or((&shared, ""));
+    let server = address.rsplit_once('/').map_or(address, |(server, _)| server);
+    let host = server.rsplit(['@', '/']).next().unwrap_or_default();
+    format!("postgres://{role}@{host}/{database}?{options}")
+}
+
 /// Runs SQL by `psql` as whoever `url` names, and answers its rows, unaligned, one per line.
 ///
 /// # Panics
@@ -52,28 +61,47 @@ pub(crate) struct PrivatePostgres {
 impl PrivatePostgres {
     /// Initializes and starts it.
     pub(crate) fn start() -> PrivatePostgres {
+        PrivatePostgres::made_by(
+            "initdb",
+            &["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
+        )
+    }
+
+    /// A copy that follows it until [`PrivatePostgres::promote`].
+    pub(crate) fn start_standby(&self) -> PrivatePostgres {
+        let primary = self.url("postgres", "postgres");
+        let options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname", &primary];
+        PrivatePostgres::made_by("pg_basebackup", &options)
+    }
+
+    /// With data that this program makes.
+    fn made_by(program: &str, options: &[&str]) -> PrivatePostgres {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let account = is_root().then(account);
         if let Some((user, group)) = account {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("root gives it away");
         }
         let mut postgres = PrivatePostgres { folder, programs: programs(), account, port: 0, server: None };
-        let made = postgres
-            .command("initdb")
-            .args([
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-                "-D",
-            ])
-            .arg(postgres.data())
-            .output()
-            .expect("initdb comes with Postgres: tests/run");
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let made = postgres.command(program).args(options).arg("-D").arg(postgres.data()).output();
+        let made = made.expect("it comes with Postgres: tests/run");
+        assert!(made.status.success(), "{program}: {}", String::from_utf8_lossy(&made.stderr));
         postgres.restart();
         postgres
+    }
+
+    /// Follows its primary no longer: what that writes from now on is missed.
+    pub(crate) fn stop_following(&self) {
+        let url = self.url("postgres", "postgres");
+        psql(&url, "ALTER SYSTEM SET primary_conninfo = ''");
+        psql(&url, "SELECT pg_reload_conf()");
+        until("an end of following", || {
+            (psql(&url, "SELECT COUNT(*) FROM pg_stat_wal_receiver") == "0").then_some(())
+        });
+    }
+
+    /// Makes a standby a primary.
+    pub(crate) fn promote(&self) {
+        assert_eq!(psql(&self.url("postgres", "postgres"), "SELECT pg_promote()"), "t");
     }
 
     /// The URL of a role and a database of it, by TCP.
