@@ -10,7 +10,7 @@ use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use crate::directory::Directory;
 use crate::domain::{Owner, Resource, TenantId};
 use crate::flush::Flush;
-use crate::journal::Journal;
+use crate::journal::{Journal, Pressure};
 use crate::till::Till;
 
 /// The name that stands for all tenants that have no series of their own.
@@ -25,6 +25,8 @@ pub(super) struct ProcessMetrics {
     pending: IntGauge,
     journal_files: IntGauge,
     journal_capacity: IntGauge,
+    journal_pressure: IntGauge,
+    details_dropped: IntCounter,
     flushed: IntCounter,
     flush_failures: IntCounter,
     quarantined: IntCounter,
@@ -69,6 +71,14 @@ impl ProcessMetrics {
                 "tollgate_journal_capacity_bytes",
                 "Bytes that the journal's files may take.",
             ),
+            journal_pressure: gauge(
+                "tollgate_journal_pressure",
+                "How full the journal is: 0 little, 1 from 50 %, 2 from 80 % or no next segment, 3 no space left.",
+            ),
+            details_dropped: counter(
+                "tollgate_journal_details_dropped_total",
+                "Requests that a full journal counted without their details; no unit of theirs is lost.",
+            ),
             flushed: counter(
                 "tollgate_flush_records_total",
                 "Journal records that were brought to the database.",
@@ -86,7 +96,7 @@ impl ProcessMetrics {
         registry.register(Box::new(metrics)).expect("each metric is registered once");
     }
 
-    fn parts(&self) -> [&dyn Collector; 9] {
+    fn parts(&self) -> [&dyn Collector; 11] {
         [
             &self.accounts,
             &self.used,
@@ -94,6 +104,8 @@ impl ProcessMetrics {
             &self.pending,
             &self.journal_files,
             &self.journal_capacity,
+            &self.journal_pressure,
+            &self.details_dropped,
             &self.flushed,
             &self.flush_failures,
             &self.quarantined,
@@ -108,6 +120,13 @@ impl ProcessMetrics {
         self.pending.set(saturated(depth.pending_bytes));
         self.journal_files.set(saturated(depth.file_bytes));
         self.journal_capacity.set(saturated(depth.capacity_bytes));
+        self.journal_pressure.set(match depth.pressure() {
+            Pressure::Low => 0,
+            Pressure::Half => 1,
+            Pressure::High => 2,
+            Pressure::Full => 3,
+        });
+        raise(&self.details_dropped, depth.details_dropped);
         raise(&self.flushed, flush.records());
         raise(&self.flush_failures, flush.failures());
         raise(&self.quarantined, flush.quarantined());

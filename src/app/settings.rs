@@ -14,7 +14,7 @@ use crate::gateway::{
     IdentitySettings, Protocol, RatePer, RouteRate, RouteSettings, TableSettings, UnitsOf, UpstreamSettings,
     UpstreamTimeouts, UpstreamTlsSettings,
 };
-use crate::journal::{JournalSettings, SyncPolicy};
+use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, TlsSettings};
 use crate::store::{GrantSettings, StoreSettings, StoreUrl};
@@ -38,14 +38,6 @@ pub fn unsupported(config: &Config) -> Vec<String> {
     );
     need(!config.identity.jwt.is_empty(), "identity.jwt: this version knows callers by API key only");
     need(config.headers.sign.is_some(), "headers.sign: this version does not sign tenant headers");
-    need(
-        config.journal.sync == config::JournalSync::Always,
-        "journal.sync: this version can't answer after the sync; use a duration",
-    );
-    need(
-        config.journal.on_full != config::OnFull::Block,
-        "journal.on_full: this version blocks when the journal is full",
-    );
     let defaults = config::UpstreamConfig::default();
     for upstream in &config.upstreams {
         let name = &upstream.name;
@@ -117,6 +109,10 @@ pub(super) fn journal(config: &Config) -> JournalSettings {
         sync,
         in_flight_max: in_flight_max.min(defaults.in_flight_max),
         capacity_bytes: config.journal.capacity_bytes,
+        on_full: match config.journal.on_full {
+            config::OnFull::Block => OnFull::Block,
+            config::OnFull::CountOnly => OnFull::CountOnly,
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use prometheus::{IntGauge, Registry};
@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::Embedded;
 use crate::clock::{Clock, Monotonic};
-use crate::journal::{Journal, SyncPolicy};
+use crate::journal::{Journal, JournalError, OnFull, Pressure, SyncPolicy};
 use crate::store::{Partitions, Store};
 use crate::telemetry::readiness::Readiness;
 use crate::till::Till;
@@ -51,33 +51,31 @@ pub(super) async fn keep_house(till: Arc<Till>, authority: Option<Arc<Embedded>>
 pub(super) fn keep_journal(journal: &Journal, clock: &dyn Clock, readiness: &Readiness, stop: &Receiver<()>) {
     let every = match journal.settings().sync {
         SyncPolicy::Every(interval) => Some(interval),
+        // Records are synced as soon as somebody waits; this is for the rest.
         SyncPolicy::Always => Some(JOURNAL_TICK),
         SyncPolicy::Never => None,
     };
     let tick = every.unwrap_or(JOURNAL_TICK).clamp(Duration::from_millis(1), JOURNAL_TICK);
-    let mut synced_at = Monotonic::default();
-    let mut is_failing = false;
-    while stop.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
-        let prepared = journal.prepare();
+    let (mut prepared_at, mut synced_at) = (Monotonic::default(), Monotonic::default());
+    let (mut prepared, mut told) = (Ok(()), JournalStanding::Good);
+    while goes_on(journal, tick, stop) {
         let now = clock.monotonic();
-        let due = every.is_some_and(|every| now.since(synced_at) >= every);
-        let kept = if due {
-            synced_at = now;
-            prepared.and_then(|()| journal.sync())
-        } else {
-            prepared
+        if now.since(prepared_at) >= tick {
+            prepared_at = now;
+            prepared = journal.prepare();
+        }
+        let synced = match journal.settings().sync {
+            _ if every.is_some_and(|every| now.since(synced_at) >= every) => {
+                synced_at = now;
+                journal.sync()
+            }
+            SyncPolicy::Always => journal.commit(),
+            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
         };
-        match kept {
-            Ok(()) if is_failing && !journal.is_damaged() => {
-                is_failing = false;
-                readiness.ready("journal");
-            }
-            Err(error) if !is_failing => {
-                is_failing = true;
-                tracing::error!(error = %error, "the journal can't be kept: {error}");
-                readiness.unready("journal", error.to_string());
-            }
-            Ok(()) | Err(_) => {}
+        let standing = JournalStanding::of(journal, &prepared, &synced);
+        if standing != told && !matches!(told, JournalStanding::Failing(_)) {
+            standing.tell(readiness);
+            told = standing;
         }
     }
 }
@@ -105,7 +103,8 @@ impl PartitionKeeper {
         }
     }
 
-    /// Once, and forgets grants of ended windows. An error is told and left to the next attempt: months are made long before they begin.
+    /// Once, and forgets grants of ended windows. An error is told and left to the next attempt: months are made
+    /// long before they begin.
     pub(super) async fn keep(&self) {
         match self.store.keep_partitions(self.clock.now()).await {
             Ok(partitions) => self.tell(partitions),
@@ -133,4 +132,65 @@ impl PartitionKeeper {
             );
         }
     }
+}
+
+/// What an operator should know of the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum JournalStanding {
+    Good,
+    /// It serves, but the database should come back, or the disk have more space.
+    Pressed(String),
+    /// A sync failed: what the kernel dropped it says only once, so this stays until a restart.
+    Failing(String),
+}
+
+impl JournalStanding {
+    fn of(
+        journal: &Journal,
+        prepared: &Result<(), JournalError>,
+        synced: &Result<(), JournalError>,
+    ) -> JournalStanding {
+        if let Err(error) = synced {
+            return JournalStanding::Failing(describe(error));
+        }
+        let pressed = match (journal.depth().pressure(), prepared) {
+            (Pressure::Low, Ok(())) => return JournalStanding::Good,
+            (Pressure::Half, Ok(())) => "half of its capacity waits for the database".to_owned(),
+            (Pressure::High, Ok(())) => "it is nearly full of what waits for the database".to_owned(),
+            (Pressure::Full, _) => match journal.settings().on_full {
+                OnFull::Block => "it is full: charged requests are refused".to_owned(),
+                OnFull::CountOnly => "it is full: units are counted, details are dropped".to_owned(),
+            },
+            (_, Err(error)) => format!("the next segment can't be made: {}", describe(error)),
+        };
+        JournalStanding::Pressed(pressed)
+    }
+
+    fn tell(&self, readiness: &Readiness) {
+        match self {
+            JournalStanding::Good => readiness.ready("journal"),
+            JournalStanding::Pressed(detail) => {
+                tracing::warn!("the journal: {detail}");
+                readiness.ready_but("journal", detail);
+            }
+            JournalStanding::Failing(detail) => {
+                tracing::error!("the journal can't be kept: {detail}");
+                readiness.unready("journal", detail);
+            }
+        }
+    }
+}
+
+fn describe(error: &JournalError) -> String {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    format!("{error}: {cause}")
+}
+
+/// Waits for the next tick, or until an answer waits for a sync. False once `stop` is closed.
+fn goes_on(journal: &Journal, tick: Duration, stop: &Receiver<()>) -> bool {
+    if journal.settings().sync == SyncPolicy::Always {
+        journal.wait_for_commit(tick);
+        return stop.try_recv() == Err(TryRecvError::Empty);
+    }
+    stop.recv_timeout(tick) == Err(RecvTimeoutError::Timeout)
 }

@@ -83,7 +83,10 @@ impl Control {
             accounts.entry(account).or_default()[0] = counters.used();
         }
         for (account, units) in journal.sums_beyond_cursor() {
-            accounts.entry(account).or_default()[1] = units;
+            accounts.entry(account).or_default()[1] += units;
+        }
+        for (account, units) in journal.counted() {
+            accounts.entry(account).or_default()[1] += units;
         }
         // What the database has of accounts that the till holds no more was balanced when they were let go.
         for (account, units) in database {

@@ -63,6 +63,7 @@ impl Books {
             sync: SyncPolicy::Never,
             in_flight_max: 4,
             capacity_bytes: 1 << 24,
+            ..JournalSettings::default()
         };
         let opened = Journal::open(directory, &journal_settings, shards, till.id().0, clock.now());
         let (journal, writers) = opened.unwrap();

@@ -343,6 +343,15 @@ impl<'f, 'c> Forward<'f, 'c> {
         loop {
             let advanced = body.advance(&mut buffer, &mut out);
             self.progress.begun.set(true);
+            if body.is_complete() && self.must_sync() {
+                self.progress.bytes_out.set(body.bytes());
+                let synced = self.close_books(Outcome::Answered, self.progress.status.get());
+                let synced = async {
+                    synced.await;
+                    Ok(())
+                };
+                self.within_patience(alarm, limits.write, synced).await?;
+            }
             self.within_patience(alarm, limits.write, send(&mut to, out.filled())).await?;
             out.consume(out.len());
             self.progress.bytes_out.set(body.bytes());
@@ -513,10 +522,11 @@ impl<'f, 'c> Forward<'f, 'c> {
             (false, Some(refusal)) => refusal.status(),
             _ => self.progress.status.get(),
         };
+        // Nothing of the answer is left to be held back: nobody waits for these records to be synced.
         match exchanged {
             Err(Fault::NotSent) => self.close_unsent(),
-            Err(fault) => self.close_books(fault.outcome(), status),
-            Ok(_) => self.close_books(Outcome::Answered, status),
+            Err(fault) => drop(self.close_books(fault.outcome(), status)),
+            Ok(_) => drop(self.close_books(Outcome::Answered, status)),
         }
         match (exchanged, refusal) {
             (Ok(begun), _) => {
@@ -548,17 +558,31 @@ impl<'f, 'c> Forward<'f, 'c> {
         }
     }
 
+    /// Under `journal.sync = "always"` the record goes to the disk before the answer's last part goes to the client, so
+    /// that no power loss takes the record of an answer that a client has whole. A client that goes away within that
+    /// last part counts as answered, like one that goes away while the kernel sends it.
+    fn must_sync(&self) -> bool {
+        self.passage.borrow().as_ref().is_some_and(Passage::must_sync)
+    }
+
     fn close_unsent(&self) {
         if let Some(passage) = self.passage.take() {
             passage.unsent();
         }
     }
 
-    fn close_books(&self, outcome: Outcome, status: u16) {
-        let Some(mut passage) = self.passage.take() else { return };
+    /// Settles and writes the record, once. The future is done when the record is as safe as the policy asks.
+    fn close_books(&self, outcome: Outcome, status: u16) -> impl Future<Output = ()> + use<> {
         let Progress { bytes_in, bytes_out, said, .. } = &self.progress;
-        (passage.status, passage.bytes_in, passage.bytes_out) = (status, bytes_in.get(), bytes_out.get());
-        passage.end(outcome, self.charges(), &said.borrow());
+        let synced = self.passage.take().map(|mut passage| {
+            (passage.status, passage.bytes_in, passage.bytes_out) = (status, bytes_in.get(), bytes_out.get());
+            passage.end(outcome, self.charges(), &said.borrow())
+        });
+        async {
+            if let Some(synced) = synced {
+                synced.await;
+            }
+        }
     }
 }
 
@@ -566,7 +590,7 @@ impl Drop for Forward<'_, '_> {
     /// The client is gone, or the gateway ends. What was never sent gives its units back by itself.
     fn drop(&mut self) {
         if self.passage.get_mut().as_ref().is_some_and(Passage::is_sent) {
-            self.close_books(Outcome::ClientGone, self.progress.status.get());
+            drop(self.close_books(Outcome::ClientGone, self.progress.status.get()));
         }
     }
 }

@@ -243,6 +243,7 @@ impl Service for Gateway {
     fn tick(&self) {
         let serving = self.serving();
         serving.meters.flush();
+        self.writer.tick();
         let now = self.shared.clock.monotonic();
         serving.upstreams.iter().for_each(|upstream| upstream.close_idle(now));
         let table = self.shared.table.load();

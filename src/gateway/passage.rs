@@ -15,7 +15,7 @@ use super::refusal::{Refusal, Shortage};
 use super::route::ChargeOn;
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::domain::{Outcome, RecordedCharge, RequestId, Units, UsageRecord};
-use crate::journal::{Ticket, Writer};
+use crate::journal::{Position, Ticket, Writer};
 use crate::till::Reservation;
 
 /// An admitted request. Dropping it before it was sent gives its units back; dropping it afterwards records that the
@@ -112,9 +112,26 @@ impl<'c> Passage<'c> {
     }
 
     /// The request has ended: settles what is only known now, refunds if the route says so, writes the record.
-    pub(super) fn end(mut self, outcome: Outcome, charges: &[ChargeSettings], said: &[Option<Units>]) {
+    ///
+    /// The answer may end when the future is done, which holds nothing of the passage: see [`Writer::synced`].
+    pub(super) fn end(
+        mut self,
+        outcome: Outcome,
+        charges: &[ChargeSettings],
+        said: &[Option<Units>],
+    ) -> impl Future<Output = ()> + use<> {
         self.settle(charges, said);
-        self.record_end(outcome);
+        let written = self.record_end(outcome).map(|position| self.writer.synced(position));
+        async {
+            if let Some(synced) = written {
+                synced.await;
+            }
+        }
+    }
+
+    /// Whether the record has to be on the disk before the answer's last byte leaves.
+    pub(super) fn must_sync(&self) -> bool {
+        self.writer.answers_wait()
     }
 
     /// The reservation's charges are in the route's order, several per charge when several quotas are concerned.
@@ -143,8 +160,9 @@ impl<'c> Passage<'c> {
         self.reservation.settle(index, units);
     }
 
-    fn record_end(&mut self, outcome: Outcome) {
-        let Some(ticket) = self.ticket.take() else { return };
+    /// Answers where the record ends, if there was one to write.
+    fn record_end(&mut self, outcome: Outcome) -> Option<Position> {
+        let ticket = self.ticket.take()?;
         if self.on == ChargeOn::Success && self.has_failed(outcome) {
             self.writer.refunding(&ticket);
             self.reservation.refund();
@@ -152,7 +170,7 @@ impl<'c> Passage<'c> {
         let charges: SmallVec<[RecordedCharge; 4]> = self.reservation.charged();
         let latency = self.clock.monotonic().since(self.began).as_micros();
         let latency = u32::try_from(latency).unwrap_or(u32::MAX);
-        self.writer.finish(ticket, &self.record(&charges, outcome, latency));
+        Some(self.writer.finish(ticket, &self.record(&charges, outcome, latency)))
     }
 
     fn has_failed(&self, outcome: Outcome) -> bool {

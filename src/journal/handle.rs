@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use uuid::{NoContext, Uuid};
 
+use super::commit::Bell;
 use super::cursor::{Cursor, Cut, Position};
 use super::disk::{Disk, FileDisk};
 use super::header::{HEADER_BYTES, Header, Kind};
@@ -31,7 +32,7 @@ pub struct JournalId(pub Uuid);
 pub enum SyncPolicy {
     /// A power loss may cost this much.
     Every(Duration),
-    /// Before the answer's end.
+    /// Before the answer's last byte: see [`Writer::synced`].
     Always,
     /// When the kernel pleases.
     Never,
@@ -47,6 +48,29 @@ pub struct JournalSettings {
     pub in_flight_max: usize,
     /// How long all segments together may become.
     pub capacity_bytes: u64,
+    pub on_full: OnFull,
+}
+
+/// What becomes of requests when there is no space for their records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFull {
+    /// They are refused.
+    #[default]
+    Block,
+    /// They pass. Their units are kept, exactly; their details are dropped and counted.
+    CountOnly,
+}
+
+/// How near the journal is to being full.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pressure {
+    Low,
+    /// Half of the capacity waits for the database.
+    Half,
+    /// Four fifths do, or some worker's next segment could not be made.
+    High,
+    /// Some worker has no space left.
+    Full,
 }
 
 /// The handle. One per data directory, shared by all but the workers, which have a [`Writer`] each.
@@ -64,6 +88,7 @@ pub struct Journal {
     /// Held while a segment is made, so that two callers don't make the same one.
     preparing: Mutex<()>,
     is_damaged: AtomicBool,
+    bell: Arc<Bell>,
     recovery: Recovery,
 }
 
@@ -78,6 +103,10 @@ pub struct Depth {
     pub capacity_bytes: u64,
     /// Shards that lack their next segment.
     pub shards_short: usize,
+    /// Shards whose writer wanted space and found none.
+    pub shards_full: usize,
+    /// Requests that were counted without details since the journal was opened.
+    pub details_dropped: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +157,7 @@ impl Default for JournalSettings {
             sync: SyncPolicy::Every(Duration::from_millis(50)),
             in_flight_max: 16_384,
             capacity_bytes: 8 << 30,
+            on_full: OnFull::Block,
         }
     }
 }
@@ -203,6 +233,7 @@ impl Journal {
             progress: Mutex::new(Progress { cursor: Cursor::default(), turn: 0 }),
             preparing: Mutex::new(()),
             is_damaged: AtomicBool::new(false),
+            bell: Arc::default(),
             recovery: Recovery::default(),
         };
         let writers = journal.open_shards(&cursor, count(shards))?;
@@ -244,7 +275,8 @@ impl Journal {
     fn open_live(&mut self, number: u32, recovered: Recovered) -> Result<Writer, JournalError> {
         let directory = self.directory.join(number.to_string());
         let sequence = recovered.next;
-        let entries = count(self.settings.in_flight_max);
+        // One more than requests: a sum is written to it, see `counted`.
+        let entries = count(self.settings.in_flight_max + 1);
         let header = Header { kind: Kind::InFlight, number: entries, ..self.header(number, sequence) };
         let table = Table::create(&*self.disk, &directory, &header)
             .map_err(io_error("making the table of requests in flight in", &directory))?;
@@ -256,7 +288,7 @@ impl Journal {
         let tail = Position { sequence, offset: FIRST };
         let shard = Arc::new(Shard::new(number, directory, Some(Arc::clone(&table)), segments, tail));
         self.shards.push(Arc::clone(&shard));
-        Ok(Writer::new(shard, table, active))
+        Ok(Writer::new(shard, table, active, self.settings, Arc::clone(&self.bell)))
     }
 
     fn header(&self, shard: u32, sequence: u32) -> Header {
@@ -303,7 +335,7 @@ impl Journal {
     /// call tries again.
     pub fn prepare(&self) -> Result<(), JournalError> {
         let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
-        for shard in self.shards.iter().filter(|shard| shard.is_live()) {
+        for shard in self.live() {
             self.prepare_next(shard)?;
             populate_ahead(shard);
         }
@@ -318,6 +350,7 @@ impl Journal {
         }
         let segment = self.make_segment(shard.number, next, &shard.directory)?;
         shard.segments().insert(next, Arc::new(segment));
+        shard.set_full(false);
         Ok(())
     }
 
@@ -331,27 +364,38 @@ impl Journal {
     /// [`JournalError::Io`]. What the kernel failed to write it may have dropped, and it says so only once: so
     /// the journal stays marked ([`Journal::is_damaged`]) and the node should report that it is not ready.
     pub fn sync(&self) -> Result<(), JournalError> {
-        self.shards.iter().filter(|shard| shard.is_live()).try_for_each(|shard| self.sync_shard(shard))
+        self.commit()?;
+        self.live().try_for_each(|shard| self.note_damage(shard, shard.sync_table()))
     }
 
-    fn sync_shard(&self, shard: &Shard) -> Result<(), JournalError> {
-        let synced = Position::from_bits(shard.synced.load(Ordering::Acquire));
-        let tail = shard.tail();
-        if synced == tail {
-            return Ok(());
-        }
-        sync_between(shard, synced, tail).map_err(|source| {
+    /// Half of [`Journal::sync`]: the records alone. They are what an answer waits for under [`SyncPolicy::Always`];
+    /// that a request is no longer in flight is on the disk before a batch holds its record, which is early enough.
+    ///
+    /// # Errors
+    /// See [`Journal::sync`].
+    pub fn commit(&self) -> Result<(), JournalError> {
+        self.live().try_for_each(|shard| self.note_damage(shard, shard.sync_records()))
+    }
+
+    /// Returns when a [`Writer`]'s task waits for a sync, at the latest after `patience`.
+    pub fn wait_for_commit(&self, patience: Duration) {
+        self.bell.wait(patience);
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        self.shards.iter().filter(|shard| shard.is_live())
+    }
+
+    fn note_damage(&self, shard: &Shard, synced: io::Result<()>) -> Result<(), JournalError> {
+        synced.map_err(|source| {
             self.is_damaged.store(true, Ordering::Release);
             JournalError::Io { action: "syncing", path: shard.directory.clone(), source }
-        })?;
-        shard.synced.fetch_max(tail.to_bits(), Ordering::AcqRel);
-        Ok(())
+        })
     }
 
     /// Whether all that `shard`'s writer published up to `position` would survive a power loss.
     pub fn is_synced(&self, shard: u32, position: Position) -> bool {
-        let shard = self.shards.iter().find(|candidate| candidate.number == shard);
-        shard.is_some_and(|shard| shard.synced.load(Ordering::Acquire) >= position.to_bits())
+        self.shard(shard).is_some_and(|shard| shard.is_synced(position))
     }
 
     /// Whether a sync ever failed.
@@ -369,6 +413,8 @@ impl Journal {
             file_bytes: self.file_bytes(),
             capacity_bytes: self.settings.capacity_bytes,
             shards_short: self.shards.iter().filter(short).count(),
+            shards_full: self.live().filter(|shard| shard.is_full()).count(),
+            details_dropped: self.live().map(|shard| shard.details_dropped.load(Ordering::Relaxed)).sum(),
         }
     }
 
@@ -384,6 +430,17 @@ impl Journal {
                     let cut = Cut { shard: shard.number, sequence: segment.sequence, from, to };
                     add_units(CutReader::new(segment, &cut), &mut sums);
                 }
+            }
+        }
+        sums
+    }
+
+    /// Units per account of requests that have ended and were only counted: they are in no record yet.
+    pub fn counted(&self) -> Sums {
+        let mut sums = Sums::new();
+        for shard in self.live() {
+            for (account, units) in &*shard.counted.lock().unwrap_or_else(PoisonError::into_inner) {
+                *sums.entry(*account).or_default() += units;
             }
         }
         sums
@@ -538,16 +595,6 @@ fn load_cursor(disk: &dyn Disk, directory: &Path) -> Result<Cursor, JournalError
     })
 }
 
-fn sync_between(shard: &Shard, from: Position, to: Position) -> io::Result<()> {
-    for sequence in from.sequence..=to.sequence {
-        let Some(segment) = shard.segment(sequence) else { continue };
-        let begin = if sequence == from.sequence { from.offset } else { 0 };
-        let end = if sequence == to.sequence { to.offset } else { segment.bytes() };
-        segment.sync(begin, end)?;
-    }
-    shard.table.as_ref().map_or(Ok(()), |table| table.sync())
-}
-
 fn populate_ahead(shard: &Shard) {
     let tail = shard.tail();
     if let Some(segment) = shard.segment(tail.sequence) {
@@ -584,6 +631,25 @@ fn add_units(mut reader: CutReader, sums: &mut Sums) {
         let Read::Record(record) = read else { continue };
         for charge in record.charges {
             *sums.entry(charge.account).or_default() += charge.units.get();
+        }
+    }
+}
+
+// === impl Depth ===
+
+impl Depth {
+    /// Of the capacity, so much waits for the database.
+    pub fn pending_percent(&self) -> u64 {
+        self.pending_bytes.saturating_mul(100) / self.capacity_bytes.max(1)
+    }
+
+    pub fn pressure(&self) -> Pressure {
+        match self.pending_percent() {
+            _ if self.shards_full > 0 => Pressure::Full,
+            80.. => Pressure::High,
+            _ if self.shards_short > 0 => Pressure::High,
+            50.. => Pressure::Half,
+            _ => Pressure::Low,
         }
     }
 }

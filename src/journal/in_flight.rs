@@ -40,6 +40,8 @@ pub(super) enum State {
     Sent,
     /// Sent, and all units are being given back.
     Returning,
+    /// Sent, and in the place of the entries that its note names, which are being freed.
+    Replacing,
 }
 
 pub(super) struct Table {
@@ -66,11 +68,12 @@ impl State {
             State::Admitted => 1,
             State::Sent => 2,
             State::Returning => 3,
+            State::Replacing => 4,
         }
     }
 
     fn of_code(code: u64) -> Option<State> {
-        [State::Free, State::Admitted, State::Sent, State::Returning]
+        [State::Free, State::Admitted, State::Sent, State::Returning, State::Replacing]
             .into_iter()
             .find(|state| state.code() == code)
     }
@@ -116,14 +119,47 @@ impl Table {
     /// Makes an entry, its state last. `record` begins with room for its header word.
     #[inline]
     pub(super) fn admit(&self, index: u32, record: &mut [u8], charges: usize) {
+        self.fill(index, record, charges, Position::default());
+        self.set_state(index, State::Admitted);
+    }
+
+    /// Makes an entry of many requests, which takes the place of `replaced` by the store of its state: whenever a
+    /// crash comes, either it counts or they do.
+    pub(super) fn replace(&self, index: u32, record: &mut [u8], charges: usize, replaced: [Option<u32>; 2]) {
+        self.fill(index, record, charges, names(replaced));
+        self.set_state(index, State::Replacing);
+        self.end_replacing(index, replaced);
+    }
+
+    fn end_replacing(&self, index: u32, replaced: [Option<u32>; 2]) {
+        for replaced in replaced.into_iter().flatten() {
+            self.set_state(replaced, State::Free);
+        }
+        self.note(index, Position::default());
+        self.set_state(index, State::Sent);
+    }
+
+    /// Frees what a crash kept from being freed. To be called before anything else is asked of a table that was
+    /// left behind.
+    pub(super) fn settle_replacing(&self) {
+        for index in 0..self.entries {
+            let at = Table::at(index);
+            if self.region.load(at) == State::Replacing.code() && self.payload(index).is_some() {
+                let names = replaced_by(Position::from_bits(self.region.load(at + NOTED)));
+                self.end_replacing(index, names.map(|name| name.filter(|&name| name < self.entries)));
+            }
+        }
+    }
+
+    #[inline]
+    fn fill(&self, index: u32, record: &mut [u8], charges: usize, noted: Position) {
         let at = Table::at(index);
-        self.region.store(at + NOTED, 0);
+        self.note(index, noted);
         for charge in 0..charges {
             self.region.store(at + LOWERED + charge * WORD, AS_RECORDED);
         }
         self.region.write(at + RECORD + WORD, &record[WORD..]);
         self.region.store(at + RECORD, self.seed.header(index, record));
-        self.set_state(index, State::Admitted);
     }
 
     #[inline]
@@ -158,7 +194,7 @@ impl Table {
     fn owed_by(&self, index: u32) -> Option<Owed> {
         let at = Table::at(index);
         let lowered = match State::of_code(self.region.load(at))? {
-            State::Free | State::Admitted => return None,
+            State::Free | State::Admitted | State::Replacing => return None,
             State::Sent => std::array::from_fn(|charge| {
                 Units::saturating(self.region.load(at + LOWERED + charge * WORD))
             }),
@@ -183,4 +219,14 @@ impl Table {
         let admitted = |&index: &u32| self.region.load(Table::at(index)) == State::Admitted.code();
         (0..self.entries).filter(admitted).count()
     }
+}
+
+/// Entries' indices in the place of a position; 0 names none.
+fn names(entries: [Option<u32>; 2]) -> Position {
+    let [sequence, offset] = entries.map(|entry| entry.map_or(0, |index| index + 1));
+    Position { sequence, offset }
+}
+
+fn replaced_by(names: Position) -> [Option<u32>; 2] {
+    [names.sequence, names.offset].map(|name| name.checked_sub(1))
 }

@@ -24,6 +24,8 @@
 //! reads an old or a new word and never undefined behaviour; the order of publication makes it the right one.
 //! A record's checksum is seeded with its place, so bytes that belong elsewhere never verify.
 
+mod commit;
+mod counted;
 mod cursor;
 mod disk;
 mod handle;
@@ -37,7 +39,9 @@ mod writer;
 
 pub use cursor::{Cut, Position};
 pub use disk::{Disk, FileDisk, Region};
-pub use handle::{Depth, Journal, JournalError, JournalId, JournalSettings, Sums, SyncPolicy};
+pub use handle::{
+    Depth, Journal, JournalError, JournalId, JournalSettings, OnFull, Pressure, Sums, SyncPolicy,
+};
 pub use reader::{CutReader, Read};
 pub use record::RECORD_BYTES_MAX;
 pub use recover::Recovery;

@@ -142,6 +142,7 @@ impl Site<'_> {
         header: &Header,
         recovered: &mut Recovered,
     ) -> Result<(), JournalError> {
+        table.settle_replacing();
         recovered.report.unsent += table.unsent();
         let mut owed = table.owed();
         if header.boot == self.boot {

@@ -3,18 +3,20 @@
 //! A record is published by the store of its header word, after all of its payload. The [`Shard`] holds the
 //! segments of one writer and its tail: what lies below the tail is published and never changes again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
+use super::commit::Waiters;
 use super::cursor::Position;
 use super::disk::{Disk, Region};
 use super::header::{BadHeader, HEADER_BYTES, Header};
 use super::in_flight::Table;
 use super::record::{Seed, WORD, WORD_BYTES};
+use crate::domain::{AccountKey, RecordedCharge};
 
 /// Where the first record of a segment begins.
 #[expect(clippy::cast_possible_truncation, reason = "128")]
@@ -40,8 +42,18 @@ pub(super) struct Segment {
 #[repr(align(128))]
 pub(super) struct Shard {
     tail: AtomicU64,
-    /// All below is on disk. Written by whoever syncs.
-    pub(super) synced: AtomicU64,
+    /// Records below are on disk. Written by whoever syncs.
+    synced: AtomicU64,
+    /// What the table said when the tail was here is on disk.
+    table_synced: AtomicU64,
+    /// The writer wanted a segment and there was none.
+    is_full: AtomicBool,
+    /// Units of requests that have ended and are in no record yet: see [`super::counted`].
+    pub(super) counted: Mutex<HashMap<AccountKey, u64>>,
+    /// How many requests were ever counted so.
+    pub(super) details_dropped: AtomicU64,
+    /// For [`Shard::is_synced`].
+    pub(super) waiters: Waiters,
     pub(super) number: u32,
     pub(super) directory: PathBuf,
     /// `None` when no worker writes here any more.
@@ -176,6 +188,11 @@ impl Shard {
         Shard {
             tail: AtomicU64::new(tail.to_bits()),
             synced: AtomicU64::new(tail.to_bits()),
+            table_synced: AtomicU64::new(tail.to_bits()),
+            is_full: AtomicBool::new(false),
+            counted: Mutex::default(),
+            details_dropped: AtomicU64::new(0),
+            waiters: Waiters::default(),
             number,
             directory,
             table,
@@ -195,6 +212,70 @@ impl Shard {
     #[inline]
     pub(super) fn set_tail(&self, tail: Position) {
         self.tail.store(tail.to_bits(), Ordering::Release);
+    }
+
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// A request ended without a record of its own.
+    pub(super) fn count(&self, charges: &[RecordedCharge]) {
+        self.details_dropped.fetch_add(1, Ordering::Relaxed);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        for charge in charges {
+            *counted.entry(charge.account).or_default() += charge.units.get();
+        }
+    }
+
+    /// All that was counted is in records now.
+    pub(super) fn end_counting(&self) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Where the records end that a power loss can't take.
+    pub(super) fn synced(&self) -> Position {
+        Position::from_bits(self.synced.load(Ordering::Acquire))
+    }
+
+    pub(super) fn is_synced(&self, position: Position) -> bool {
+        self.synced() >= position
+    }
+
+    /// Syncs the records that were published before the call, and tells who waits for them.
+    pub(super) fn sync_records(&self) -> std::io::Result<()> {
+        let (synced, tail) = (self.synced(), self.tail());
+        if synced < tail {
+            self.sync_between(synced, tail)?;
+            self.synced.fetch_max(tail.to_bits(), Ordering::AcqRel);
+        }
+        self.waiters.wake(tail);
+        Ok(())
+    }
+
+    /// Syncs the table, unless no record was published since it was.
+    pub(super) fn sync_table(&self) -> std::io::Result<()> {
+        let tail = self.tail().to_bits();
+        let Some(table) = self.table.as_ref().filter(|_| self.table_synced.load(Ordering::Acquire) < tail)
+        else {
+            return Ok(());
+        };
+        table.sync()?;
+        self.table_synced.fetch_max(tail, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn sync_between(&self, from: Position, to: Position) -> std::io::Result<()> {
+        for sequence in from.sequence..=to.sequence {
+            let Some(segment) = self.segment(sequence) else { continue };
+            let begin = if sequence == from.sequence { from.offset } else { 0 };
+            let end = if sequence == to.sequence { to.offset } else { segment.bytes() };
+            segment.sync(begin, end)?;
+        }
+        Ok(())
     }
 
     /// Never held while a file is touched.

@@ -1,6 +1,7 @@
 mod books;
 mod codec;
 mod crash;
+mod pressure;
 pub(super) mod tape;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use self::tape::TapeDisk;
-use super::{Cut, Journal, JournalSettings, Read, SyncPolicy, Writer};
+use super::{Cut, Journal, JournalSettings, OnFull, Read, SyncPolicy, Writer};
 use crate::clock::Timestamp;
 use crate::domain::{
     AccountKey, Anchor, ApiKeyId, Outcome, Owner, Period, RecordedCharge, RequestId, TenantId, Units,
@@ -90,6 +91,7 @@ fn settings() -> JournalSettings {
         sync: SyncPolicy::Never,
         in_flight_max: 4,
         capacity_bytes: 1 << 20,
+        on_full: OnFull::Block,
     }
 }
 

@@ -3,7 +3,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::commit::{self, Bell};
+use super::counted::{Counted, Sum};
 use super::cursor::Position;
+use super::handle::{JournalSettings, OnFull, SyncPolicy};
 use super::in_flight::{State, Table};
 use super::record::{self, Buffer, RECORD_BYTES_MAX};
 use super::segment::{FIRST, Segment, Shard};
@@ -16,6 +19,8 @@ use crate::domain::{Units, UsageRecord};
 pub struct Writer {
     shard: Arc<Shard>,
     table: Arc<Table>,
+    settings: JournalSettings,
+    bell: Arc<Bell>,
     state: RefCell<Active>,
 }
 
@@ -25,6 +30,8 @@ pub struct Writer {
 #[must_use = "a ticket must be finished or abandoned"]
 pub struct Ticket {
     index: u32,
+    /// Whether space for its record was set aside.
+    has_space: bool,
 }
 
 /// Why a request can't be recorded now. Nothing was written.
@@ -46,6 +53,9 @@ struct Active {
     next: Option<Arc<Segment>>,
     /// Entries of the table that are free. Last in, first out: what is used is warm.
     free: Vec<u32>,
+    /// The entry that the next sum is written to.
+    spare: u32,
+    counted: Counted,
     buffer: Box<Buffer>,
 }
 
@@ -55,11 +65,19 @@ const RECORD_MAX: u32 = RECORD_BYTES_MAX as u32;
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(shard: Arc<Shard>, table: Arc<Table>, segment: Arc<Segment>) -> Writer {
-        let free = (0..table.entries()).rev().collect();
+    pub(super) fn new(
+        shard: Arc<Shard>,
+        table: Arc<Table>,
+        segment: Arc<Segment>,
+        settings: JournalSettings,
+        bell: Arc<Bell>,
+    ) -> Writer {
+        let spare = table.entries() - 1;
+        let free = (0..spare).rev().collect();
         let buffer = Box::new([0; RECORD_BYTES_MAX]);
-        let active = Active { segment, offset: FIRST, next: None, free, buffer };
-        Writer { shard, table, state: RefCell::new(active) }
+        let active =
+            Active { segment, offset: FIRST, next: None, free, spare, counted: Counted::default(), buffer };
+        Writer { shard, table, settings, bell, state: RefCell::new(active) }
     }
 
     /// Which shard it writes.
@@ -73,18 +91,19 @@ impl Writer {
     /// [`sent`](Writer::sent). Until then a crash counts nothing.
     ///
     /// # Errors
-    /// [`JournalFull`]: give the units back and refuse, or let it pass unrecorded, as the policy says.
+    /// [`JournalFull`]: give the units back and refuse. Under [`OnFull::CountOnly`] a lack of space is no error: what
+    /// the request uses is added to a sum, and only its details are dropped.
     ///
     /// # Panics
     /// With more than [`UsageRecord::CHARGES_MAX`] charges: a fault of the caller.
     #[inline]
     pub fn begin(&self, record: &UsageRecord<'_>) -> Result<Ticket, JournalFull> {
         let active = &mut *self.state.borrow_mut();
-        active.ensure_space(&self.shard, self.table.entries())?;
+        let has_space = self.has_space(active, record)?;
         let index = active.free.pop().ok_or(JournalFull::InFlight)?;
         let bytes = record::encode(record, &mut active.buffer);
         self.table.admit(index, &mut active.buffer[..bytes], record.charges.len());
-        Ok(Ticket { index })
+        Ok(Ticket { index, has_space })
     }
 
     /// The next byte goes to the upstream: from here on the request counts, whatever happens.
@@ -116,9 +135,17 @@ impl Writer {
     /// With more than [`UsageRecord::CHARGES_MAX`] charges: a fault of the caller.
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
-    #[expect(clippy::cast_possible_truncation, reason = "a record is shorter than 1024 bytes")]
     pub fn finish(&self, ticket: Ticket, record: &UsageRecord<'_>) -> Position {
         let active = &mut *self.state.borrow_mut();
+        if !ticket.has_space && active.ensure_space(&self.shard, self.places()).is_err() {
+            return self.count(active, ticket.index, record);
+        }
+        self.append(active, ticket.index, record)
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a record is shorter than 1024 bytes")]
+    fn append(&self, active: &mut Active, index: u32, record: &UsageRecord<'_>) -> Position {
         let bytes = record::encode(record, &mut active.buffer);
         if active.segment.room() - active.offset < bytes as u32 {
             active.change_over(&self.shard);
@@ -127,14 +154,34 @@ impl Writer {
         let header = active.segment.place(position.offset, &mut active.buffer[..bytes]);
         // Three stores in this order, and the tail last: a crash between any two finds either no record, or a
         // record that the entry knows of; and no reader passes a record whose entry could come back.
-        self.table.note(ticket.index, position);
+        self.table.note(index, position);
         active.segment.publish(position.offset, header);
-        self.table.set_state(ticket.index, State::Free);
-        active.free.push(ticket.index);
+        self.table.set_state(index, State::Free);
+        active.free.push(index);
         active.offset += bytes as u32;
         let tail = Position { offset: active.offset, ..position };
         self.shard.set_tail(tail);
         tail
+    }
+
+    /// Done when the policy lets the answer end whose record ends at `position`: at once, or under
+    /// [`SyncPolicy::Always`] when a sync has reached it. Many records share a sync, and the thread only awaits it.
+    ///
+    /// Dropping it at any point costs nothing. While the disk fails it does not end.
+    pub fn synced(&self, position: Position) -> impl Future<Output = ()> + use<> {
+        let must_wait = self.settings.sync == SyncPolicy::Always;
+        let waiting =
+            must_wait.then(|| commit::synced(Arc::clone(&self.shard), Arc::clone(&self.bell), position));
+        async {
+            if let Some(waiting) = waiting {
+                waiting.await;
+            }
+        }
+    }
+
+    /// Whether answers wait for [`Writer::synced`].
+    pub fn answers_wait(&self) -> bool {
+        self.settings.sync == SyncPolicy::Always
     }
 
     /// Forgets a request that was not sent and whose units were given back.
@@ -147,7 +194,80 @@ impl Writer {
 
     /// How many requests are in flight.
     pub fn in_flight(&self) -> usize {
-        self.table.entries() as usize - self.state.borrow().free.len()
+        let active = self.state.borrow();
+        self.places() as usize - active.free.len() - active.counted.len()
+    }
+
+    /// What a worker without requests would leave undone: writes the records of what was only counted, once there is
+    /// space again. To be called now and then.
+    pub fn tick(&self) {
+        let active = &mut *self.state.borrow_mut();
+        if !active.counted.is_empty() && active.ensure_space(&self.shard, self.places()).is_ok() {
+            self.end_counting(active);
+        }
+    }
+
+    /// How many requests may be in flight: all entries but the spare one.
+    #[inline]
+    fn places(&self) -> u32 {
+        self.table.entries() - 1
+    }
+
+    /// Sets space aside for the records of all in flight and of one more. False if there is none and the policy lets
+    /// requests pass all the same.
+    #[inline]
+    fn has_space(&self, active: &mut Active, record: &UsageRecord<'_>) -> Result<bool, JournalFull> {
+        match active.ensure_space(&self.shard, self.places()) {
+            Ok(()) => {
+                if !active.counted.is_empty() {
+                    self.end_counting(active);
+                }
+                Ok(true)
+            }
+            Err(full) => self.may_count(active, record, full),
+        }
+    }
+
+    #[cold]
+    fn may_count(
+        &self,
+        active: &Active,
+        record: &UsageRecord<'_>,
+        full: JournalFull,
+    ) -> Result<bool, JournalFull> {
+        // Sums keep entries; as many are left to requests at least.
+        let has_room = active.counted.len() < self.places() as usize / 2 || active.counted.has_sum_of(record);
+        if self.settings.on_full == OnFull::CountOnly && has_room { Ok(false) } else { Err(full) }
+    }
+
+    /// Adds a request that has ended to its sum.
+    #[cold]
+    fn count(&self, active: &mut Active, index: u32, record: &UsageRecord<'_>) -> Position {
+        let sum = active.counted.add(record);
+        let bytes = record::encode(&sum.record(), &mut active.buffer);
+        let (old, new) = (sum.entry.replace(active.spare), active.spare);
+        self.table.replace(new, &mut active.buffer[..bytes], record.charges.len(), [old, Some(index)]);
+        match old {
+            None => active.spare = index,
+            Some(old) => {
+                active.spare = old;
+                active.free.push(index);
+            }
+        }
+        self.shard.count(record.charges);
+        self.shard.tail()
+    }
+
+    /// Space was ensured for all entries, and sums have entries like requests.
+    #[cold]
+    fn end_counting(&self, active: &mut Active) {
+        let sums: Vec<Sum> = active.counted.drain().collect();
+        for sum in sums {
+            if let Some(entry) = sum.entry {
+                self.append(active, entry, &sum.record());
+            }
+        }
+        self.shard.end_counting();
     }
 }
 
@@ -169,6 +289,7 @@ impl Active {
     #[cold]
     fn take_next(&mut self, shard: &Shard) -> Result<(), JournalFull> {
         self.next = shard.segment(self.segment.sequence + 1);
+        shard.set_full(self.next.is_none());
         if self.next.is_some() { Ok(()) } else { Err(JournalFull::Space) }
     }
 

@@ -11,6 +11,7 @@ mod doctor;
 mod fleet;
 mod gateway;
 mod harness;
+mod journal;
 mod metrics;
 mod postgres;
 mod redis;

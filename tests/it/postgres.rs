@@ -156,7 +156,7 @@ fn connections_that_are_ended_in_the_middle_of_grants_cost_no_unit_and_add_none(
         let work: Vec<_> = (0..8)
             .map(|at| {
                 let (authority, holder) = (rig.authority.clone(), Holder::of(account, LIMIT));
-                rig.runtime.spawn(async move { spend_to_the_end(&*authority, holder, 3 + at).await })
+                rig.runtime.spawn(async move { spend_to_the_end(&authority, holder, 3 + at).await })
             })
             .collect();
         let done = work.into_iter().map(|task| rig.runtime.block_on(task).expect("no panic"));
@@ -323,7 +323,7 @@ fn grants_go_out_at_a_steady_pace() {
         let work: Vec<_> = (0..lanes)
             .map(|_| {
                 let (authority, holder) = (rig.authority.clone(), Holder::of(account_to_come(), 1 << 40));
-                rig.runtime.spawn(async move { one_by_one(&*authority, holder, GRANTS).await })
+                rig.runtime.spawn(async move { one_by_one(&authority, holder, GRANTS).await })
             })
             .collect();
         let mut took: Vec<Duration> =

@@ -9,7 +9,6 @@
 //! SIM_SEED=42 SIM_TRACE=1 cargo test --test sim -- --nocapture a_sweep      one seed, step by step
 //! SIM_SEEDS=10000 cargo test --test sim -- --nocapture a_sweep              a longer sweep
 //! ```
-#![allow(clippy::unwrap_used, reason = "a simulation that can't go on has failed")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
