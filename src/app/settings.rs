@@ -41,8 +41,6 @@ pub fn unsupported(config: &Config) -> Vec<String> {
     let defaults = config::UpstreamConfig::default();
     for upstream in &config.upstreams {
         let name = &upstream.name;
-        let h2c = upstream.urls.iter().any(|endpoint| endpoint.url.scheme == config::Scheme::H2c);
-        need(h2c, &format!("upstream `{name}`: this version does not forward to h2c://"));
         need(
             upstream.balance != defaults.balance,
             &format!("upstream `{name}`.balance: this version goes round robin"),
@@ -256,7 +254,8 @@ fn endpoint(config: &config::EndpointConfig) -> EndpointSettings {
         host: config.url.host.clone(),
         port: config.url.port,
         protocol: match config.url.scheme {
-            config::Scheme::Http | config::Scheme::H2c => Protocol::Http,
+            config::Scheme::Http => Protocol::Http,
+            config::Scheme::H2c => Protocol::H2c,
             config::Scheme::Https => Protocol::Https,
         },
     }

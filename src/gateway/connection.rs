@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 
 use super::handle::{Call, Gateway, Refused, Serving};
-use super::headers::Peer;
+use super::headers::{Peer, is_grpc};
 use super::refusal::{Recipient, Refusal};
+use super::streams::serve_streams;
 use crate::listener::http1::{BodyCopy, BodyLength, Head, LINES_MAX, Parsed};
-use crate::listener::{Accepted, Alarm, Buffer, Opened, Stream, send};
+use crate::listener::{Accepted, Alarm, Buffer, Opened, PREFACE, Stream, send};
 
 /// How much of a refused request's body is read so that the connection can go on.
 const DRAINED_BYTES_MAX: u64 = 64 * 1024;
@@ -33,6 +34,8 @@ pub(super) struct Client {
     pub(super) peer: Peer,
     /// Nothing of the current request's body has been taken from the buffer.
     pub(super) body_is_unread: bool,
+    /// No request has come yet: it may still turn out that HTTP/2 is spoken.
+    is_new: bool,
 }
 
 /// What follows on this connection.
@@ -43,6 +46,16 @@ enum Next {
     Close,
     /// Nothing more can be said.
     Gone,
+    /// The connection has begun as HTTP/2 does.
+    Http2,
+}
+
+/// What a connection goes on with.
+enum Read {
+    Call(Call),
+    Http2,
+    /// The client has ended the connection.
+    End,
 }
 
 /// A head that is no call, and how much of the buffer is known to belong to it.
@@ -55,6 +68,7 @@ struct Unopened {
     expects_continue: bool,
     is_head: bool,
     is_http10: bool,
+    is_grpc: bool,
     closes: bool,
 }
 
@@ -68,20 +82,21 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
     let Opened { mut stream, peer, mut alarm, seat } = opened;
     let peer = Peer { address: peer.ip(), is_tls: stream.is_tls() };
     let mut has_begun = wait_for_first_request(&gateway, &mut stream, &alarm).await;
+    let mut is_new = true;
     loop {
         if !has_begun {
             say_goodbye(stream, &alarm).await;
             break;
         }
-        let mut client =
-            Client { stream, buffer: gateway.parts.buffers.take(), alarm, peer, body_is_unread: true };
-        let next = gateway.serve_requests(&mut client).await;
-        if next == Next::Close {
-            linger(&mut client).await;
+        let mut client = Client::new(stream, gateway.parts.buffers.take(), alarm, peer);
+        client.is_new = is_new;
+        match gateway.serve_requests(&mut client).await {
+            Next::Request => {}
+            Next::Close => break linger(&mut client).await,
+            Next::Gone => break,
+            Next::Http2 => break serve_streams(&gateway, client).await,
         }
-        if next != Next::Request {
-            break;
-        }
+        is_new = false;
         (stream, alarm) = (client.stream, client.alarm);
         has_begun = wait_for_request(&gateway, &mut stream, &alarm).await;
     }
@@ -130,13 +145,30 @@ async fn linger(client: &mut Client) {
     let _ = client.alarm.within(LINGER, read).await;
 }
 
+// === impl Client ===
+
+impl Client {
+    pub(super) fn new(stream: Stream, buffer: Buffer, alarm: Alarm, peer: Peer) -> Self {
+        Client { stream, buffer, alarm, peer, body_is_unread: true, is_new: false }
+    }
+}
+
 // === impl Gateway ===
 
 impl Gateway {
+    /// The one request of a stream of HTTP/2.
+    pub(super) async fn serve_one(&self, client: &mut Client) {
+        self.serve_request(client).await;
+    }
+
     /// Requests as long as some of one is in the buffer; then the buffer can go back to the pool.
     async fn serve_requests(&self, client: &mut Client) -> Next {
+        if client.stream.protocol() == Some(b"h2") {
+            return Next::Http2;
+        }
         loop {
             let next = self.serve_request(client).await;
+            client.is_new = false;
             // Some clients end a body with an empty line that belongs to nothing (RFC 9112, section 2.2).
             if client.buffer.filled() == b"\r\n" {
                 client.buffer.consume(2);
@@ -152,8 +184,9 @@ impl Gateway {
         let mut out = self.parts.buffers.take();
         let read = self.read_head(&serving, client, &mut out);
         let call = match read.await {
-            Ok(Some(call)) => call,
-            Ok(None) => return Next::Gone,
+            Ok(Read::Call(call)) => call,
+            Ok(Read::Http2) => return Next::Http2,
+            Ok(Read::End) => return Next::Gone,
             Err(unopened) => return self.refuse_unopened(&serving, client, unopened).await,
         };
         let total = serving.table.routes[call.route].settings.timeout;
@@ -169,33 +202,40 @@ impl Gateway {
         }
     }
 
-    /// Reads until a head is complete; `None` when the client ends the connection before that.
+    /// Reads until a head is complete.
     async fn read_head(
         &self,
         serving: &Serving,
         client: &mut Client,
         out: &mut Buffer,
-    ) -> Result<Option<Call>, Unopened> {
+    ) -> Result<Read, Unopened> {
         let mut parse_from = 0;
         let bytes_max = self.shared.limits.head.bytes;
+        let Client { stream, buffer, alarm, peer, is_new, .. } = client;
         let reading = async {
             loop {
-                let bytes = client.buffer.filled();
-                let is_worth_it = bytes.len() >= bytes_max || may_be_complete(bytes, parse_from);
-                if is_worth_it
-                    && let Some((call, length)) = self.try_open(serving, &client.buffer, client.peer, out)?
-                {
-                    client.buffer.consume(length);
-                    return Ok(Some(call));
+                let bytes = buffer.filled();
+                if bytes.len() >= bytes_max || may_be_complete(bytes, parse_from) {
+                    match self.try_open(serving, buffer, *peer, out) {
+                        Ok(Some((call, length))) => {
+                            buffer.consume(length);
+                            return Ok(Read::Call(call));
+                        }
+                        Ok(None) => {}
+                        Err(_) if *is_new && bytes.starts_with(PREFACE) => return Ok(Read::Http2),
+                        // A part of it so far.
+                        Err(_) if *is_new && PREFACE.starts_with(bytes) => {}
+                        Err(unopened) => return Err(unopened),
+                    }
                 }
-                parse_from = client.buffer.len();
-                match fill(&mut client.buffer, &mut client.stream).await {
+                parse_from = buffer.len();
+                match fill(buffer, stream).await {
                     Ok(count) if count > 0 => {}
-                    _ => return Ok(None),
+                    _ => return Ok(Read::End),
                 }
             }
         };
-        let read = client.alarm.within(self.shared.limits.head_time, reading).await;
+        let read = alarm.within(self.shared.limits.head_time, reading).await;
         read.unwrap_or_else(|_| Err(Unopened::at_once(Refusal::HeadTimeout)))
     }
 
@@ -220,12 +260,13 @@ impl Gateway {
 
     async fn refuse_unopened(&self, serving: &Serving, client: &mut Client, unopened: Unopened) -> Next {
         client.buffer.consume(unopened.length);
-        let Unopened { refusal, route, body, expects_continue, is_head, is_http10, closes, .. } = unopened;
+        let Unopened { refusal, route, body, expects_continue, is_head, is_http10, is_grpc, closes, .. } =
+            unopened;
         let request = self.next_request();
         let route = route.map_or("", |route| serving.table.routes[route].settings.name.as_str());
         let reusable =
             !closes && !refusal.ends_connection() && self.can_skip(client, body, expects_continue).await;
-        let to = Recipient { request, is_head, is_http10, closes: !reusable };
+        let to = Recipient { request, is_head, is_http10, is_grpc, closes: !reusable };
         self.answer(client, &Refused::from(refusal), to, route).await
     }
 
@@ -245,8 +286,8 @@ impl Gateway {
             && !client.alarm.is_draining()
             && client.body_is_unread
             && self.can_skip(client, call.body, call.expects_continue).await;
-        let Call { request, is_head, is_http10, .. } = *call;
-        let to = Recipient { request, is_head, is_http10, closes: !reusable };
+        let Call { request, is_head, is_http10, is_grpc, .. } = *call;
+        let to = Recipient { request, is_head, is_http10, is_grpc, closes: !reusable };
         self.answer(client, &refused, to, &settings.name).await
     }
 
@@ -319,13 +360,14 @@ impl Unopened {
             expects_continue: false,
             is_head: false,
             is_http10: false,
+            is_grpc: false,
             closes: true,
         }
     }
 
     fn of(head: &Head<'_>, length: usize, route: Option<usize>, refusal: Refusal) -> Self {
         let Head { body, expects_continue, is_http10, closes, .. } = *head;
-        let is_head = head.method == "HEAD";
-        Unopened { refusal, route, length, body, expects_continue, is_head, is_http10, closes }
+        let (is_head, is_grpc) = (head.method == "HEAD", is_grpc(head));
+        Unopened { refusal, route, length, body, expects_continue, is_head, is_http10, is_grpc, closes }
     }
 }

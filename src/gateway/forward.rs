@@ -16,14 +16,14 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connection::{Client, fill};
 use super::handle::{Call, Gateway, GatewayLimits, Refused, Serving};
-use super::headers::{AnswerFraming, push_interim, push_upgrade};
+use super::headers::{AnswerFraming, passes_as_trailer, push_interim, push_upgrade};
 use super::identity::Caller;
 use super::meters::Answered;
 use super::passage::Passage;
 use super::policy::{ChargeSettings, Charges};
 use super::refusal::Refusal;
 use super::tunnel::{Tunnel, Upgrade};
-use super::upstream::{Upstream, UpstreamConnection};
+use super::upstream::{Upstream, UpstreamConnection, Wanted};
 use crate::clock::Monotonic;
 use crate::domain::{Outcome, Units};
 use crate::listener::http1::{AnswerHead, BadChunk, BodyCopy, BodyLength, HeadLimits, LINES_MAX, Parsed};
@@ -159,13 +159,14 @@ impl<'f, 'c> Forward<'f, 'c> {
         let upstream = &self.serving.upstreams[self.serving.table.routes[self.call.route].upstream];
         self.progress.uploaded.set(body.is_complete());
         self.progress.bytes_in.set(body.bytes());
-        let pooled = self.connect(upstream, client, false).await?;
+        let wanted = if self.call.upgrade.is_some() { Wanted::Http1 } else { Wanted::Any };
+        let pooled = self.connect(upstream, client, wanted).await?;
         let is_reused = pooled.is_reused;
         let first = self.attempt(upstream, pooled, client, request, body).await;
         if !(is_reused && self.may_repeat(first)) {
             return first;
         }
-        let fresh = self.connect(upstream, client, true).await?;
+        let fresh = self.connect(upstream, client, Wanted::Fresh).await?;
         self.attempt(upstream, fresh, client, request, body).await
     }
 
@@ -185,9 +186,9 @@ impl<'f, 'c> Forward<'f, 'c> {
         &self,
         upstream: &Upstream,
         client: &Client,
-        fresh: bool,
+        wanted: Wanted,
     ) -> Result<UpstreamConnection, Fault> {
-        upstream.connect(&client.alarm, self.call.began, fresh).await.map_err(|_| Fault::NotSent)
+        upstream.connect(&client.alarm, self.call.began, wanted).await.map_err(|_| Fault::NotSent)
     }
 
     async fn attempt(
@@ -215,8 +216,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         request: &[u8],
     ) -> Result<(), Fault> {
         let mut written = 0;
-        // What TLS was given may have left before it failed.
-        let tells_all = !connection.stream.is_tls();
+        let tells_all = connection.stream.tells_what_left();
         let stream = &mut connection.stream;
         let sending = async {
             while written < request.len() {
@@ -291,8 +291,10 @@ impl<'f, 'c> Forward<'f, 'c> {
         let limits = &self.gateway.shared.limits;
         let began = self.gateway.shared.clock.monotonic();
         let mut out = self.gateway.parts.buffers.take();
+        // Messages may be as far apart as the service's answers.
+        let idle = if self.call.is_grpc { upstream.timeouts.idle } else { limits.body_idle };
         while !body.is_complete() {
-            match self.within_patience(alarm, limits.body_idle, fill(buffer, &mut from)).await? {
+            match self.within_patience(alarm, idle, fill(buffer, &mut from)).await? {
                 0 => return Err(Fault::ClientGone),
                 _ => body.advance(buffer, &mut out).map_err(Fault::BadBody)?,
             }
@@ -319,7 +321,8 @@ impl<'f, 'c> Forward<'f, 'c> {
     fn refuse_dripping(&self, limits: &GatewayLimits, began: Monotonic, bytes: u64) -> Result<(), Fault> {
         let elapsed = self.gateway.shared.clock.monotonic().since(began);
         let due = limits.body_rate_min.saturating_mul(elapsed.as_secs());
-        if elapsed > GatewayLimits::BODY_RATE_AFTER && bytes < due {
+        // A stream of messages goes as fast as there is something to say.
+        if elapsed > GatewayLimits::BODY_RATE_AFTER && bytes < due && !self.call.is_grpc {
             return Err(Fault::ClientTooSlow);
         }
         Ok(())
@@ -339,6 +342,9 @@ impl<'f, 'c> Forward<'f, 'c> {
         let (mut buffer, mut out) = (self.gateway.parts.buffers.take(), self.gateway.parts.buffers.take());
         let begun = self.answer_head(upstream, (&mut from, &mut to), &mut buffer, &mut out, alarm).await?;
         let mut body = BodyCopy::new(begun.body, begun.chunks);
+        if self.call.takes_trailers {
+            body = body.passing_trailers(passes_as_trailer);
+        }
         let limits = &self.gateway.shared.limits;
         loop {
             let advanced = body.advance(&mut buffer, &mut out);
@@ -516,7 +522,7 @@ impl<'f, 'c> Forward<'f, 'c> {
     }
 
     /// The end of the exchange: the books first, then what the client still has to be told.
-    fn settle(self, client: &Client, exchanged: Result<Begun, Fault>) -> Result<Ended, Refused> {
+    fn settle(self, client: &mut Client, exchanged: Result<Begun, Fault>) -> Result<Ended, Refused> {
         let refusal = exchanged.err().map(|fault| fault.refusal(&self.gateway.shared.limits));
         let status = match (self.progress.begun.get(), &refusal) {
             (false, Some(refusal)) => refusal.status(),

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use super::admission::Admission;
 use super::connection::{self, Client};
 use super::forward::{Ended, Forward};
-use super::headers::{HeaderSettings, Peer};
+use super::headers::{HeaderSettings, Peer, is_grpc};
 use super::identity::{Caller, IdentitySettings, Presented};
 use super::meters::{GatewayMetrics, Meters};
 use super::passage::{Admitted, Passage};
@@ -26,7 +26,7 @@ use crate::directory::Directory;
 use crate::domain::RequestId;
 use crate::journal::Writer;
 use crate::listener::http1::{BodyLength, Head, HeadLimits};
-use crate::listener::{Accepted, Buffer, Service, WorkerParts};
+use crate::listener::{Accepted, Buffer, Buffers, Service, WorkerParts};
 use crate::secret::hash::Pepper;
 use crate::till::RateLimits;
 
@@ -90,6 +90,8 @@ pub(super) struct Call {
     pub(super) expects_continue: bool,
     pub(super) is_head: bool,
     pub(super) is_http10: bool,
+    pub(super) takes_trailers: bool,
+    pub(super) is_grpc: bool,
     /// What the client would speak after an answer of 101.
     pub(super) upgrade: Option<Upgrade>,
     /// Sent again, it does no more than sent once (RFC 9110, section 9.2.2).
@@ -117,7 +119,8 @@ impl GatewayLimits {
 
 impl Gateway {
     pub fn new(shared: Arc<GatewayShared>, parts: WorkerParts, writer: Writer) -> Self {
-        let serving = RefCell::new(Rc::new(Serving::new(shared.table.load_full(), &shared.metrics)));
+        let serving =
+            RefCell::new(Rc::new(Serving::new(shared.table.load_full(), &shared.metrics, &parts.buffers)));
         Gateway { shared, parts, writer: Rc::new(writer), ids: RequestIds::seeded(), serving }
     }
 
@@ -197,6 +200,8 @@ impl Gateway {
             expects_continue: head.expects_continue && !head.body.is_empty(),
             is_head: head.method == "HEAD",
             is_http10: head.is_http10,
+            takes_trailers: head.takes_trailers,
+            is_grpc: is_grpc(head),
             upgrade: Upgrade::asked(head),
             is_idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             route: index,
@@ -248,7 +253,8 @@ impl Service for Gateway {
         serving.upstreams.iter().for_each(|upstream| upstream.close_idle(now));
         let table = self.shared.table.load();
         if !Arc::ptr_eq(&table, &serving.table) {
-            *self.serving.borrow_mut() = Rc::new(Serving::new(table.clone(), &self.shared.metrics));
+            *self.serving.borrow_mut() =
+                Rc::new(Serving::new(table.clone(), &self.shared.metrics, &self.parts.buffers));
         }
     }
 
@@ -260,8 +266,9 @@ impl Service for Gateway {
 // === impl Serving ===
 
 impl Serving {
-    fn new(table: Arc<Table>, metrics: &GatewayMetrics) -> Self {
-        let upstreams = table.upstreams.iter().map(|target| Upstream::new(target, metrics)).collect();
+    fn new(table: Arc<Table>, metrics: &GatewayMetrics, buffers: &Buffers) -> Self {
+        let upstreams =
+            table.upstreams.iter().map(|target| Upstream::new(target, metrics, buffers)).collect();
         let meters = Meters::new(&table.routes, metrics);
         Serving { table, upstreams, meters }
     }

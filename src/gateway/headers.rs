@@ -67,6 +67,9 @@ impl HeaderSettings {
                 push_line(out, line.name, line.value);
             }
         }
+        if head.takes_trailers {
+            out.push(b"te: trailers\r\nconnection: te\r\n");
+        }
         if Upgrade::asked(head).is_some() {
             push_upgrade(out, head.lines);
         }
@@ -295,6 +298,31 @@ fn push_status(out: &mut Buffer, answer: &AnswerHead<'_>) {
     out.push(b" ");
     out.push(answer.reason.as_bytes());
     out.push(b"\r\n");
+}
+
+/// Whether it is a call of gRPC, whose clients read their refusals in trailers.
+pub(super) fn is_grpc(head: &Head<'_>) -> bool {
+    let is = |value: &[u8]| {
+        let (kind, rest) = value.split_at_checked(b"application/grpc".len()).unwrap_or_default();
+        kind.eq_ignore_ascii_case(b"application/grpc")
+            && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    };
+    // Its clients always take trailers, so the lines of other requests are not looked through.
+    head.takes_trailers && matches!(head.only("content-type"), Ok(Some(kind)) if is(kind))
+}
+
+/// Whether a field of that name may stand behind a body: nothing that frames, routes, identifies or interprets what
+/// came before it (RFC 9110, section 6.5.1).
+pub(super) fn passes_as_trailer(name: &str) -> bool {
+    let is = |other: &str| reads_as(name, other);
+    !(is_of_connection(name)
+        || is_ours(name)
+        || is_forwarding(name)
+        || begins_as(name, "content-")
+        || is("set-cookie")
+        || is("cache-control")
+        || is("authorization")
+        || is("www-authenticate"))
 }
 
 /// An interim answer's whole head for the client.

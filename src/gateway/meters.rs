@@ -34,6 +34,7 @@ pub struct GatewayMetrics {
     unreachable: IntCounterVec,
     pub(super) connections: IntGauge,
     pub(super) handshake_failures: IntCounter,
+    pub(super) http2_failures: IntCounter,
 }
 
 /// One worker's cells for one route.
@@ -126,6 +127,13 @@ impl GatewayMetrics {
                 IntCounter::new(
                     "tollgate_handshake_failures_total",
                     "Connections of clients that ended before their first request could follow: no TLS came about.",
+                ),
+            ),
+            http2_failures: registered(
+                registry,
+                IntCounter::new(
+                    "tollgate_http2_failures_total",
+                    "HTTP/2 connections of clients that were broken off: by them, or for what they sent.",
                 ),
             ),
         }

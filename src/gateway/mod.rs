@@ -19,6 +19,7 @@ mod policy;
 mod random;
 mod refusal;
 mod route;
+mod streams;
 mod tunnel;
 mod upstream;
 

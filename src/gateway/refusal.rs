@@ -100,6 +100,8 @@ pub(super) struct Recipient {
     pub(super) closes: bool,
     /// To HTTP/1.0 the connection's staying open has to be said.
     pub(super) is_http10: bool,
+    /// Its answer is a status of gRPC.
+    pub(super) is_grpc: bool,
 }
 
 // === impl Refusal ===
@@ -119,6 +121,30 @@ impl Refusal {
             Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => 502,
             Refusal::ReducedCapacity(_) => 503,
             Refusal::UpstreamTimeout => 504,
+        }
+    }
+
+    /// The status that clients of gRPC act on.
+    const fn grpc_status(&self) -> u8 {
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const PERMISSION_DENIED: u8 = 7;
+        const RESOURCE_EXHAUSTED: u8 = 8;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        const UNAUTHENTICATED: u8 = 16;
+        match self {
+            Refusal::Unauthenticated(_) => UNAUTHENTICATED,
+            Refusal::Suspended(..) | Refusal::Forbidden(_) => PERMISSION_DENIED,
+            Refusal::Exceeded(_) | Refusal::TooFast { .. } | Refusal::BodyTooLarge { .. } => {
+                RESOURCE_EXHAUSTED
+            }
+            Refusal::NoRoute | Refusal::MethodNotAllowed { .. } => UNIMPLEMENTED,
+            Refusal::Malformed(_) | Refusal::MalformedBody(_) | Refusal::AmbiguousPath => INTERNAL,
+            Refusal::HeadTimeout | Refusal::BodyTimeout | Refusal::UpstreamTimeout => DEADLINE_EXCEEDED,
+            Refusal::ReducedCapacity(_) | Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => {
+                UNAVAILABLE
+            }
         }
     }
 
@@ -169,16 +195,20 @@ impl Refusal {
 
     /// Writes the whole answer to `out`. `lines` are further header lines, each with its CR LF.
     pub(super) fn write(&self, out: &mut Buffer, to: Recipient, now: Timestamp, lines: &[u8]) {
-        let Recipient { request, is_head, closes, is_http10 } = to;
-        let body = self.problem(request).to_string();
+        let Recipient { request, is_head, closes, is_http10, is_grpc } = to;
+        let body = if is_grpc { String::new() } else { self.problem(request).to_string() };
+        let (status, kind) = if is_grpc { (200, "grpc") } else { (self.status(), "problem+json") };
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ndate: {}\r\n\
+            "HTTP/1.1 {status} {}\r\ncontent-type: application/{kind}\r\ncontent-length: {}\r\ndate: {}\r\n\
              x-request-id: {request}\r\n",
-            self.status(),
-            phrase(self.status()),
+            phrase(status),
             body.len(),
             now.to_jiff().strftime("%a, %d %b %Y %H:%M:%S GMT"),
         );
+        if is_grpc {
+            let (code, message) = (self.grpc_status(), percent_encoded(&self.detail()));
+            head.push_str(&format!("grpc-status: {code}\r\ngrpc-message: {message}\r\n"));
+        }
         self.write_lines(&mut head);
         if closes {
             head.push_str("connection: close\r\n");
@@ -337,8 +367,20 @@ fn ours(name: &str) -> String {
     format!("/problems/{name}")
 }
 
+/// As `grpc-message` has it: printable ASCII but `%`.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+        encoded
+    })
+}
+
 const fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

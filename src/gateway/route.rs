@@ -322,6 +322,7 @@ mod tests {
             expects_continue: false,
             upgrades: false,
             is_http10: false,
+            takes_trailers: false,
         };
         let table = table();
         let route = &table.routes[table.find(&head)?];

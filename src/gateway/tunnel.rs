@@ -230,7 +230,7 @@ mod tests {
         let masked = [&[0x81, 0x82, 1, 2, 3, 4][..], b"hi"].concat();
         let medium = [&[0x82, 126, 1, 0][..], &[7; 256]].concat();
         let long = [&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0][..], &[7; 65_536]].concat();
-        let all = [&short, &masked, &medium, &long, &vec![0x89, 0]].map(Clone::clone);
+        let all = [short, masked, medium, long, vec![0x89, 0]];
         for step in [1, 2, 3, 7, 1000, 100_000] {
             let (mut frames, mut at) = (Frames::default(), 0);
             let ends: Vec<usize> = all

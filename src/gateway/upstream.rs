@@ -5,6 +5,9 @@
 //!
 //! Endpoints take turns, also where the next one has no idle connection yet. One that can't be reached rests, so that
 //! requests do not wait for it one after the other.
+//!
+//! An endpoint of HTTP/2 has few connections with many streams each. A stream is handed out as a connection that serves
+//! one request, so that nobody else need know the difference.
 
 mod tls;
 
@@ -23,7 +26,7 @@ pub use self::tls::{BadUpstreamTls, UpstreamTlsSettings};
 use self::tls::Secured;
 use super::meters::GatewayMetrics;
 use crate::clock::Monotonic;
-use crate::listener::{Alarm, Stream};
+use crate::listener::{Alarm, Buffers, Http2Sender, Stream, connect_http2};
 
 /// An endpoint that could not be reached is tried last for this long, after the time that connecting may take.
 const REST: Duration = Duration::from_secs(1);
@@ -54,7 +57,10 @@ pub struct EndpointSettings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
     Http,
+    /// As the endpoint prefers: HTTP/2 or HTTP/1.1.
     Https,
+    /// HTTP/2 in clear, by prior knowledge.
+    H2c,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +90,8 @@ struct EndpointTarget {
     address: Option<SocketAddr>,
     /// Absent: in clear.
     secured: Option<Secured>,
+    /// HTTP/2 is spoken without asking.
+    is_h2c: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +116,9 @@ pub(super) struct Upstream {
 struct Endpoint {
     target: EndpointTarget,
     idle: RefCell<Vec<Idle>>,
+    /// Connections of HTTP/2, and when a stream was last opened on each.
+    http2: RefCell<Vec<(Http2Sender, Monotonic)>>,
+    buffers: Buffers,
     /// It could not be reached, and is tried last until then.
     rests_until: Cell<Option<Monotonic>>,
     failures: IntCounter,
@@ -126,6 +137,17 @@ pub(super) struct UpstreamConnection {
     /// It has served a request before, so the upstream may have closed it meanwhile.
     pub(super) is_reused: bool,
     endpoint: usize,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    /// A pooled one if there is one.
+    Any,
+    /// One that nobody has used before.
+    Fresh,
+    /// One that speaks HTTP/1.1 alone, to be upgraded.
+    Http1,
 }
 
 /// No endpoint could be connected to in time.
@@ -160,7 +182,8 @@ impl UpstreamTarget {
                 (Protocol::Https, Some(tls)) => Some(settings.tls.secured(tls, host)?),
                 _ => None,
             };
-            Ok(EndpointTarget { address: authority.parse().ok(), authority, secured })
+            let is_h2c = *protocol == Protocol::H2c;
+            Ok(EndpointTarget { address: authority.parse().ok(), authority, secured, is_h2c })
         };
         let endpoints = settings.endpoints.iter().map(endpoint).collect::<Result<_, BadUpstreamTls>>()?;
         Ok(UpstreamTarget {
@@ -175,9 +198,11 @@ impl UpstreamTarget {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn new(target: &UpstreamTarget, metrics: &GatewayMetrics) -> Self {
+    pub(super) fn new(target: &UpstreamTarget, metrics: &GatewayMetrics, buffers: &Buffers) -> Self {
         let endpoints = target.endpoints.iter().map(|target| Endpoint {
             idle: RefCell::default(),
+            http2: RefCell::default(),
+            buffers: buffers.clone(),
             rests_until: Cell::new(None),
             failures: metrics.unreachable(&target.authority),
             target: target.clone(),
@@ -191,22 +216,24 @@ impl Upstream {
         }
     }
 
-    /// An open connection to the endpoint whose turn it is, or to the next one that can be reached: a pooled one if
-    /// there is one and it need not be `fresh`.
+    /// An open connection to the endpoint whose turn it is, or to the next one that can be reached, as `wanted`.
     ///
     /// Dropping the future drops a connection that is being made.
     pub(super) async fn connect(
         &self,
         alarm: &Alarm,
         now: Monotonic,
-        fresh: bool,
+        wanted: Wanted,
     ) -> Result<UpstreamConnection, Unreachable> {
         for endpoint in self.turn(now) {
-            let idle = if fresh { None } else { self.endpoints[endpoint].take_idle() };
+            let idle = match wanted {
+                Wanted::Any => self.endpoints[endpoint].take_idle(now),
+                Wanted::Fresh | Wanted::Http1 => None,
+            };
             if let Some(stream) = idle {
                 return Ok(UpstreamConnection { stream, is_reused: true, endpoint });
             }
-            if let Some(stream) = self.reach(endpoint, alarm, now).await {
+            if let Some(stream) = self.reach(endpoint, alarm, now, wanted).await {
                 return Ok(UpstreamConnection { stream, is_reused: false, endpoint });
             }
         }
@@ -214,9 +241,9 @@ impl Upstream {
     }
 
     /// A new connection. An endpoint that can't be reached rests from then on.
-    async fn reach(&self, index: usize, alarm: &Alarm, now: Monotonic) -> Option<Stream> {
+    async fn reach(&self, index: usize, alarm: &Alarm, now: Monotonic, wanted: Wanted) -> Option<Stream> {
         let endpoint = &self.endpoints[index];
-        let reached = alarm.within(self.timeouts.connect, endpoint.connect()).await;
+        let reached = alarm.within(self.timeouts.connect, endpoint.connect(now, wanted)).await;
         let error = match reached {
             Ok(Ok(stream)) => {
                 endpoint.rests_until.set(None);
@@ -246,6 +273,9 @@ impl Upstream {
 
     /// Takes a connection back whose last answer is complete.
     pub(super) fn put_back(&self, connection: UpstreamConnection, now: Monotonic) {
+        if connection.stream.is_one_of_many() {
+            return;
+        }
         let mut idle = self.endpoints[connection.endpoint].idle.borrow_mut();
         if idle.len() < self.idle_max {
             idle.push(Idle { stream: connection.stream, since: now });
@@ -256,6 +286,9 @@ impl Upstream {
     pub(super) fn close_idle(&self, now: Monotonic) {
         for endpoint in &self.endpoints {
             endpoint.idle.borrow_mut().retain(|idle| now.since(idle.since) < self.idle_for);
+            endpoint.http2.borrow_mut().retain(|(sender, used)| {
+                sender.is_open() && (sender.streams() > 0 || now.since(*used) < self.idle_for)
+            });
         }
     }
 
@@ -268,8 +301,13 @@ impl Upstream {
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// The most recently used one that is still open.
-    fn take_idle(&self) -> Option<Stream> {
+    /// A stream of an open connection, or the most recently used connection that is still open.
+    fn take_idle(&self, now: Monotonic) -> Option<Stream> {
+        if let Some((sender, used)) = self.http2.borrow_mut().iter_mut().find(|(sender, _)| sender.has_room())
+        {
+            *used = now;
+            return Some(sender.open(self.buffers.take()));
+        }
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { mut stream, .. }) = idle.pop() {
             if stream.is_open() {
@@ -283,17 +321,24 @@ impl Endpoint {
         self.rests_until.get().is_some_and(|until| now < until)
     }
 
-    async fn connect(&self) -> io::Result<Stream> {
+    async fn connect(&self, now: Monotonic, wanted: Wanted) -> io::Result<Stream> {
         let stream = match self.target.address {
             Some(address) => TcpStream::connect(address).await?,
             None => connect_by_name(&self.target.authority).await?,
         };
         // Without it the kernel waits for more to send; with it each request leaves at once.
         stream.set_nodelay(true)?;
-        match &self.target.secured {
-            Some(secured) => secured.connect(stream).await,
-            None => Ok(Stream::Tcp(stream)),
+        let stream = match &self.target.secured {
+            Some(secured) => secured.connect(stream, wanted == Wanted::Http1).await?,
+            None => Stream::Tcp(stream),
+        };
+        if self.target.is_h2c || stream.protocol() == Some(b"h2") {
+            let sender = connect_http2(stream).await.map_err(io::Error::other)?;
+            let stream = sender.open(self.buffers.take());
+            self.http2.borrow_mut().push((sender, now));
+            return Ok(stream);
         }
+        Ok(stream)
     }
 }
 

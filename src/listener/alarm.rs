@@ -77,6 +77,11 @@ impl Alarms {
         self.wake_due();
     }
 
+    /// How many ticks have passed.
+    pub fn now(&self) -> u64 {
+        self.0.now.get()
+    }
+
     pub fn is_draining(&self) -> bool {
         self.0.draining.get()
     }

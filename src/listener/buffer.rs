@@ -42,6 +42,11 @@ impl Buffers {
 // === impl Buffer ===
 
 impl Buffer {
+    /// An empty one from the same pool.
+    pub(super) fn sibling(&self) -> Buffer {
+        self.pool.take()
+    }
+
     /// What is there to be consumed.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]

@@ -12,12 +12,18 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::http2::{Answering, Asking};
+
 /// A connection to a client or to an upstream.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     /// Boxed, because it is a hundred times as large, and most connections are plain.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of a client's HTTP/2 connection.
+    Answering(Box<Answering>),
+    /// One stream of an HTTP/2 connection to an upstream.
+    Asking(Box<Asking>),
 }
 
 /// One direction of a stream whose other direction goes on beside it, in the same task.
@@ -49,6 +55,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(context),
             Stream::Tls(stream) => Pin::new(stream).poll_fill_buf(context).map_ok(drop),
+            Stream::Answering(stream) => stream.poll_ready(context),
+            Stream::Asking(stream) => stream.poll_ready(context),
         }
     }
 
@@ -65,6 +73,8 @@ impl Stream {
                 stream.poll_peek(context, &mut byte).map_ok(|count| count > 0)
             }
             Stream::Tls(stream) => Pin::new(stream).poll_fill_buf(context).map_ok(|bytes| !bytes.is_empty()),
+            // A stream begins with a request.
+            Stream::Answering(_) | Stream::Asking(_) => Poll::Ready(Ok(true)),
         }
     }
 
@@ -81,19 +91,39 @@ impl Stream {
                 }
             },
             Stream::Tls(stream) => Pin::new(stream).poll_fill_buf(&mut context).is_pending(),
+            // A stream carries one request and no second one.
+            Stream::Answering(_) | Stream::Asking(_) => false,
         }
     }
 
     /// Closing it from now on resets it: the other side learns that there was more to come.
-    pub fn reset_on_close(&self) {
-        // If it fails, the connection is gone already.
-        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
+    pub fn reset_on_close(&mut self) {
+        let socket = match self {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Answering(stream) => return stream.break_off(),
+            // A stream that is dropped before its end is reset in any case.
+            Stream::Asking(_) => return,
+        };
+        // If it fails, the connection is gone already.
+        let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether it is a stream among others of one connection, and serves one request.
+    pub const fn is_one_of_many(&self) -> bool {
+        matches!(self, Stream::Answering(_) | Stream::Asking(_))
+    }
+
+    /// Whether a failed write tells how much has left: TLS and HTTP/2 take bytes before they send them.
+    pub const fn tells_what_left(&self) -> bool {
+        matches!(self, Stream::Tcp(_))
+    }
+
+    /// What TLS agreed to speak on it.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Stream::Tcp(_) | Stream::Answering(_) | Stream::Asking(_) => None,
         }
     }
 }
@@ -107,6 +137,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Answering(stream) => stream.poll_read(context, buffer),
+            Stream::Asking(stream) => stream.poll_read(context, buffer),
         }
     }
 }
@@ -116,6 +148,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Answering(stream) => stream.poll_write(context, bytes),
+            Stream::Asking(stream) => stream.poll_write(context, bytes),
         }
     }
 
@@ -123,6 +157,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Answering(stream) => stream.poll_flush(context),
+            Stream::Asking(stream) => stream.poll_flush(context),
         }
     }
 
@@ -130,6 +166,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Answering(stream) => stream.poll_flush(context),
+            Stream::Asking(stream) => stream.poll_flush(context),
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use super::stream::Stream;
 
 /// What a handshake may agree on, in the order of our preference.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// How to speak TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]

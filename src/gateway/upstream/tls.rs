@@ -41,7 +41,10 @@ pub enum BadUpstreamTls {
 /// How to reach one endpoint by TLS.
 #[derive(Clone)]
 pub(super) struct Secured {
+    /// Offers HTTP/2 and HTTP/1.1.
     connector: TlsConnector,
+    /// Offers HTTP/1.1 alone: what is upgraded can't be a stream among others.
+    connector_http1: TlsConnector,
     name: ServerName<'static>,
 }
 
@@ -69,7 +72,13 @@ impl UpstreamTlsSettings {
         let name = self.server_name.as_deref().unwrap_or(host).trim_matches(['[', ']']);
         let name =
             ServerName::try_from(name.to_owned()).map_err(|_| BadUpstreamTls::ServerName(name.to_owned()))?;
-        Ok(Secured { connector: TlsConnector::from(config.clone()), name })
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = ClientConfig::clone(config);
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            TlsConnector::from(Arc::new(config))
+        };
+        let connector = offering(&[b"h2", b"http/1.1"]);
+        Ok(Secured { connector, connector_http1: offering(&[b"http/1.1"]), name })
     }
 }
 
@@ -87,8 +96,9 @@ impl Secured {
     ///
     /// # Errors
     /// The endpoint speaks no TLS, or is not who it should be.
-    pub(super) async fn connect(&self, stream: TcpStream) -> io::Result<Stream> {
-        let connected = self.connector.connect(self.name.clone(), stream).await?;
+    pub(super) async fn connect(&self, stream: TcpStream, http1: bool) -> io::Result<Stream> {
+        let connector = if http1 { &self.connector_http1 } else { &self.connector };
+        let connected = connector.connect(self.name.clone(), stream).await?;
         Ok(Stream::Tls(Box::new(connected.into())))
     }
 }

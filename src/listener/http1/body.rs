@@ -7,6 +7,9 @@ use super::chunked::{BadChunk, ChunkedDecoder, Piece, size_line};
 use super::head::BodyLength;
 use crate::listener::Buffer;
 
+/// Trailer lines that are passed on; a body with more loses them all.
+const TRAILERS_MAX: usize = 64;
+
 /// One body on its way.
 #[derive(Debug)]
 pub struct BodyCopy {
@@ -14,6 +17,17 @@ pub struct BodyCopy {
     /// Whether the receiver gets chunks; otherwise bare bytes.
     chunks: bool,
     bytes: u64,
+    trailers: Trailers,
+}
+
+/// What becomes of the trailers of a chunked body.
+#[derive(Debug)]
+enum Trailers {
+    Drop,
+    /// They are kept aside, as lines and an empty one.
+    Keep,
+    /// Those whose names pass go on with the body, if it goes on in chunks.
+    Pass(fn(&str) -> bool),
 }
 
 #[derive(Debug)]
@@ -34,7 +48,36 @@ impl BodyCopy {
             BodyLength::Chunked => Source::Chunked(ChunkedDecoder::default()),
             BodyLength::UntilClose => Source::UntilClose { closed: false },
         };
-        BodyCopy { source, chunks, bytes: 0 }
+        BodyCopy { source, chunks, bytes: 0, trailers: Trailers::Drop }
+    }
+
+    /// The same, with trailers: those whose names pass are sent on behind the last chunk.
+    #[must_use]
+    pub fn passing_trailers(mut self, passes: fn(&str) -> bool) -> Self {
+        self.trailers = Trailers::Pass(passes);
+        self.reading_trailers()
+    }
+
+    /// The same, with trailers kept for [`BodyCopy::take_trailers`].
+    #[must_use]
+    pub(in crate::listener) fn keeping_trailers(mut self) -> Self {
+        self.trailers = Trailers::Keep;
+        self.reading_trailers()
+    }
+
+    fn reading_trailers(mut self) -> Self {
+        if let Source::Chunked(decoder) = &mut self.source {
+            decoder.keep_trailers();
+        }
+        self
+    }
+
+    /// The trailer lines, with an empty one behind them; `None` if there were none, or none were kept.
+    pub(in crate::listener) fn take_trailers(&mut self) -> Option<Vec<u8>> {
+        match (&mut self.source, &self.trailers) {
+            (Source::Chunked(decoder), Trailers::Keep) => decoder.take_trailers(),
+            _ => None,
+        }
     }
 
     /// Moves what is there, framed, from `from` to the end of `to`. Bytes behind the body stay in `from`.
@@ -64,7 +107,7 @@ impl BodyCopy {
                         Piece::End { skip } => {
                             from.consume(skip);
                             if self.chunks {
-                                to.push(b"0\r\n\r\n");
+                                push_end(to, decoder, &self.trailers);
                             }
                         }
                         Piece::Data { skip, length } => {
@@ -110,6 +153,23 @@ fn push_data(to: &mut Buffer, data: &[u8], chunks: bool) {
     }
 }
 
+/// The last chunk, and what passes of the trailers.
+fn push_end(to: &mut Buffer, decoder: &mut ChunkedDecoder, trailers: &Trailers) {
+    to.push(b"0\r\n");
+    let mut space = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+    if let Trailers::Pass(passes) = trailers
+        && let Some(lines) = decoder.take_trailers()
+        && let Ok(httparse::Status::Complete((_, lines))) = httparse::parse_headers(&lines, &mut space)
+    {
+        for line in lines.iter().filter(|line| passes(line.name)) {
+            for part in [line.name.as_bytes(), b": ", line.value, b"\r\n"] {
+                to.push(part);
+            }
+        }
+    }
+    to.push(b"\r\n");
+}
+
 #[cfg(test)]
 mod tests {
     use super::BodyCopy;
@@ -143,5 +203,27 @@ mod tests {
         check(BodyLength::Chunked, false, "5\r\nhello\r\n0\r\n\r\n", "hello", "", true);
         check(BodyLength::Chunked, true, "5\r\nhel", "3\r\nhel\r\n", "", false);
         check(BodyLength::UntilClose, false, "hello", "hello", "", false);
+    }
+
+    #[test]
+    fn trailers_pass_by_name_and_are_lost_where_they_are_none() {
+        let pool = Buffers::default();
+        for (sent, passed) in [
+            ("a: 1\r\nno: 2\r\nb:3\r\n", "a: 1\r\nb: 3\r\n"),
+            ("", ""),
+            ("no colon\r\n", ""),
+            ("a : 1\r\n", ""),
+        ] {
+            let whole = format!("1\r\nx\r\n0\r\n{sent}\r\n");
+            for step in 1..=whole.len() {
+                let (mut from, mut to) = (pool.take(), pool.take());
+                let mut copy = BodyCopy::new(BodyLength::Chunked, true).passing_trailers(|name| name != "no");
+                for piece in whole.as_bytes().chunks(step) {
+                    from.push(piece);
+                    copy.advance(&mut from, &mut to).unwrap();
+                }
+                assert_eq!(to.filled(), format!("1\r\nx\r\n0\r\n{passed}\r\n").as_bytes(), "{sent:?}");
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The chunked transfer coding, strictly (RFC 9112, section 7.1), without copying: the decoder says which bytes of
 //! the input are data and which are framing.
 //!
-//! Chunk extensions and trailers are read past, within bounds, and dropped: no recipient needs them, and a trailer
-//! could carry a header that was stripped from the head.
+//! Chunk extensions are read past, within bounds, and dropped: no recipient needs them. So are trailers, which could carry
+//! a header that was stripped from the head, unless they are asked for.
 
 /// Bytes of one chunk's size line with its extensions.
 const SIZE_LINE_BYTES_MAX: usize = 1024;
@@ -27,9 +27,11 @@ enum Place {
 }
 
 /// Follows one body. Input may be cut anywhere.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ChunkedDecoder {
     place: Place,
+    /// Bytes behind the last chunk, if they are kept.
+    trailers: Option<Vec<u8>>,
 }
 
 /// What the next input bytes are.
@@ -52,7 +54,7 @@ pub struct BadChunk(&'static str);
 
 impl Default for ChunkedDecoder {
     fn default() -> Self {
-        ChunkedDecoder { place: Place::SIZE }
+        ChunkedDecoder { place: Place::SIZE, trailers: None }
     }
 }
 
@@ -69,12 +71,27 @@ impl ChunkedDecoder {
                 self.place = if left == 0 { Place::DataCr } else { Place::Data { left } };
                 return Ok(Piece::Data { skip, length });
             }
+            if self.place.is_in_trailers()
+                && let Some(trailers) = &mut self.trailers
+            {
+                trailers.push(*byte);
+            }
             self.place = self.place.after(*byte)?;
             if self.place == Place::End {
                 return Ok(Piece::End { skip: skip + 1 });
             }
         }
         Ok(Piece::More { skip: input.len() })
+    }
+
+    /// From now on trailers are kept, at most [`TRAILER_BYTES_MAX`] of them.
+    pub(super) fn keep_trailers(&mut self) {
+        self.trailers = Some(Vec::new());
+    }
+
+    /// The trailer lines that were kept, and the empty line behind them.
+    pub(super) fn take_trailers(&mut self) -> Option<Vec<u8>> {
+        self.trailers.take().filter(|lines| lines.len() > 2)
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -86,6 +103,13 @@ impl ChunkedDecoder {
 
 impl Place {
     const SIZE: Place = Place::Size { digits: 0, size: 0, line: 0 };
+
+    const fn is_in_trailers(self) -> bool {
+        matches!(
+            self,
+            Place::TrailerStart { .. } | Place::Trailer { .. } | Place::TrailerLf { .. } | Place::EndLf
+        )
+    }
 
     fn after(self, byte: u8) -> Result<Place, BadChunk> {
         match (self, byte) {
@@ -134,7 +158,7 @@ impl Place {
 }
 
 /// The size line of a chunk of `length` bytes, for our own writer: hexadecimal and CR LF.
-pub(super) fn size_line(length: usize, line: &mut [u8; 18]) -> &[u8] {
+pub(in crate::listener) fn size_line(length: usize, line: &mut [u8; 18]) -> &[u8] {
     let mut first = 16;
     line[16..].copy_from_slice(b"\r\n");
     let mut rest = length;

@@ -34,6 +34,8 @@ pub struct Head<'a> {
     pub upgrades: bool,
     /// HTTP/1.0: no chunked answers, no 1xx.
     pub is_http10: bool,
+    /// The client takes trailers behind a chunked answer.
+    pub takes_trailers: bool,
 }
 
 /// An answer's head.
@@ -116,6 +118,7 @@ enum Framing {
     Host,
     Expect,
     Upgrade,
+    Te,
 }
 
 /// Space for a head's lines on the caller's stack.
@@ -181,6 +184,7 @@ impl<'a> Head<'a> {
             expects_continue: framing.expects_continue && !is_http10,
             upgrades: framing.upgrades && framing.connection_upgrade,
             is_http10,
+            takes_trailers: framing.takes_trailers && !is_http10,
         })
     }
 
@@ -294,6 +298,7 @@ struct FramingLines<'a> {
     connection_upgrade: bool,
     upgrades: bool,
     expects_continue: bool,
+    takes_trailers: bool,
 }
 
 // === impl FramingLines ===
@@ -341,6 +346,10 @@ impl<'a> FramingLines<'a> {
                 }
             }
             Some(Framing::Upgrade) => self.upgrades = true,
+            Some(Framing::Te) => {
+                self.takes_trailers |=
+                    list(line.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+            }
             Some(Framing::Host | Framing::Expect) | None => {}
         }
         Ok(())
@@ -375,6 +384,7 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn framing(name: &str) -> Option<Framing> {
     // By length first: nearly every line is decided by one comparison of integers.
     match name.len() {
+        2 if name.eq_ignore_ascii_case("te") => Some(Framing::Te),
         4 if name.eq_ignore_ascii_case("host") => Some(Framing::Host),
         6 if name.eq_ignore_ascii_case("expect") => Some(Framing::Expect),
         7 if name.eq_ignore_ascii_case("upgrade") => Some(Framing::Upgrade),

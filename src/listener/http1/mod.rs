@@ -6,6 +6,7 @@ mod head;
 
 pub use body::BodyCopy;
 pub use chunked::BadChunk;
+pub(in crate::listener) use chunked::size_line;
 pub use head::{
     AnswerHead, BadHead, BodyLength, Head, HeadLimits, LINES_MAX, Line, Parsed, Repeated, Space, list,
 };

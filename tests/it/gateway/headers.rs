@@ -97,7 +97,10 @@ fn lines_of_one_connection_stay_there_and_all_others_pass_as_they_are() {
         "x-request-id",
     ];
     let theirs = ["host", "Accept", "X-Odd", "accept", "cookie", "x-bytes", "traceparent"];
-    assert_eq!(names, [&theirs[..], &ours].concat());
+    // The client takes trailers, and so do we on our own connection.
+    let own = ["te", "connection"];
+    assert_eq!(names, [&theirs[..], &own, &ours].concat());
+    assert_eq!((seen.header("te"), seen.header("connection")), (Some("trailers"), Some("te")));
     assert_eq!(seen.headers_named("accept").collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((seen.header("x-odd"), seen.header("x-bytes")), (Some("two  words"), Some("\u{e9}\u{20ac}")));
 }

@@ -4,6 +4,7 @@ mod admission;
 mod drain;
 mod headers;
 mod http;
+mod http2;
 mod identity;
 mod routes;
 mod tls;

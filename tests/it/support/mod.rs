@@ -6,6 +6,7 @@
 mod client;
 mod fleet;
 mod gateway;
+mod http2;
 mod load;
 mod postgres;
 pub(crate) mod redis;
@@ -18,6 +19,7 @@ mod wire;
 pub(crate) use client::RawClient;
 pub(crate) use fleet::Fleet;
 pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
+pub(crate) use http2::{Http2Client, Http2Frames, Http2Response, block};
 pub(crate) use load::{Tally, load};
 pub(crate) use postgres::{PrivatePostgres, psql, shared_postgres, shared_url, try_psql};
 pub(crate) use relay::Relay;
