@@ -2,7 +2,7 @@
 //!
 //! What is granted is decided by functions inside the database and is on its disk before anybody hears of it, so that
 //! a server that comes back grants nothing twice and has nothing to learn. This room carries questions to
-//! [`Grants`](crate::store::Grants) and answers back, in time. It speaks no SQL, and it never decides about a unit.
+//! [`Grants`] and answers back, in time. It speaks no SQL, and it never decides about a unit.
 //!
 //! # Why a call goes on when its caller has left
 //! Nobody waits longer than `timeout`. But a connection that is being made, and would be given up each time, would never

@@ -508,13 +508,13 @@ fn an_authority_that_does_not_fit_the_store_is_a_fault() {
     check(
         "authority.url = 'redis://a,b'",
         &expect![[r#"
-        x.toml:1:11: authority.url: expected "embedded", "store", "redis://host:6379" or "redis-cluster://a:6379,b:6379", found "redis://a,b"
+        x.toml:1:11: authority.url: expected "embedded", "store", "redis://host:6379", "redis-sentinel://a:26379/master" or "redis-cluster://a:6379,b:6379", found "redis://a,b"
     "#]],
     );
     check(
         "authority.url = 'redis-cluster://a,b/2'",
         &expect![[r#"
-        x.toml:1:11: authority.url: expected "embedded", "store", "redis://host:6379" or "redis-cluster://a:6379,b:6379", found "redis-cluster://a,b/2"
+        x.toml:1:11: authority.url: expected "embedded", "store", "redis://host:6379", "redis-sentinel://a:26379/master" or "redis-cluster://a:6379,b:6379", found "redis-cluster://a,b/2"
     "#]],
     );
     check(

@@ -114,7 +114,7 @@ impl TestGateway {
         let store = &self.store;
         let own = format!(
             "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n\
-             [store]\nurl = \"{store}\"\n\
+             [store]\nurl = \"{store}\"\ntimeout = \"20s\"\n\
              [data]\ndirectory = \"data\"\naccounts_max = 4096\n"
         );
         fs::write(self.config(), format!("{own}{configuration}")).expect("the configuration is written");
