@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -306,44 +306,4 @@ fn grants_of_ended_windows_are_forgotten_and_others_are_kept() {
     );
     assert_eq!(psql(&url, &late), "1");
     assert_eq!(psql(&url, "SELECT account FROM grant_claims"), running.to_string());
-}
-
-/// Not a test of speed: prints what this machine does, for who wants to know.
-#[test]
-fn grants_go_out_at_a_steady_pace() {
-    const GRANTS: usize = 400;
-    let postgres = PrivatePostgres::start();
-    let superuser = postgres.url("postgres", "postgres");
-    make_login(&superuser);
-    migrate(&superuser, &postgres.url(LOGIN, "postgres"));
-    let rig = Rig::of(OwnHome { url: postgres.url(LOGIN, "postgres") });
-    rig.end_learning(&account_to_come());
-    for lanes in [1, 8] {
-        let began = Instant::now();
-        let work: Vec<_> = (0..lanes)
-            .map(|_| {
-                let (authority, holder) = (rig.authority.clone(), Holder::of(account_to_come(), 1 << 40));
-                rig.runtime.spawn(async move { one_by_one(&authority, holder, GRANTS).await })
-            })
-            .collect();
-        let mut took: Vec<Duration> =
-            work.into_iter().flat_map(|task| rig.runtime.block_on(task).expect("no panic")).collect();
-        took.sort_unstable();
-        let rate = took.len() as f64 / began.elapsed().as_secs_f64();
-        let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
-        println!("{lanes} at a time: {rate:.0} grants/s, p50 {p50:?}, p99 {p99:?}");
-    }
-}
-
-async fn one_by_one(authority: &Postgres, mut holder: Holder, grants: usize) -> Vec<Duration> {
-    let mut took = Vec::with_capacity(grants);
-    for _ in 0..grants {
-        let began = Instant::now();
-        let answers = authority.renew(&[holder.ask(1)]).await;
-        took.push(began.elapsed());
-        let granted = crate::authority::renewed(&answers[0]).granted;
-        assert_eq!(granted, holder.claim.granted + 1);
-        holder.claim.granted = granted;
-    }
-    took
 }
