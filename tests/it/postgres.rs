@@ -30,6 +30,9 @@ const LOGIN: &str = "tollgate_test";
 /// Long: a busy machine must not make a test fail.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A server that was just promoted may take long over its first commits, and must not have learned before it is asked.
+const LEARN_LONG: Duration = Duration::from_secs(3);
+
 // === homes ===
 
 impl Home for StoreHome {
@@ -42,7 +45,7 @@ impl Home for StoreHome {
     }
 
     async fn connect(&self) -> Postgres {
-        connect(&shared_url(LOGIN, &self.database)).await
+        connect(&shared_url(LOGIN, &self.database), LEARN_FOR).await
     }
 
     fn listen(postgres: &Postgres) -> UnboundedReceiver<News> {
@@ -74,7 +77,7 @@ impl Home for OwnHome {
     }
 
     async fn connect(&self) -> Postgres {
-        connect(&self.url).await
+        connect(&self.url, LEARN_LONG).await
     }
 
     fn listen(postgres: &Postgres) -> UnboundedReceiver<News> {
@@ -121,9 +124,9 @@ fn url(text: &str) -> StoreUrl {
     text.parse().expect("a URL")
 }
 
-async fn connect(text: &str) -> Postgres {
+async fn connect(text: &str, learn_for: Duration) -> Postgres {
     let store = Store::open(&url(text)).await.expect("a server");
-    let settings = GrantSettings { timeout: TIMEOUT, learn_for: LEARN_FOR, ..GrantSettings::default() };
+    let settings = GrantSettings { timeout: TIMEOUT, learn_for, ..GrantSettings::default() };
     Postgres::new(store.grants(settings).expect("a store on Postgres"))
 }
 
