@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::authority::Embedded;
 use tollgate::clock::{Clock, Monotonic, SystemClock, Timestamp};
 use tollgate::control::{Control, NewKey, NewTenant, Principal, Rights, TenantRef};
-use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup};
+use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup, Subject};
 use tollgate::domain::{
     AccountKey, Actor, Enforcement, Limit, LossPolicy, Owner, Period, Resource, TenantId, Units, Window,
 };
@@ -128,7 +128,7 @@ impl Door {
             control.create_key(&bench, &tenant, NewKey { name: "bench".into(), ..NewKey::default() }).await;
         let key = key.expect("a key").text;
         let settings = DirectorySettings {
-            keys_max: 1000,
+            subjects_max: 1000,
             header_prefix: "x-tenant-".into(),
             is_alone: true,
             on_loss: LossPolicy::Till,
@@ -136,7 +136,7 @@ impl Door {
         let directory = Directory::new(settings, store, gate.till.clone(), clock);
         let resource: Resource = "api_calls".parse().expect("a name");
         directory.set_charged([resource].into());
-        directory.load(pepper.digest(key.as_bytes())).await.expect("a profile");
+        directory.load(Subject::Key(pepper.digest(key.as_bytes()))).await.expect("a profile");
         Door { directory, pepper, key, resource }
     }
 
@@ -147,8 +147,8 @@ impl Door {
     }
 
     fn entitlements(&self, now: Timestamp) -> Arc<Entitlements> {
-        let digest = self.pepper.digest(self.key.as_bytes());
-        match self.directory.cached(&digest, now) {
+        let key = Subject::Key(self.pepper.digest(self.key.as_bytes()));
+        match self.directory.cached(&key, now) {
             Some(Lookup::Known(entitlements)) => entitlements,
             other => unreachable!("loaded before: {other:?}"),
         }
@@ -156,7 +156,8 @@ impl Door {
 
     /// Admits and gives back, so that the limit is never reached.
     fn admit(&self, now: Timestamp) -> bool {
-        let Some(Lookup::Known(entitlements)) = self.directory.cached(&self.digest(), now) else {
+        let Some(Lookup::Known(entitlements)) = self.directory.cached(&Subject::Key(self.digest()), now)
+        else {
             return false;
         };
         let quotas = entitlements.quotas(self.resource);

@@ -16,6 +16,7 @@
 mod fold;
 mod meters;
 mod recover;
+mod used;
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -27,9 +28,12 @@ use uuid::{NoContext, Uuid};
 
 use self::fold::Fold;
 use self::meters::Meters;
+use self::used::KeysUsed;
 use crate::clock::{Clock, Monotonic, Timestamp};
+use crate::domain::ApiKeyId;
 use crate::journal::{Cut, Journal, JournalError};
 use crate::store::{Fault, Inserted, JournalRange, Store, StoreError, UsageBatch};
+use crate::telemetry::log::with_causes;
 use crate::till::Till;
 
 pub use self::recover::{Balanced, recover};
@@ -63,6 +67,7 @@ pub struct Flush {
     /// Held from taking a range to having moved the cursor past it, on whatever thread that goes on.
     turn: Arc<Mutex<()>>,
     meters: Meters,
+    used: KeysUsed,
 }
 
 /// Why a range was not flushed. It will be sent again, as it is.
@@ -116,7 +121,8 @@ impl Flush {
         settings: FlushSettings,
     ) -> Flush {
         let meters = Meters::begun_at(clock.monotonic());
-        Flush { journal, till, store, clock, settings, turn: Arc::default(), meters }
+        let (turn, used) = (Arc::default(), KeysUsed::default());
+        Flush { journal, till, store, clock, settings, turn, meters, used }
     }
 
     /// Flushes for ever: a round, a pause, a round.
@@ -132,6 +138,7 @@ impl Flush {
                     self.note_success(failures);
                     failures = 0;
                     self.forget_batches(&mut forgotten_at).await;
+                    self.write_keys_used(&self.used.due(self.clock.monotonic())).await;
                     self.settings.interval
                 }
                 Err(error) => {
@@ -152,7 +159,12 @@ impl Flush {
     ///
     /// Cancel safe like [`Flush::run`].
     pub async fn drain(&self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.drain_all()).await.unwrap_or(false)
+        let is_done = tokio::time::timeout(patience, self.drain_all()).await.unwrap_or(false);
+        if is_done {
+            let used = self.used.rest();
+            let _ = tokio::time::timeout(patience, self.write_keys_used(&used)).await;
+        }
+        is_done
     }
 
     async fn drain_all(&self) -> bool {
@@ -198,6 +210,7 @@ impl Flush {
         let Some(Taken { cut, fold }) = taken? else { return Ok(None) };
         self.note_damage(&cut, &fold);
         self.insert(&cut, &fold).await?;
+        self.used.note(fold.keys_used());
         self.meters.add_batch(fold.records());
         let (journal, till) = (Arc::clone(&self.journal), Arc::clone(&self.till));
         let (_turn, settled) = blocking(turn, move || settle(&journal, &till, cut, &fold)).await;
@@ -222,14 +235,14 @@ impl Flush {
     async fn insert_without_poison(&self, cut: &Cut, first: &StoreError) -> Result<(), FlushError> {
         let poison = self.find_poison(cut).await?;
         let mut fold = Fold::of(&self.journal, cut, self.settings.detail, |at| !poison.contains(&at))?;
-        fold.park(&self.journal, cut, &poison, &describe(first))?;
+        fold.park(&self.journal, cut, &poison, &with_causes(first))?;
         self.store.insert_usage(&self.batch(cut, &fold)).await?;
         self.meters.add_quarantined(poison.len());
         tracing::error!(
             shard = cut.shard,
             segment = cut.sequence,
             records = poison.len(),
-            error = %describe(first),
+            error = %with_causes(first),
             "the database refuses {} records; they are in usage_quarantine",
             poison.len(),
         );
@@ -275,7 +288,18 @@ impl Flush {
         }
         *forgotten_at = now;
         if let Err(error) = self.store.forget_batches(self.clock.now().minus(BATCHES_KEPT)).await {
-            tracing::warn!(error = %describe(&error), "old ranges could not be forgotten: {}", describe(&error));
+            tracing::warn!(error = %with_causes(&error), "old ranges could not be forgotten: {}", with_causes(&error));
+        }
+    }
+
+    /// A failure costs no more than a note: a key that is used again is written again.
+    async fn write_keys_used(&self, used: &[(ApiKeyId, Timestamp)]) {
+        if used.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.set_keys_used(used).await {
+            let error = with_causes(&error);
+            tracing::warn!(error, "when {} keys were last used could not be written", used.len());
         }
     }
 
@@ -297,7 +321,7 @@ impl Flush {
 
     fn note_failure(&self, error: &FlushError, failures: u32) {
         self.meters.add_failure();
-        let what = describe(error);
+        let what = with_causes(error);
         if error.is_final() {
             self.meters.stop();
             tracing::error!(error = %what, "the flush stops, the journal keeps everything: {what}");
@@ -401,17 +425,6 @@ fn new_id(now: Timestamp) -> Uuid {
     let seconds = u64::try_from(now.seconds()).unwrap_or_default();
     let nanos = u32::try_from(now.micros().rem_euclid(1_000_000) * 1_000).unwrap_or_default();
     Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
-}
-
-/// An error with what caused it.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 // === impl FlushError ===

@@ -1,5 +1,7 @@
 //! `/api/tenants/{tenant}/keys` and `/api/keys`
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -7,11 +9,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::error::Problem;
-use super::extract::{Caller, Json, KeyPath, Params, TenantPath};
+use super::extract::{Caller, Json, KeyPath, OptionalJson, Params, TenantPath};
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
-use crate::control::{NewKey, Principal, Rights, Scope, TenantRef};
+use crate::control::{CreatedKey, KeyChange, NewKey, Principal, Rights, Scope, TenantRef};
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, TenantId};
 
 /// A key, as the API shows it: without its text.
@@ -53,6 +55,38 @@ pub(super) struct NewKeyBody {
     expires_at: Option<Timestamp>,
     #[serde(default)]
     test: bool,
+    /// SHA-256, in hexadecimal digits, of a key that another system made: the platform's to bring along.
+    sha256: Option<String>,
+}
+
+/// The body of `PATCH …/keys/{key}`: what is not there stays.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeyChangeBody {
+    name: Option<String>,
+    scopes: Option<Vec<String>>,
+    routes: Option<Vec<String>>,
+    networks: Option<Vec<IpNet>>,
+    #[serde(deserialize_with = "null_is_never")]
+    expires_at: Option<Option<Timestamp>>,
+    enabled: Option<bool>,
+}
+
+/// The body of `POST …/keys/{key}/rotate`; may be missing altogether.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RotateBody {
+    /// How long the old key goes on working; a day if nothing is said.
+    grace_seconds: Option<u64>,
+}
+
+const GRACE: Duration = Duration::from_secs(24 * 3600);
+
+fn null_is_never<'de, D>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 pub(super) async fn list(
@@ -71,11 +105,60 @@ pub(super) async fn create(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
-    Json(body): Json<NewKeyBody>,
+    Json(mut body): Json<NewKeyBody>,
 ) -> Result<Response, Problem> {
-    let created = api.control.create_key(&principal, &tenant, body.into()).await?;
+    if let Some(sha256) = body.sha256.take() {
+        let imported = api.control.import_key(&principal, &tenant, body.into(), &sha256).await?;
+        return Ok((StatusCode::CREATED, axum::Json(KeyView::from(imported))).into_response());
+    }
+    Ok(made(api.control.create_key(&principal, &tenant, body.into()).await?))
+}
+
+pub(super) async fn change(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    KeyPath(key): KeyPath,
+    Json(body): Json<KeyChangeBody>,
+) -> Result<Response, Problem> {
+    let changed = api.control.change_key(&principal, key, body.into()).await?;
+    Ok(axum::Json(KeyView::from(changed)).into_response())
+}
+
+pub(super) async fn change_of_tenant(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    KeyPath(key): KeyPath,
+    Json(body): Json<KeyChangeBody>,
+) -> Result<Response, Problem> {
+    let within = within(&api, &principal, &tenant).await?;
+    let changed = api.control.change_key(&within, key, body.into()).await?;
+    Ok(axum::Json(KeyView::from(changed)).into_response())
+}
+
+pub(super) async fn rotate(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    KeyPath(key): KeyPath,
+    OptionalJson(body): OptionalJson<RotateBody>,
+) -> Result<Response, Problem> {
+    Ok(made(api.control.rotate_key(&principal, key, body.grace()).await?))
+}
+
+pub(super) async fn rotate_of_tenant(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    KeyPath(key): KeyPath,
+    OptionalJson(body): OptionalJson<RotateBody>,
+) -> Result<Response, Problem> {
+    let within = within(&api, &principal, &tenant).await?;
+    Ok(made(api.control.rotate_key(&within, key, body.grace()).await?))
+}
+
+fn made(created: CreatedKey) -> Response {
     let body = CreatedKeyView { view: created.key.into(), key: created.text };
-    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+    (StatusCode::CREATED, axum::Json(body)).into_response()
 }
 
 pub(super) async fn revoke(
@@ -93,7 +176,8 @@ pub(super) async fn revoke_of_tenant(
     TenantPath(tenant): TenantPath,
     KeyPath(key): KeyPath,
 ) -> Result<Response, Problem> {
-    let revoked = revoked(&api, &principal, &tenant, key).await?;
+    let within = within(&api, &principal, &tenant).await?;
+    let revoked = api.control.revoke_key(&within, key).await?;
     Ok(axum::Json(KeyView::from(revoked)).into_response())
 }
 
@@ -104,24 +188,20 @@ pub(super) async fn remove(
     TenantPath(tenant): TenantPath,
     KeyPath(key): KeyPath,
 ) -> Result<StatusCode, Problem> {
-    revoked(&api, &principal, &tenant, key).await?;
+    let within = within(&api, &principal, &tenant).await?;
+    api.control.revoke_key(&within, key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Revokes the key if it is that tenant's: within the path's tenant, no caller reaches further than its own
-/// administrator, so another tenant's key does not exist there.
-async fn revoked(
-    api: &Api,
-    principal: &Principal,
-    tenant: &TenantRef,
-    key: ApiKeyId,
-) -> Result<ApiKey, Problem> {
+/// Within the path's tenant no caller reaches further than its own administrator, so another tenant's key does not
+/// exist there.
+async fn within(api: &Api, principal: &Principal, tenant: &TenantRef) -> Result<Principal, Problem> {
     let tenant = api.control.tenant(principal, tenant).await?.id;
     let mut within = principal.clone();
     if within.rights == Rights::Platform {
         within.rights = Rights::Tenant { tenant, scope: Scope::Admin };
     }
-    Ok(api.control.revoke_key(&within, key).await?)
+    Ok(within)
 }
 
 // === impl KeyView ===
@@ -156,5 +236,22 @@ impl From<NewKeyBody> for NewKey {
             expires_at: body.expires_at,
         };
         NewKey { name: body.name, limits, test: body.test }
+    }
+}
+
+// === impl KeyChangeBody ===
+
+impl From<KeyChangeBody> for KeyChange {
+    fn from(body: KeyChangeBody) -> Self {
+        let KeyChangeBody { name, scopes, routes, networks, expires_at, enabled } = body;
+        KeyChange { name, scopes, routes, networks, expires_at, enabled }
+    }
+}
+
+// === impl RotateBody ===
+
+impl RotateBody {
+    fn grace(&self) -> Duration {
+        self.grace_seconds.map_or(GRACE, Duration::from_secs)
     }
 }

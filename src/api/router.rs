@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, patch, post, put};
 use tower::ServiceExt;
 
 use super::extract::authenticate;
@@ -41,10 +41,13 @@ pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Rou
         .route("/api/tenants/{tenant}/quotas", get(quotas::list))
         .route("/api/tenants/{tenant}/quotas/{resource}", put(quotas::set).delete(quotas::remove))
         .route("/api/tenants/{tenant}/keys", get(keys::list).post(keys::create))
-        .route("/api/tenants/{tenant}/keys/{key}", delete(keys::remove))
+        .route("/api/tenants/{tenant}/keys/{key}", patch(keys::change_of_tenant).delete(keys::remove))
+        .route("/api/tenants/{tenant}/keys/{key}/rotate", post(keys::rotate_of_tenant))
         .route("/api/tenants/{tenant}/keys/{key}/revoke", post(keys::revoke_of_tenant))
         .route("/api/tenants/{tenant}/usage-logs", get(usage_logs::list))
         .route("/api/tenants/{tenant}/audit-logs", get(audit_logs::list))
+        .route("/api/keys/{key}", patch(keys::change))
+        .route("/api/keys/{key}/rotate", post(keys::rotate))
         .route("/api/keys/{key}/revoke", post(keys::revoke))
         .route("/api/tiers", get(tiers::list))
         .route("/api/resource-types", get(tiers::resource_types))

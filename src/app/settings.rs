@@ -11,18 +11,19 @@ use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
     AdmissionSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings, GatewayLimits, HeaderSettings,
-    IdentitySettings, Protocol, RatePer, RouteRate, RouteSettings, TableSettings, UnitsOf, UpstreamSettings,
-    UpstreamTimeouts, UpstreamTlsSettings,
+    IdentityKinds, IdentitySettings, IssuerSettings, KeySource, Protocol, RatePer, RouteRate, RouteSettings,
+    TableSettings, UnitsOf, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
 };
 use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, TlsSettings};
+use crate::secret::jwt::{Algorithm, Claim, Rules};
 use crate::store::{GrantSettings, StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
 
-/// Keys that are cached. At about 1 KiB each this bounds the cache at 100 MiB.
-const KEYS_MAX: u64 = 100_000;
+/// Keys, and tenants of tokens, that are cached. At about 1 KiB each this bounds the cache at 100 MiB.
+const SUBJECTS_MAX: u64 = 100_000;
 
 /// What the configuration asks for and this version does not do, each a sentence. Better refused than ignored.
 pub fn unsupported(config: &Config) -> Vec<String> {
@@ -36,7 +37,6 @@ pub fn unsupported(config: &Config) -> Vec<String> {
         config.listen.trust.proxy_protocol != config::ProxyProtocol::Off,
         "listen.trust.proxy_protocol: this version does not read the PROXY protocol",
     );
-    need(!config.identity.jwt.is_empty(), "identity.jwt: this version knows callers by API key only");
     need(config.headers.sign.is_some(), "headers.sign: this version does not sign tenant headers");
     let defaults = config::UpstreamConfig::default();
     for upstream in &config.upstreams {
@@ -124,7 +124,7 @@ pub(super) fn flush(config: &Config) -> FlushSettings {
 
 pub(super) fn directory(config: &Config) -> DirectorySettings {
     DirectorySettings {
-        keys_max: KEYS_MAX,
+        subjects_max: SUBJECTS_MAX,
         header_prefix: config.headers.tenant_prefix.as_str().to_owned(),
         is_alone: config.authority.url == config::AuthorityUrl::Embedded,
         on_loss: config.authority.on_loss,
@@ -179,8 +179,63 @@ pub(super) fn supply(config: &Config) -> SupplySettings {
 }
 
 pub(super) fn identity(config: &Config) -> IdentitySettings {
-    let headers = config.identity.api_key.headers.iter().map(|name| name.as_str().to_owned()).collect();
-    IdentitySettings { headers }
+    let config::ApiKeyConfig { headers, imported, .. } = &config.identity.api_key;
+    let headers = headers.iter().map(|name| name.as_str().to_owned()).collect();
+    IdentitySettings { headers, imported_keys: *imported }
+}
+
+pub(super) fn issuers(config: &Config) -> Vec<IssuerSettings> {
+    config.identity.jwt.iter().map(issuer).collect()
+}
+
+fn issuer(jwt: &config::JwtConfig) -> IssuerSettings {
+    let keys = match (&jwt.secret, &jwt.jwks) {
+        (Some(secret), _) => KeySource::Secret(secret.expose().as_bytes().to_vec()),
+        (None, Some(config::JwksSource::Url(url))) => KeySource::Url(url.clone()),
+        (None, Some(config::JwksSource::File(path))) => KeySource::File(path.clone()),
+        (None, None) => KeySource::Discovery,
+    };
+    IssuerSettings {
+        rules: Rules {
+            issuer: jwt.issuer.clone(),
+            audiences: jwt.audiences.clone(),
+            leeway: jwt.leeway,
+            tenant: Claim::new(&jwt.tenant_claim),
+            subject: Claim::new(&jwt.subject_claim),
+            scopes: Claim::new(&jwt.scope_claim),
+            tier: jwt.tier_claim.as_deref().map(Claim::new),
+        },
+        algorithms: jwt.algorithms.iter().map(|algorithm| algorithm_of(*algorithm)).collect(),
+        keys,
+        ca: jwt.ca.clone(),
+        passes_on: jwt.forward,
+    }
+}
+
+const fn algorithm_of(algorithm: config::JwtAlgorithm) -> Algorithm {
+    match algorithm {
+        config::JwtAlgorithm::RS256 => Algorithm::RS256,
+        config::JwtAlgorithm::RS384 => Algorithm::RS384,
+        config::JwtAlgorithm::RS512 => Algorithm::RS512,
+        config::JwtAlgorithm::PS256 => Algorithm::PS256,
+        config::JwtAlgorithm::PS384 => Algorithm::PS384,
+        config::JwtAlgorithm::PS512 => Algorithm::PS512,
+        config::JwtAlgorithm::ES256 => Algorithm::ES256,
+        config::JwtAlgorithm::ES384 => Algorithm::ES384,
+        config::JwtAlgorithm::ES512 => Algorithm::ES512,
+        config::JwtAlgorithm::EdDSA => Algorithm::EdDSA,
+        config::JwtAlgorithm::HS256 => Algorithm::HS256,
+        config::JwtAlgorithm::HS384 => Algorithm::HS384,
+        config::JwtAlgorithm::HS512 => Algorithm::HS512,
+    }
+}
+
+fn identities(route: &RouteConfig, config: &Config) -> IdentityKinds {
+    let looked_for = route.identity.as_ref().unwrap_or(&config.identity.order);
+    IdentityKinds {
+        api_key: looked_for.contains(&config::IdentityKind::ApiKey),
+        jwt: looked_for.contains(&config::IdentityKind::Jwt),
+    }
 }
 
 pub(super) fn headers(config: &Config) -> HeaderSettings {
@@ -282,6 +337,7 @@ fn route(route: &RouteConfig, id: u32, config: &Config) -> RouteSettings {
             config::ChargeOn::Success => ChargeOn::Success,
         },
         public: route.public,
+        identities: identities(route, config),
         scopes: route.scopes.clone(),
         rate: route.rate.as_ref().map(|limit| rate(limit, id)),
         strip_prefix: route.strip_prefix.clone(),

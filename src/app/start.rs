@@ -22,7 +22,9 @@ use crate::config::{Config, Loaded, Secret, Source};
 use crate::control::{Control, ControlError};
 use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
-use crate::gateway::{Admission, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Table};
+use crate::gateway::{
+    Admission, BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens,
+};
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, Tls, bind, spawn};
 use crate::secret::hash::{Pepper, PepperError};
@@ -66,6 +68,8 @@ pub enum StartError {
     Tls(#[from] BadTls),
     #[error("the routes can't be served")]
     Routes(#[from] BadRoutes),
+    #[error("the tokens of an issuer can't be verified")]
+    Issuer(#[from] BadIssuer),
     #[error("the platform token can't be set up")]
     Token(#[source] ControlError),
     #[error("the address {0} can't be listened on")]
@@ -121,6 +125,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let directory = Directory::new(settings::directory(&config), store.clone(), till.clone(), clock.clone());
     directory.set_charged(table.charged().into());
     let refresh = Refresh::begin(store.clone(), directory.clone(), changed).await?;
+    let prefix = config.headers.tenant_prefix.as_str().to_owned();
+    let tokens = Arc::new(Tokens::new(settings::issuers(&config), prefix, &clock, &registry)?);
     let parts = authority::Parts {
         config: &config,
         till: till.clone(),
@@ -141,6 +147,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         ),
         rates: RateLimits::new(RATE_OWNERS_MAX, clock.clone()),
         identity: settings::identity(&config),
+        tokens: tokens.clone(),
+        strangers: Strangers::new(clock.clone()),
         pepper,
         headers: settings::headers(&config),
         limits: settings::limits(&config),
@@ -167,6 +175,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let ground = (till.clone(), journal, flush.clone());
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.spawn("refresh", refresh.run());
+    running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
     running.spawn("partitions", partitions.run());
     for (name, task) in authority.tasks {

@@ -70,7 +70,7 @@ Examples:
     /// Set and list the limits of a tenant
     #[command(subcommand)]
     Quota(Quota),
-    /// Create, list and revoke API keys
+    /// Create, list, rotate, disable and revoke API keys
     #[command(subcommand)]
     Key(Key),
     /// Show what a tenant has used in the current windows, and what is left
@@ -299,14 +299,27 @@ pub enum Key {
     #[command(after_help = "\
 Examples:
   tollgate key create acme --name ci
-  tollgate key create acme --name partner --route orders --network 10.0.0.0/8 --expires 2027-01-01T00:00:00Z --json")]
+  tollgate key create acme --name partner --route orders --network 10.0.0.0/8 --expires 2027-01-01T00:00:00Z --json
+  tollgate key create acme --name old --sha256 $(printf %s \"$OLD_KEY\" | sha256sum | cut -c-64)   # goes on working")]
     Create(KeyCreate),
     /// List the keys of a tenant, without their secrets
     #[command(after_help = "Example:\n  tollgate key list acme")]
     List(KeyList),
+    /// Make a key that takes the place of another, which goes on working for a while
+    #[command(after_help = "\
+Examples:
+  tollgate key rotate 0192f0c1-7a3b-7000-8000-000000000000
+  tollgate key rotate 0192f0c1-7a3b-7000-8000-000000000000 --grace-seconds 0   # the old one ends at once")]
+    Rotate(KeyRotate),
+    /// Let a key rest: it is refused until it is enabled again
+    #[command(after_help = "Example:\n  tollgate key disable 0192f0c1-7a3b-7000-8000-000000000000")]
+    Disable(KeyName),
+    /// Let a disabled key work again
+    #[command(after_help = "Example:\n  tollgate key enable 0192f0c1-7a3b-7000-8000-000000000000")]
+    Enable(KeyName),
     /// Revoke a key for good; every gateway refuses it within a second
     #[command(after_help = "Example:\n  tollgate key revoke 0192f0c1-7a3b-7000-8000-000000000000")]
-    Revoke(KeyRevoke),
+    Revoke(KeyName),
 }
 
 #[derive(Group, Clone, Debug)]
@@ -331,6 +344,9 @@ pub struct KeyCreate {
     /// Make a test key (tg_test_…)
     #[arg(long)]
     pub test: bool,
+    /// Bring along a key of another system, by the SHA-256 of the whole key
+    #[arg(long, value_name = "HEX", conflicts_with = "test")]
+    pub sha256: Option<String>,
 }
 
 #[derive(Group, Clone, Debug)]
@@ -342,9 +358,18 @@ pub struct KeyList {
 }
 
 #[derive(Group, Clone, Debug)]
-pub struct KeyRevoke {
+pub struct KeyName {
     /// The key's id, as `key list` shows it
     pub key_id: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct KeyRotate {
+    #[command(flatten)]
+    pub key: KeyName,
+    /// How long the old key goes on working; a day if not given
+    #[arg(long, value_name = "SECONDS")]
+    pub grace_seconds: Option<u64>,
 }
 
 const EXAMPLES: &str = "\

@@ -55,9 +55,24 @@ pub(super) fn key(command: &args::Key) -> Ask {
             let page = [("limit", list.page.limit.map(|limit| limit.to_string())), cursor(&list.page)];
             Ask::get(with_query(path(&["tenants", &list.tenant, "keys"]), page), show::keys)
         }
-        args::Key::Revoke(revoke) => {
-            Ask::post(path(&["keys", &revoke.key_id, "revoke"]), json!({}), show::key_revoked)
+        args::Key::Rotate(rotate) => {
+            let body = said([("grace_seconds", rotate.grace_seconds.into())]);
+            Ask::post(path(&["keys", &rotate.key.key_id, "rotate"]), body, show::key_created)
         }
+        args::Key::Disable(key) => key_enabled(key, false),
+        args::Key::Enable(key) => key_enabled(key, true),
+        args::Key::Revoke(key) => {
+            Ask::post(path(&["keys", &key.key_id, "revoke"]), json!({}), show::key_revoked)
+        }
+    }
+}
+
+fn key_enabled(key: &args::KeyName, enabled: bool) -> Ask {
+    Ask {
+        method: Method::PATCH,
+        path: path(&["keys", &key.key_id]),
+        body: Some(json!({ "enabled": enabled })),
+        show: show::key_changed,
     }
 }
 
@@ -130,6 +145,7 @@ fn key_body(create: &args::KeyCreate) -> Value {
         ("networks", create.networks.as_slice().into()),
         ("expires_at", create.expires.as_deref().into()),
         ("test", create.test.into()),
+        ("sha256", create.sha256.as_deref().into()),
     ])
 }
 

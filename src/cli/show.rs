@@ -69,15 +69,10 @@ pub(super) fn quota_set(quota: &Value) -> String {
 pub(super) fn keys(listed: &Value) -> String {
     let mut table = Table::new(["NAME", "PREFIX", "STATE", "CREATED", "LAST USED", "ID"]);
     for key in items(listed) {
-        let state = match (&key["revoked_at"], &key["enabled"]) {
-            (Value::String(_), _) => "revoked",
-            (_, Value::Bool(false)) => "disabled",
-            _ => "active",
-        };
         table.row([
             text(&key["name"]),
             text(&key["prefix"]),
-            state.to_owned(),
+            key_state(key),
             moment(&key["created_at"]),
             moment(&key["last_used_at"]),
             text(&key["key_id"]),
@@ -86,9 +81,25 @@ pub(super) fn keys(listed: &Value) -> String {
     list(listed, &table, "no keys: create one with `tollgate key create TENANT --name NAME`\n")
 }
 
+fn key_state(key: &Value) -> String {
+    match (&key["revoked_at"], &key["enabled"]) {
+        (Value::String(_), _) => "revoked".to_owned(),
+        (_, Value::Bool(false)) => "disabled".to_owned(),
+        _ if key["expires_at"].is_string() => format!("until {}", moment(&key["expires_at"])),
+        _ => "active".to_owned(),
+    }
+}
+
 pub(super) fn key_created(key: &Value) -> String {
     let facts = [("id", "key_id"), ("name", "name"), ("key", "key")];
+    if key["key"].is_null() {
+        return self::facts(key, &facts[..2]);
+    }
     format!("{}\nKeep the key: it is shown this once.\n", self::facts(key, &facts))
+}
+
+pub(super) fn key_changed(key: &Value) -> String {
+    format!("key {} ({}): {}\n", text(&key["key_id"]), text(&key["name"]), key_state(key))
 }
 
 pub(super) fn key_revoked(key: &Value) -> String {

@@ -38,6 +38,9 @@ pub struct ApiKeyConfig {
     /// Headers that may hold a key. `Authorization: Bearer tg_…` is understood as well.
     #[serde(with = "Many::<HeaderName>")]
     pub headers: Vec<HeaderName>,
+    /// Whether keys that another system made, brought along by their SHA-256, are looked for: in `headers` and as
+    /// bearer tokens. Whatever stands there is then taken for a key.
+    pub imported: bool,
     /// What stored digests of keys depend on besides the key: 64 hexadecimal digits, the same on each gateway.
     /// Absent: made on the first start and kept in the data directory.
     pub pepper: Option<Secret>,
@@ -65,6 +68,17 @@ pub struct JwtConfig {
     pub algorithms: Vec<JwtAlgorithm>,
     /// The claim that names the tenant (id or slug); a JSON pointer when it starts with `/`.
     pub tenant_claim: String,
+    /// The claim that names who calls within the tenant: `x-tenant-subject`.
+    pub subject_claim: String,
+    /// The claim with the scopes: one text with spaces, or a list.
+    pub scope_claim: String,
+    /// The claim that `x-tenant-tier` says instead of the tenant's own tier, if a token has it. Limits are the
+    /// tenant's in any case.
+    pub tier_claim: Option<String>,
+    /// Send the token on to upstreams. They could use it in its owner's name, wherever it is accepted.
+    pub forward: bool,
+    /// PEM file of the authorities that are trusted to vouch for the server of the keys. Absent: the system's.
+    pub ca: Option<PathBuf>,
     /// How far clocks may be apart.
     #[serde(with = "One::<Duration>")]
     pub leeway: Duration,
@@ -135,7 +149,12 @@ impl std::fmt::Display for IdentityKind {
 
 impl Default for ApiKeyConfig {
     fn default() -> Self {
-        ApiKeyConfig { headers: vec![HeaderName::known("x-api-key")], pepper: None, pepper_version: 1 }
+        ApiKeyConfig {
+            headers: vec![HeaderName::known("x-api-key")],
+            imported: false,
+            pepper: None,
+            pepper_version: 1,
+        }
     }
 }
 
@@ -167,6 +186,11 @@ impl Default for JwtConfig {
             secret: None,
             algorithms: Vec::new(),
             tenant_claim: "tenant_id".to_owned(),
+            subject_claim: "sub".to_owned(),
+            scope_claim: "scope".to_owned(),
+            tier_claim: None,
+            forward: false,
+            ca: None,
             leeway: Duration::from_secs(60),
         }
     }
@@ -183,8 +207,18 @@ impl JwtConfig {
         );
         at.key("algorithms").ensure(!self.algorithms.is_empty(), "is missing: for example [\"RS256\"]");
         at.key("algorithms").distinct(&self.algorithms);
-        at.key("tenant_claim")
-            .ensure(is_claim(&self.tenant_claim), "expected a claim's name or a JSON pointer");
+        let claims = [
+            ("tenant_claim", Some(&self.tenant_claim)),
+            ("subject_claim", Some(&self.subject_claim)),
+            ("scope_claim", Some(&self.scope_claim)),
+            ("tier_claim", self.tier_claim.as_ref()),
+        ];
+        for (key, claim) in claims {
+            at.key(key).ensure(
+                claim.is_none_or(|claim| is_claim(claim)),
+                "expected a claim's name or a JSON pointer",
+            );
+        }
         at.key("leeway").ensure(self.leeway <= Self::LEEWAY_MAX, "must be at most 5m");
         self.validate_keys(at);
     }
@@ -205,9 +239,16 @@ impl JwtConfig {
             match (algorithm.is_symmetric(), self.secret.is_some()) {
                 (true, false) => at.fault(format_args!("{algorithm} needs a `secret`")),
                 (false, true) => at.fault(format_args!("{algorithm} can't be checked with a `secret`")),
-                (true, true) | (false, false) => {}
+                (true, true) => self.validate_secret(*algorithm, &at),
+                (false, false) => {}
             }
         }
+    }
+
+    fn validate_secret(&self, algorithm: JwtAlgorithm, at: &Check<'_>) {
+        let (length, least) =
+            (self.secret.as_ref().map_or(0, |secret| secret.expose().len()), algorithm.secret_bytes_min());
+        at.ensure(length >= least, format_args!("{algorithm} needs a `secret` of at least {least} bytes"));
     }
 }
 
@@ -217,8 +258,11 @@ fn is_claim(text: &str) -> bool {
     !text.is_empty() && (!text.starts_with('/') || escapes())
 }
 
-/// TLS, or this machine.
+/// TLS, or this machine; and nothing that could be mistaken for a host.
 fn is_safe_url(url: &str) -> bool {
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains(['@', '\\', '#']) {
+        return false;
+    }
     let host = |rest: &str| rest.split(['/', ':', '?']).next().unwrap_or_default().to_owned();
     match url.split_once("://") {
         Some(("https", rest)) => !host(rest).is_empty(),
@@ -232,7 +276,17 @@ fn is_safe_url(url: &str) -> bool {
 impl JwtAlgorithm {
     /// Whether one secret both signs and verifies.
     pub const fn is_symmetric(self) -> bool {
-        matches!(self, JwtAlgorithm::HS256 | JwtAlgorithm::HS384 | JwtAlgorithm::HS512)
+        self.secret_bytes_min() > 0
+    }
+
+    /// A secret must be as long as the hash (RFC 7518, section 3.2); 0 where there is none.
+    const fn secret_bytes_min(self) -> usize {
+        match self {
+            JwtAlgorithm::HS256 => 32,
+            JwtAlgorithm::HS384 => 48,
+            JwtAlgorithm::HS512 => 64,
+            _ => 0,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! API keys: made, listed, revoked.
+//! API keys: made or brought along, listed, changed, exchanged for new ones, revoked.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
 use serde_json::{Value, json};
 
 use super::principal::Operation;
@@ -9,9 +10,9 @@ use super::validate::Faults;
 use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
-use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Tenant};
-use crate::secret::hash::{KeyKind, KeyText};
-use crate::store::{Listed, Page};
+use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Owner, Quota, Tenant};
+use crate::secret::hash::{ForeignDigest, KeyDigest, KeyKind, KeyText};
+use crate::store::{Listed, OwnQuota, Page};
 
 /// What a new key is made of.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -21,6 +22,18 @@ pub struct NewKey {
     pub limits: KeyLimits,
     /// A `tg_test_` key.
     pub test: bool,
+}
+
+/// What to change of a key: `None` leaves it as it is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct KeyChange {
+    pub name: Option<String>,
+    pub scopes: Option<Vec<String>>,
+    pub routes: Option<Vec<String>>,
+    pub networks: Option<Vec<ipnet::IpNet>>,
+    /// `Some(None)`: never.
+    pub expires_at: Option<Option<Timestamp>>,
+    pub enabled: Option<bool>,
 }
 
 /// A key at the only moment when its text is known.
@@ -34,6 +47,10 @@ pub struct CreatedKey {
 /// Scopes, routes or networks of one key.
 const LIMITS_MAX: usize = 64;
 const LIMIT_LENGTH_MAX: usize = 64;
+/// How long a key may go on working beside the one that takes its place.
+const GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// What people see of a key whose text nobody here ever saw.
+const IMPORTED_PREFIX: &str = "imported";
 
 impl Control {
     /// # Errors
@@ -49,6 +66,23 @@ impl Control {
         work.end(outcome).await
     }
 
+    /// Brings along a key that another system made, so that its holder can go on using it. `sha256` is the hash of
+    /// the whole key, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// As [`Control::create_key`]; [`ControlError::Conflict`] for a key that is there already, whoever's it is.
+    pub async fn import_key(
+        &self,
+        principal: &Principal,
+        tenant: &TenantRef,
+        new: NewKey,
+        sha256: &str,
+    ) -> Result<ApiKey, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.import_key(tenant, new, sha256).await;
+        work.end(outcome).await
+    }
+
     /// Newest first, revoked ones included.
     ///
     /// # Errors
@@ -61,6 +95,38 @@ impl Control {
     ) -> Result<Listed<ApiKey>, ControlError> {
         let (mut snapshot, tenant) = self.read_tenant(principal, Operation::ReadKeys, tenant).await?;
         Ok(snapshot.keys(tenant.id, page).await??)
+    }
+
+    /// Changes what the key may be used for, or whether at all. What is so already is success and writes nothing.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] names all faults; [`ControlError::NotFound`] for a key that does not exist or is
+    /// another tenant's; [`ControlError::Conflict`] for a revoked one.
+    pub async fn change_key(
+        &self,
+        principal: &Principal,
+        key: ApiKeyId,
+        change: KeyChange,
+    ) -> Result<ApiKey, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.change_key(key, change).await;
+        work.end(outcome).await
+    }
+
+    /// Makes a key that takes the place of `key`: of the same name, with the same limits and quotas of its own, whose
+    /// windows begin unused. The old one works for `grace` more; not at all if that is zero.
+    ///
+    /// # Errors
+    /// As [`Control::change_key`]; [`ControlError::Conflict`] for a key that does not work any more.
+    pub async fn rotate_key(
+        &self,
+        principal: &Principal,
+        key: ApiKeyId,
+        grace: Duration,
+    ) -> Result<CreatedKey, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.rotate_key(key, grace).await;
+        work.end(outcome).await
     }
 
     /// Revokes the key for good; a second time is success and writes nothing.
@@ -105,21 +171,120 @@ impl Work<'_> {
         let tenant = self.living_tenant_for(Operation::CreateKey, tenant).await?;
         let name = checked(new, self.now)?;
         let kind = if new.test { KeyKind::Test } else { KeyKind::Live };
+        self.make_key(&tenant, name, new.limits.clone(), kind).await
+    }
+
+    /// A new key, with its text and its audit row.
+    async fn make_key(
+        &mut self,
+        tenant: &Tenant,
+        name: String,
+        limits: KeyLimits,
+        kind: KeyKind,
+    ) -> Result<CreatedKey, ControlError> {
         let text = KeyText::generate(kind).map_err(ControlError::Random)?;
-        let key = self.new_key(&tenant, name, new.limits.clone(), &text);
-        let pepper = &self.control.parts.pepper;
-        self.tx.insert_key(&key, &pepper.digest(text.as_bytes()), pepper.version()).await?;
-        let target = Target::of(&tenant, "key", key.id.to_string());
-        self.audit(Operation::CreateKey, &target, Told::made(shown(&key))).await?;
+        let key = self.new_key(tenant, name, limits, text.prefix());
+        let digest = self.control.parts.pepper.digest(text.as_bytes());
+        self.insert_key(Operation::CreateKey, tenant, &key, &digest).await?;
         Ok(CreatedKey { key, text: text.as_str().to_owned() })
     }
 
-    fn new_key(&self, tenant: &Tenant, name: String, limits: KeyLimits, text: &KeyText) -> ApiKey {
+    async fn import_key(
+        &mut self,
+        tenant: &TenantRef,
+        new: NewKey,
+        sha256: &str,
+    ) -> Result<ApiKey, ControlError> {
+        let tenant = self.living_tenant_for(Operation::ImportKey, tenant).await?;
+        let name = checked(&new, self.now)?;
+        let mut faults = Faults::default();
+        if new.test {
+            faults.add("test", "a key of another system is no test key of ours");
+        }
+        let expected = "64 hexadecimal digits are expected: SHA-256 of the whole key";
+        let foreign = faults.check("sha256", ForeignDigest::parse(sha256), expected);
+        let Some(foreign) = foreign.filter(|_| faults.is_empty()) else { return Err(faults.refusal()) };
+        let key = self.new_key(&tenant, name, new.limits, IMPORTED_PREFIX);
+        let digest = self.control.parts.pepper.digest_foreign(foreign);
+        if let Some(there) = self.tx.key_by_digest(&digest).await? {
+            return Err(ControlError::Conflict(format!("that key is there already, as `{}`", there.id)));
+        }
+        self.insert_key(Operation::ImportKey, &tenant, &key, &digest).await?;
+        Ok(key)
+    }
+
+    async fn insert_key(
+        &mut self,
+        operation: Operation,
+        tenant: &Tenant,
+        key: &ApiKey,
+        digest: &KeyDigest,
+    ) -> Result<(), ControlError> {
+        self.tx.insert_key(key, digest, self.control.parts.pepper.version()).await?;
+        let target = Target::of(tenant, "key", key.id.to_string());
+        self.audit(operation, &target, Told::made(shown(key))).await
+    }
+
+    async fn change_key(&mut self, id: ApiKeyId, change: KeyChange) -> Result<ApiKey, ControlError> {
+        let (tenant, before) = self.key_for(Operation::ChangeKey, id).await?;
+        if before.revoked_at.is_some() {
+            return Err(ControlError::Conflict(format!("key `{id}` is revoked")));
+        }
+        let after = changed(&before, change, self.now)?;
+        if after == before {
+            return Ok(before);
+        }
+        self.tx.set_key(&after).await?;
+        let told = Told::changed(&shown(&before), &shown(&after));
+        self.audit(Operation::ChangeKey, &Target::of(&tenant, "key", id.to_string()), told).await?;
+        Ok(after)
+    }
+
+    async fn rotate_key(&mut self, id: ApiKeyId, grace: Duration) -> Result<CreatedKey, ControlError> {
+        let (tenant, before) = self.key_for(Operation::RotateKey, id).await?;
+        if !before.is_usable(self.now) {
+            let why = format!("key `{id}` does not work any more: create another one");
+            return Err(ControlError::Conflict(why));
+        }
+        if grace > GRACE_MAX {
+            let mut faults = Faults::default();
+            faults.add("grace_seconds", format!("at most {}", GRACE_MAX.as_secs()));
+            return Err(faults.refusal());
+        }
+        let kind = if before.prefix.starts_with("tg_test_") { KeyKind::Test } else { KeyKind::Live };
+        let made = self.make_key(&tenant, before.name.clone(), before.limits.clone(), kind).await?;
+        self.copy_quotas(&tenant, id, made.key.id).await?;
+        let mut after = before.clone();
+        let end = self.now.plus(grace);
+        after.limits.expires_at = Some(before.limits.expires_at.map_or(end, |own| own.min(end)));
+        self.tx.set_key(&after).await?;
+        let mut told = Told::changed(&shown(&before), &shown(&after));
+        told.reason = Some(format!("replaced by {}", made.key.id));
+        self.audit(Operation::RotateKey, &Target::of(&tenant, "key", id.to_string()), told).await?;
+        Ok(made)
+    }
+
+    async fn copy_quotas(
+        &mut self,
+        tenant: &Tenant,
+        from: ApiKeyId,
+        to: ApiKeyId,
+    ) -> Result<(), ControlError> {
+        let own = self.tx.own_quotas_of(tenant.id, Owner::Key(from)).await?;
+        for own in &own {
+            let quota = Quota { owner: Owner::Key(to), ..own.quota.clone() };
+            let copy = OwnQuota { quota, ..own.clone() };
+            self.tx.set_own_quota(tenant.id, &copy, self.now).await?;
+        }
+        Ok(())
+    }
+
+    fn new_key(&self, tenant: &Tenant, name: String, limits: KeyLimits, prefix: &str) -> ApiKey {
         ApiKey {
             id: ApiKeyId(self.control.new_id()),
             tenant: tenant.id,
             name,
-            prefix: text.prefix().to_owned(),
+            prefix: prefix.to_owned(),
             limits,
             enabled: true,
             created_at: self.now,
@@ -160,17 +325,41 @@ impl Work<'_> {
 fn checked(new: &NewKey, now: Timestamp) -> Result<String, ControlError> {
     let mut faults = Faults::default();
     let name = faults.name("name", &new.name);
-    let limits = &new.limits;
-    check_words(&mut faults, "scopes", &limits.scopes);
-    check_words(&mut faults, "routes", &limits.routes);
+    check_limits(&mut faults, &new.limits, now);
+    let all_good = faults.is_empty();
+    name.filter(|_| all_good).ok_or_else(|| faults.refusal())
+}
+
+/// The key with the change, when everything about it is good.
+fn changed(before: &ApiKey, change: KeyChange, now: Timestamp) -> Result<ApiKey, ControlError> {
+    let KeyChange { name, scopes, routes, networks, expires_at, enabled } = change;
+    let mut faults = Faults::default();
+    let name = name.map_or(Some(before.name.clone()), |name| faults.name("name", &name));
+    let own = &before.limits;
+    let limits = KeyLimits {
+        scopes: scopes.unwrap_or_else(|| own.scopes.clone()),
+        routes: routes.unwrap_or_else(|| own.routes.clone()),
+        networks: networks.unwrap_or_else(|| own.networks.clone()),
+        expires_at: expires_at.unwrap_or(own.expires_at),
+    };
+    // What stays may have passed: a key that has expired can be renamed.
+    if limits != *own {
+        check_limits(&mut faults, &limits, now);
+    }
+    let all_good = faults.is_empty();
+    let name = name.filter(|_| all_good).ok_or_else(|| faults.refusal())?;
+    Ok(ApiKey { name, limits, enabled: enabled.unwrap_or(before.enabled), ..before.clone() })
+}
+
+fn check_limits(faults: &mut Faults, limits: &KeyLimits, now: Timestamp) {
+    check_words(faults, "scopes", &limits.scopes);
+    check_words(faults, "routes", &limits.routes);
     if limits.networks.len() > LIMITS_MAX {
         faults.add("networks", format!("more than {LIMITS_MAX}"));
     }
     if limits.expires_at.is_some_and(|end| end <= now) {
         faults.add("expires_at", "the key would have expired already");
     }
-    let all_good = faults.is_empty();
-    name.filter(|_| all_good).ok_or_else(|| faults.refusal())
 }
 
 fn check_words(faults: &mut Faults, field: &str, words: &[String]) {

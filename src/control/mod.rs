@@ -35,10 +35,11 @@ use crate::store::{Snapshot, Store};
 use crate::till::Till;
 use principal::Operation;
 
+pub use crate::domain::TenantRef;
 pub use apply::{DryRun, Manifest, ManifestKey, ManifestQuota, ManifestTenant, Planned, PlannedAction};
 pub use error::{ControlError, FieldFault};
-pub use keys::{CreatedKey, NewKey};
-pub use principal::{Principal, Rights, Scope, TenantRef};
+pub use keys::{CreatedKey, KeyChange, NewKey};
+pub use principal::{Principal, Rights, Scope};
 pub use quotas::{QuotaChange, QuotaUse};
 pub use reconcile::{AccountBooks, Books};
 pub use tenants::{NewTenant, TenantChange};

@@ -1,12 +1,9 @@
 //! Who asks, what they may do, and which tenants exist for them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use uuid::Uuid;
 
 use super::ControlError;
-use crate::domain::{Actor, Slug, Tenant, TenantId};
+use crate::domain::{Actor, Tenant, TenantId, TenantRef};
 use crate::store::{Reach, Snapshot};
 
 /// Who asks: made by the door that authenticated them.
@@ -36,13 +33,6 @@ pub enum Scope {
     Admin,
 }
 
-/// How people name a tenant: by its id or its slug.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TenantRef {
-    Id(TenantId),
-    Slug(Slug),
-}
-
 /// Everything that can be asked of this room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Operation {
@@ -60,6 +50,10 @@ pub(super) enum Operation {
     RemoveKeyQuota,
     ReadKeys,
     CreateKey,
+    /// A key that another system made, known by its hash: only the platform can vouch for whose it is.
+    ImportKey,
+    ChangeKey,
+    RotateKey,
     RevokeKey,
     ReadUsage,
     ReadAudit,
@@ -77,7 +71,7 @@ pub(super) enum Needs {
 }
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Needs); 19] = [
+const MATRIX: [(Operation, &str, Needs); 22] = [
     (Operation::CreateTenant, "tenant.create", Needs::Platform),
     (Operation::ReadTenant, "tenant.read", Needs::Scope(Scope::Read)),
     (Operation::ChangeTenant, "tenant.change", Needs::Scope(Scope::Admin)),
@@ -90,6 +84,9 @@ const MATRIX: [(Operation, &str, Needs); 19] = [
     (Operation::RemoveKeyQuota, "key_quota.remove", Needs::Scope(Scope::Admin)),
     (Operation::ReadKeys, "key.read", Needs::Scope(Scope::Read)),
     (Operation::CreateKey, "key.create", Needs::Scope(Scope::Admin)),
+    (Operation::ImportKey, "key.import", Needs::Platform),
+    (Operation::ChangeKey, "key.change", Needs::Scope(Scope::Admin)),
+    (Operation::RotateKey, "key.rotate", Needs::Scope(Scope::Admin)),
     (Operation::RevokeKey, "key.revoke", Needs::Scope(Scope::Admin)),
     (Operation::ReadUsage, "usage.read", Needs::Scope(Scope::Read)),
     (Operation::ReadAudit, "audit.read", Needs::Scope(Scope::Read)),
@@ -178,27 +175,6 @@ impl Scope {
             "admin:read" => Some(Scope::Read),
             "admin" => Some(Scope::Admin),
             _ => None,
-        }
-    }
-}
-
-// === impl TenantRef ===
-
-impl FromStr for TenantRef {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Uuid::try_parse(text)
-            .map(|id| TenantRef::Id(TenantId(id)))
-            .or_else(|_| text.parse().map(TenantRef::Slug))
-    }
-}
-
-impl fmt::Display for TenantRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TenantRef::Id(id) => id.fmt(f),
-            TenantRef::Slug(slug) => slug.fmt(f),
         }
     }
 }

@@ -18,26 +18,26 @@ use uuid::Uuid;
 
 use super::entitlements::{Entitlements, Freshness, FreshnessOf, Source};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::{LossPolicy, Resource, Units};
+use crate::domain::{LossPolicy, Resource, TenantRef, Units};
 use crate::secret::hash::KeyDigest;
-use crate::store::{Changed, KeyProfile, Store, StoreError};
+use crate::store::{Changed, Profile, Store, StoreError};
 use crate::till::{Till, TillFull};
 
-/// How many look-ups of different keys may wait for the store at once; beyond it the caller is told to come back.
+/// How many look-ups of different subjects may wait for the store at once; beyond it the caller is told to come back.
 const LOADS_MAX: usize = 1024;
 
-/// How often a key is read again because something changed meanwhile, before the caller is told to come back.
+/// How often a subject is read again because something changed meanwhile, before the caller is told to come back.
 const READINGS_MAX: usize = 5;
 
-/// How many unknown keys are remembered, and for how long: long enough to blunt a client that retries, short enough
+/// How many unknown subjects are remembered, and for how long: long enough to blunt a client that retries, short enough
 /// that an imported key works soon.
 const UNKNOWN_MAX: u64 = 100_000;
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct DirectorySettings {
-    /// How many keys are cached. About 1 KiB each.
-    pub keys_max: u64,
+    /// How many subjects are cached. About 1 KiB each.
+    pub subjects_max: u64,
     /// What the tenant headers' names begin with: `x-tenant-`.
     pub header_prefix: String,
     /// Whether this gateway has the accounts to itself. If not, an authority knows what others use.
@@ -56,30 +56,39 @@ pub struct Directory {
     runtime: Handle,
     /// When this till began: alone, no other till has used anything of a window that began later.
     began: Timestamp,
-    known: Cache<KeyDigest, Arc<Entitlements>>,
-    unknown: Cache<KeyDigest, ()>,
-    loads: Mutex<HashMap<KeyDigest, Vec<oneshot::Sender<Loaded>>>>,
+    known: Cache<Subject, Arc<Entitlements>>,
+    unknown: Cache<Subject, ()>,
+    loads: Mutex<HashMap<Subject, Vec<oneshot::Sender<Loaded>>>>,
     held: Mutex<Held>,
     /// Changes so far.
     changes: AtomicU64,
     charged: RwLock<Arc<[Resource]>>,
 }
 
-/// What a digest stands for.
+/// By what a caller is looked up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Subject {
+    /// A key of ours.
+    Key(KeyDigest),
+    /// The tenant that somebody else's token names.
+    Tenant(TenantRef),
+}
+
+/// What a subject stands for.
 #[derive(Clone, Debug)]
 pub enum Lookup {
     Known(Arc<Entitlements>),
     Unknown,
 }
 
-/// Why it can't be told whose key it is. Not the caller's fault.
+/// Why it can't be told who calls. Not the caller's fault.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LookupFailed {
     #[error("the store could not be read")]
     Store(#[source] Arc<StoreError>),
     #[error("the till has no slot left for another account")]
     Till(#[source] Arc<TillFull>),
-    #[error("too many keys are being looked up at once")]
+    #[error("too many callers are being looked up at once")]
     Busy,
 }
 
@@ -103,7 +112,7 @@ impl Directory {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         Arc::new(Directory {
-            known: Cache::builder().max_capacity(settings.keys_max).build(),
+            known: Cache::builder().max_capacity(settings.subjects_max).build(),
             unknown: Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(UNKNOWN_FOR).build(),
             runtime: Handle::current(),
             began: clock.now(),
@@ -118,32 +127,37 @@ impl Directory {
         })
     }
 
-    /// What is cached of that key, if it still holds at `now`. Neither waits nor allocates.
-    pub fn cached(&self, digest: &KeyDigest, now: Timestamp) -> Option<Lookup> {
-        if let Some(entitlements) = self.known.get(digest) {
+    /// What is cached of that subject, if it still holds at `now`. Neither waits nor allocates.
+    pub fn cached(&self, subject: &Subject, now: Timestamp) -> Option<Lookup> {
+        if let Some(entitlements) = self.known.get(subject) {
             let holds = entitlements.is_current(now) && entitlements.is_fresh();
             return holds.then_some(Lookup::Known(entitlements));
         }
-        self.unknown.contains_key(digest).then_some(Lookup::Unknown)
+        self.unknown.contains_key(subject).then_some(Lookup::Unknown)
     }
 
-    /// Reads that key from the store, once for all who ask at the same time. Dropping the future leaves the reading
+    /// Whether the subject was somebody when it was last looked up, though it may have changed since.
+    pub fn remembers(&self, subject: &Subject) -> bool {
+        self.known.contains_key(subject)
+    }
+
+    /// Reads that subject from the store, once for all who ask at the same time. Dropping the future leaves the reading
     /// to go on for the others.
     ///
     /// # Errors
     /// [`LookupFailed`]; nothing is cached then.
-    pub async fn load(self: &Arc<Self>, digest: KeyDigest) -> Result<Lookup, LookupFailed> {
+    pub async fn load(self: &Arc<Self>, subject: Subject) -> Result<Lookup, LookupFailed> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(waiting) = loads.get_mut(&digest) {
+            if let Some(waiting) = loads.get_mut(&subject) {
                 waiting.push(sender);
             } else if loads.len() >= LOADS_MAX {
                 return Err(LookupFailed::Busy);
             } else {
-                loads.insert(digest, vec![sender]);
+                loads.insert(subject.clone(), vec![sender]);
                 let directory = self.clone();
-                self.runtime.spawn(async move { directory.load_for_all(digest).await });
+                self.runtime.spawn(async move { directory.load_for_all(&subject).await });
             }
         }
         receiver.await.unwrap_or(Err(LookupFailed::Busy))
@@ -175,7 +189,7 @@ impl Directory {
         self.forget_all();
     }
 
-    /// How many keys are cached, about.
+    /// How many subjects are cached, about.
     pub fn len(&self) -> u64 {
         self.known.entry_count()
     }
@@ -184,38 +198,46 @@ impl Directory {
         self.len() == 0
     }
 
-    async fn load_for_all(&self, digest: KeyDigest) {
-        let loaded = self.read(&digest).await;
-        let waiting = self.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+    async fn load_for_all(&self, subject: &Subject) {
+        let loaded = self.read(subject).await;
+        let waiting = self.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
         for sender in waiting.into_iter().flatten() {
             // Whoever no longer waits has gone away.
             let _ = sender.send(loaded.clone());
         }
     }
 
-    async fn read(&self, digest: &KeyDigest) -> Loaded {
-        if let Some(old) = self.known.get(digest).filter(|old| old.profile_holds(self.clock.now())) {
-            return self.compile(digest, old.profile().clone(), old.freshness().clone()).await;
+    async fn read(&self, subject: &Subject) -> Loaded {
+        if let Some(old) = self.known.get(subject).filter(|old| old.profile_holds(self.clock.now())) {
+            return self.compile(subject, old.profile().clone(), old.freshness().clone()).await;
         }
         for _ in 0..READINGS_MAX {
             let changes = self.changes.load(Ordering::Acquire);
-            let profile = self.store.key_profile(digest, self.clock.now()).await;
+            let profile = self.profile(subject).await;
             let Some(profile) = profile.map_err(|error| LookupFailed::Store(Arc::new(error)))? else {
-                self.known.invalidate(digest);
-                self.unknown.insert(*digest, ());
+                self.known.invalidate(subject);
+                self.unknown.insert(subject.clone(), ());
                 return Ok(Lookup::Unknown);
             };
             let freshness = self.freshness_of(&profile);
-            let loaded = self.compile(digest, Arc::new(profile), freshness).await?;
+            let loaded = self.compile(subject, Arc::new(profile), freshness).await?;
             if self.changes.load(Ordering::Acquire) == changes {
                 return Ok(loaded);
             }
         }
-        self.known.invalidate(digest);
+        self.known.invalidate(subject);
         Err(LookupFailed::Busy)
     }
 
-    async fn compile(&self, digest: &KeyDigest, profile: Arc<KeyProfile>, freshness: FreshnessOf) -> Loaded {
+    async fn profile(&self, subject: &Subject) -> Result<Option<Profile>, StoreError> {
+        let now = self.clock.now();
+        match subject {
+            Subject::Key(digest) => self.store.key_profile(digest, now).await,
+            Subject::Tenant(named) => self.store.tenant_profile(named, now).await,
+        }
+    }
+
+    async fn compile(&self, subject: &Subject, profile: Arc<Profile>, freshness: FreshnessOf) -> Loaded {
         let now = self.clock.now();
         let charged = self.charged.read().unwrap_or_else(PoisonError::into_inner).clone();
         let source = Source { profile, freshness, settings: &self.settings, charged: &charged };
@@ -223,7 +245,7 @@ impl Directory {
         let entitlements = Arc::new(
             source.compile(&self.till, &bases, now).map_err(|error| LookupFailed::Till(Arc::new(error)))?,
         );
-        self.known.insert(*digest, entitlements.clone());
+        self.known.insert(subject.clone(), entitlements.clone());
         Ok(Lookup::Known(entitlements))
     }
 
@@ -239,14 +261,11 @@ impl Directory {
         units.await.map_err(|error| LookupFailed::Store(Arc::new(error)))
     }
 
-    fn freshness_of(&self, profile: &KeyProfile) -> FreshnessOf {
+    fn freshness_of(&self, profile: &Profile) -> FreshnessOf {
+        let key = profile.key.as_ref().map(|key| key.id.0);
         let above = profile.above.iter().map(|tenant| tenant.id.0);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        [profile.tenant.id.0, profile.key.id.0]
-            .into_iter()
-            .chain(above)
-            .map(|subject| held.of(subject))
-            .collect()
+        [profile.tenant.id.0].into_iter().chain(key).chain(above).map(|subject| held.of(subject)).collect()
     }
 
     fn lapse(&self, subject: Uuid) {

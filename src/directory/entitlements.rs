@@ -1,4 +1,4 @@
-//! A key and its tenant, compiled for the data plane.
+//! A caller (a tenant, and its key if it came with one), compiled for the data plane.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,15 +12,16 @@ use crate::domain::{
     AccountKey, ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId,
     TenantStatus, Units, Window,
 };
-use crate::store::KeyProfile;
+use crate::store::Profile;
 use crate::till::{Account, Opening, Terms, Till, TillFull};
 
 /// What a caller may do and what it pays from. Immutable; a change compiles a new one.
 #[derive(Debug)]
 pub struct Entitlements {
-    profile: Arc<KeyProfile>,
+    profile: Arc<Profile>,
     accounts: Vec<Entitled>,
     upstream_lines: Box<[u8]>,
+    tier_line: Box<[u8]>,
     /// The first end of a window or of the profile: then entitlements are compiled anew.
     valid_until: Timestamp,
     freshness: FreshnessOf,
@@ -47,12 +48,12 @@ pub struct Entitled {
 #[derive(Debug, Default)]
 pub(super) struct Freshness(AtomicBool);
 
-/// The freshness of a caller's tenant, of its key, and of the tenants above.
+/// The freshness of a caller's tenant, of its key if it has one, and of the tenants above.
 pub(super) type FreshnessOf = SmallVec<[Arc<Freshness>; 2]>;
 
 /// What entitlements are compiled from.
 pub(super) struct Source<'a> {
-    pub profile: Arc<KeyProfile>,
+    pub profile: Arc<Profile>,
     pub freshness: FreshnessOf,
     pub settings: &'a DirectorySettings,
     /// Resources that some route charges: counted for the tenant even where it has no quota of them.
@@ -66,37 +67,40 @@ impl Entitlements {
         self.profile.tenant.id
     }
 
-    pub fn key(&self) -> ApiKeyId {
-        self.profile.key.id
+    /// The key that the caller came with; `None` for one with a token.
+    pub fn key(&self) -> Option<ApiKeyId> {
+        self.profile.key.as_ref().map(|key| key.id)
     }
 
-    /// Whether the key itself may still be used.
+    /// Whether the key, if there is one, may still be used.
     pub fn key_is_usable(&self, now: Timestamp) -> bool {
-        self.profile.key.is_usable(now)
+        self.profile.key.as_ref().is_none_or(|key| key.is_usable(now))
     }
 
     /// Whether the key may be used on that route. An empty list allows all.
     pub fn allows_route(&self, route: &str) -> bool {
-        let routes = &self.profile.key.limits.routes;
+        let Some(key) = &self.profile.key else { return true };
+        let routes = &key.limits.routes;
         routes.is_empty() || routes.iter().any(|name| name == route)
     }
 
     /// Whether the key may be used from that address. An empty list allows all.
     pub fn allows_address(&self, address: IpAddr) -> bool {
-        let networks = &self.profile.key.limits.networks;
+        let Some(key) = &self.profile.key else { return true };
+        let networks = &key.limits.networks;
         // A client that came in over a dual-stack socket has a mapped address.
         let address = address.to_canonical();
         networks.is_empty() || networks.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether the key has each of `scopes`.
-    pub fn has_scopes(&self, scopes: &[String]) -> bool {
-        scopes.iter().all(|scope| self.profile.key.limits.scopes.contains(scope))
+    /// The key's scopes. A caller with a token has those of its token.
+    pub fn scopes(&self) -> &[String] {
+        self.profile.key.as_ref().map_or(&[], |key| &key.limits.scopes)
     }
 
     /// Whether requests are served as far as tenants' statuses go: its own, and those above.
     pub fn stopped_by(&self) -> Option<(TenantId, TenantStatus)> {
-        let KeyProfile { tenant, above, .. } = &*self.profile;
+        let Profile { tenant, above, .. } = &*self.profile;
         let stopped = std::iter::once(tenant).chain(above).find(|tenant| !tenant.status.is_served());
         stopped.map(|tenant| (tenant.id, tenant.status))
     }
@@ -111,9 +115,14 @@ impl Entitlements {
         self.accounts.iter().filter(move |entitled| entitled.resource == resource)
     }
 
-    /// Header lines that tell the upstream who calls, each with its CR LF.
+    /// Header lines that tell the upstream who calls, each with its CR LF, but for the tier's.
     pub fn upstream_lines(&self) -> &[u8] {
         &self.upstream_lines
+    }
+
+    /// The header line that tells the upstream the tenant's tier, with its CR LF.
+    pub fn tier_line(&self) -> &[u8] {
+        &self.tier_line
     }
 
     /// Whether what was read of the tenant still holds; only windows may have ended since.
@@ -121,7 +130,7 @@ impl Entitlements {
         self.is_fresh() && self.profile.good_until.is_none_or(|until| now < until)
     }
 
-    pub(super) fn profile(&self) -> &Arc<KeyProfile> {
+    pub(super) fn profile(&self) -> &Arc<Profile> {
         &self.profile
     }
 
@@ -178,6 +187,7 @@ impl Source<'_> {
         Ok(Entitlements {
             accounts,
             upstream_lines: self.upstream_lines(),
+            tier_line: self.tier_line(),
             valid_until,
             profile: self.profile.clone(),
             freshness: self.freshness.clone(),
@@ -244,15 +254,19 @@ impl Source<'_> {
 
     fn upstream_lines(&self) -> Box<[u8]> {
         let prefix = &self.settings.header_prefix;
-        let KeyProfile { tenant, key, .. } = &*self.profile;
-        let mut lines = format!(
-            "{prefix}id: {}\r\n{prefix}tier: {}\r\n{prefix}key-id: {}\r\n",
-            tenant.id, tenant.tier, key.id
-        );
-        if !key.limits.scopes.is_empty() {
-            lines.push_str(&format!("{prefix}scopes: {}\r\n", key.limits.scopes.join(" ")));
+        let mut lines = format!("{prefix}id: {}\r\n", self.profile.tenant.id);
+        if let Some(key) = &self.profile.key {
+            lines.push_str(&format!("{prefix}key-id: {}\r\n", key.id));
+            if !key.limits.scopes.is_empty() {
+                lines.push_str(&format!("{prefix}scopes: {}\r\n", key.limits.scopes.join(" ")));
+            }
         }
         lines.into_bytes().into()
+    }
+
+    fn tier_line(&self) -> Box<[u8]> {
+        let line = format!("{}tier: {}\r\n", self.settings.header_prefix, self.profile.tenant.tier);
+        line.into_bytes().into()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The two planes meet here. The control plane writes to the store and notes what it changed; this room reads the
 //! notes, forgets what they name, and compiles it anew when it is next asked for. The data plane asks with the
-//! digest of a key and gets [`Entitlements`]: an immutable view with handles to the till's slots, so that a request
-//! looks up one key and then touches only atomics.
+//! digest of a key, or the tenant that a token names, and gets [`Entitlements`]: an immutable view with handles to
+//! the till's slots, so that a request looks up one caller and then touches only atomics.
 //!
 //! Nothing is loaded in advance: a million tenants cost nothing until they call.
 
@@ -11,6 +11,6 @@ mod cache;
 mod entitlements;
 mod refresh;
 
-pub use cache::{Directory, DirectorySettings, Lookup, LookupFailed};
+pub use cache::{Directory, DirectorySettings, Lookup, LookupFailed, Subject};
 pub use entitlements::{Entitled, Entitlements};
 pub use refresh::Refresh;

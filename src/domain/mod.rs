@@ -19,6 +19,6 @@ pub use key::{ApiKey, ApiKeyId, KeyLimits};
 pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};
 pub use quota::{AccountKey, Enforcement, LossPolicy, NotAnAccount, Owner, Quota};
 pub use resource::{BadResource, Resource, ResourceKind, ResourceType};
-pub use tenant::{IllegalMove, Slug, Tenant, TenantId, TenantStatus};
+pub use tenant::{IllegalMove, Slug, Tenant, TenantId, TenantRef, TenantStatus};
 pub use tier::{Tier, TierQuota};
 pub use usage::{Outcome, RecordedCharge, RequestId, UsageRecord};

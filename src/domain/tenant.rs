@@ -19,6 +19,13 @@ pub struct TenantId(pub Uuid);
 #[serde(transparent)]
 pub struct Slug(String);
 
+/// How people name a tenant: by its id or its slug.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum TenantRef {
+    Id(TenantId),
+    Slug(Slug),
+}
+
 /// Where a tenant stands. Text in SQL and JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +142,27 @@ impl<'de> Deserialize<'de> for Slug {
                 "`{text}` is no slug: 1 to 63 of a-z, 0-9 and -, beginning with a letter, and no UUID"
             ))
         })
+    }
+}
+
+// === impl TenantRef ===
+
+impl FromStr for TenantRef {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Uuid::try_parse(text)
+            .map(|id| TenantRef::Id(TenantId(id)))
+            .or_else(|_| text.parse().map(TenantRef::Slug))
+    }
+}
+
+impl fmt::Display for TenantRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TenantRef::Id(id) => id.fmt(f),
+            TenantRef::Slug(slug) => slug.fmt(f),
+        }
     }
 }
 

@@ -146,6 +146,11 @@ impl Fold {
         Ok(())
     }
 
+    /// The keys that were used, and when: to the row's length exact.
+    pub(super) fn keys_used(&self) -> impl Iterator<Item = (ApiKeyId, Timestamp)> {
+        self.logs.keys().filter_map(|group| Some((group.key?, group.date)))
+    }
+
     /// How many records the range has.
     pub(super) fn records(&self) -> u64 {
         self.records

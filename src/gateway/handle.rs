@@ -12,13 +12,15 @@ use super::admission::Admission;
 use super::connection::{self, Client};
 use super::forward::{Ended, Forward};
 use super::headers::{HeaderSettings, Peer, is_grpc};
-use super::identity::{Caller, IdentitySettings, Presented};
+use super::identity::{Caller, IdentitySettings, Lookout, Presented, Registers};
 use super::meters::{GatewayMetrics, Meters};
 use super::passage::{Admitted, Passage};
 use super::policy::{self, Charges};
 use super::random::RequestIds;
 use super::refusal::Refusal;
-use super::route::{RatePer, Route, Table};
+use super::route::{Route, Table};
+use super::strangers::Strangers;
+use super::tokens::Tokens;
 use super::tunnel::Upgrade;
 use super::upstream::Upstream;
 use crate::clock::{Clock, Monotonic, Timestamp};
@@ -37,6 +39,8 @@ pub struct GatewayShared {
     pub admission: Admission,
     pub rates: RateLimits,
     pub identity: IdentitySettings,
+    pub tokens: Arc<Tokens>,
+    pub strangers: Strangers,
     pub pepper: Pepper,
     pub headers: HeaderSettings,
     pub limits: GatewayLimits,
@@ -108,6 +112,18 @@ pub(super) struct Refused {
     pub(super) lines: Option<Buffer>,
 }
 
+// === impl GatewayShared ===
+
+impl GatewayShared {
+    /// `None` for a route that asks nobody who calls.
+    fn lookout(&self, route: &Route) -> Option<Lookout<'_>> {
+        let mut kinds = route.settings.identities;
+        // Without an issuer no token is ours.
+        kinds.jwt &= !self.tokens.is_empty();
+        (!route.settings.public).then_some(Lookout { settings: &self.identity, kinds })
+    }
+}
+
 // === impl GatewayLimits ===
 
 impl GatewayLimits {
@@ -143,7 +159,7 @@ impl Gateway {
             self.shared.headers.finish_request(&mut head, None, call.request);
             return Forward::public(self, serving, call).run(client, head).await;
         }
-        let caller = call.presented.resolve(&self.shared.directory, call.admitted_at).await?;
+        let caller = self.recognize(call).await?;
         policy::permit(&caller, route, call, call.admitted_at)?;
         self.check_rate(route, &caller)?;
         let charges = policy::charges(&caller, route, call)?;
@@ -182,14 +198,14 @@ impl Gateway {
             return Err(refuse(Refusal::BodyTooLarge { bytes_max: shared.limits.body_bytes }));
         }
         let route = &serving.table.routes[index];
-        let identity = (!route.settings.public).then_some(&shared.identity);
-        let presented = match identity {
-            Some(identity) => Presented::read(head, identity, &shared.pepper)
+        let admitted_at = shared.clock.now();
+        let lookout = shared.lookout(route);
+        let presented = match lookout {
+            Some(lookout) => Presented::read(head, lookout, &shared.pepper, &shared.tokens, admitted_at)
                 .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?,
             None => Presented::Nobody,
         };
-        shared.headers.begin_request(out, head, route.forwarded_path(head.path), identity, peer);
-        let admitted_at = shared.clock.now();
+        shared.headers.begin_request(out, head, route.forwarded_path(head.path), lookout, peer);
         Ok(Call {
             request: self.ids.next(admitted_at),
             admitted_at,
@@ -218,12 +234,15 @@ impl Gateway {
         self.serving.borrow().clone()
     }
 
+    async fn recognize(&self, call: &Call) -> Result<Caller, Refusal> {
+        let GatewayShared { directory, tokens, strangers, .. } = &*self.shared;
+        let registers = Registers { directory, tokens, strangers };
+        call.presented.resolve(registers, call.client, call.admitted_at).await
+    }
+
     fn check_rate(&self, route: &Route, caller: &Caller) -> Result<(), Refusal> {
         let Some(limit) = &route.settings.rate else { return Ok(()) };
-        let owner = match limit.per {
-            RatePer::Key => caller.entitlements().key().0,
-            RatePer::Tenant => caller.entitlements().tenant().0,
-        };
+        let owner = caller.rate_owner(limit.per);
         self.shared.rates.check(&limit.rate, owner).map_err(|wait| Refusal::TooFast { wait })
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use super::identity::{Caller, IdentitySettings, is_key};
+use super::identity::{Caller, Lookout, is_key};
 use super::policy::Charges;
 use super::tunnel::Upgrade;
 use crate::clock::Timestamp;
@@ -54,7 +54,7 @@ impl HeaderSettings {
         out: &mut Buffer,
         head: &Head<'_>,
         path: &str,
-        identity: Option<&IdentitySettings>,
+        lookout: Option<Lookout<'_>>,
         peer: Peer,
     ) {
         for part in [head.method, " ", path, head.query, " HTTP/1.1\r\nhost: ", head.authority, "\r\n"] {
@@ -63,7 +63,7 @@ impl HeaderSettings {
         let trusted = self.trusts(peer.address);
         let named = named(head.lines);
         for line in head.lines {
-            if self.passes(line, &named, trusted) && !is_credential(line, identity) {
+            if self.passes(line, &named, trusted) && !is_credential(line, lookout) {
                 push_line(out, line.name, line.value);
             }
         }
@@ -80,7 +80,7 @@ impl HeaderSettings {
     /// The rest of the head: who calls, and the empty line.
     pub(super) fn finish_request(&self, out: &mut Buffer, caller: Option<&Caller>, request: RequestId) {
         if let Some(caller) = caller {
-            out.push(caller.entitlements().upstream_lines());
+            caller.push_lines(out);
         }
         push_request_id(out, request);
         out.push(b"\r\n");
@@ -229,9 +229,9 @@ fn is_hop(line: &Line<'_>, named: &Named<'_>) -> bool {
     is_of_connection(line.name) || named.iter().any(|named| line.name.as_bytes().eq_ignore_ascii_case(named))
 }
 
-fn is_credential(line: &Line<'_>, identity: Option<&IdentitySettings>) -> bool {
-    match identity {
-        Some(identity) => identity.credential(line.name, line.value).is_some(),
+fn is_credential(line: &Line<'_>, lookout: Option<Lookout<'_>>) -> bool {
+    match lookout {
+        Some(lookout) => lookout.keeps(line.name, line.value),
         // A public route: nobody was asked for a key, but a key of ours is nobody else's business.
         None => is_key(line.value),
     }
@@ -290,6 +290,22 @@ fn is_legacy_limit(name: &str) -> bool {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
         .into_iter()
         .any(|limit| name.eq_ignore_ascii_case(limit))
+}
+
+/// `text` as a header line can have it, `grpc-message` too: printable ASCII but `%`, the rest percent-encoded, so that
+/// different texts stay different and none begins a line of its own.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let last = text.len().saturating_sub(1);
+    text.bytes().enumerate().fold(String::with_capacity(text.len()), |mut encoded, (at, byte)| {
+        // A reader of headers trims spaces at their ends.
+        let is_inner_space = byte == b' ' && at > 0 && at < last;
+        if byte.is_ascii_graphic() && byte != b'%' || is_inner_space {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+        encoded
+    })
 }
 
 fn push_status(out: &mut Buffer, answer: &AnswerHead<'_>) {

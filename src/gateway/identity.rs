@@ -1,34 +1,77 @@
 //! The second door: whose request it is.
 //!
 //! Only this file makes a [`Caller`]. What the client presents is read from the head once, without a look-up; junk
-//! with a wrong checksum is refused there.
+//! with a wrong checksum is refused there. A token that was verified before costs as little as a key.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::refusal::{Refusal, Shortage, Unauthenticated};
-use crate::clock::Timestamp;
-use crate::directory::{Directory, Entitlements, Lookup, LookupFailed};
-use crate::listener::http1::Head;
-use crate::secret::hash::{KeyDigest, KeyText, Pepper};
+use uuid::Uuid;
 
-/// Where keys are looked for.
+use super::refusal::{Refusal, Shortage, Unauthenticated};
+use super::route::RatePer;
+use super::strangers::Strangers;
+use super::tokens::{Rejected, Tokens, Verified};
+use crate::clock::Timestamp;
+use crate::directory::{Directory, Entitlements, Lookup, LookupFailed, Subject};
+use crate::listener::Buffer;
+use crate::listener::http1::Head;
+use crate::secret::hash::{ForeignDigest, KeyText, Pepper};
+use crate::secret::jwt::Token;
+
+/// Where identities are looked for.
 #[derive(Clone, Debug)]
 pub struct IdentitySettings {
     /// Header names, lower case. `Authorization: Bearer tg_…` is understood as well.
     pub headers: Vec<String>,
+    /// Whether keys that another system made are looked for too: in these headers, and as bearer tokens.
+    pub imported_keys: bool,
 }
 
-/// A recognized caller: proof that somebody's key was presented. Whether it may pass is `policy`'s to say.
+/// Which identities a route looks for. What it does not look for is the upstream's business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdentityKinds {
+    pub api_key: bool,
+    pub jwt: bool,
+}
+
+/// A route's way to look for identities.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lookout<'s> {
+    pub(super) settings: &'s IdentitySettings,
+    pub(super) kinds: IdentityKinds,
+}
+
+/// A line's value that says who calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Credential<'v> {
+    Key(&'v [u8]),
+    Token(&'v [u8]),
+}
+
+/// A recognized caller: proof that somebody's key or token was presented. Whether it may pass is `policy`'s to say.
 #[derive(Debug)]
 pub(super) struct Caller {
     entitlements: Arc<Entitlements>,
+    token: Option<Arc<Verified>>,
+}
+
+/// Where callers are looked up.
+#[derive(Clone, Copy)]
+pub(super) struct Registers<'r> {
+    pub(super) directory: &'r Arc<Directory>,
+    pub(super) tokens: &'r Tokens,
+    pub(super) strangers: &'r Strangers,
 }
 
 /// What a head presents.
-#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Presented {
     Nobody,
-    Key(KeyDigest),
+    Key(Subject),
+    /// A token that was verified before.
+    Known(Arc<Verified>),
+    /// A token that was not.
+    Token(Box<[u8]>),
 }
 
 // === impl Caller ===
@@ -37,29 +80,73 @@ impl Caller {
     pub(super) fn entitlements(&self) -> &Entitlements {
         &self.entitlements
     }
+
+    async fn by_token(
+        registers: Registers<'_>,
+        verified: Arc<Verified>,
+        now: Timestamp,
+    ) -> Result<Caller, Refusal> {
+        let entitlements = registers.entitlements(&verified.tenant, now).await?;
+        Ok(Caller { entitlements, token: Some(verified) })
+    }
+
+    /// Whether the key or the token has each of `scopes`.
+    pub(super) fn has_scopes(&self, scopes: &[String]) -> bool {
+        let own = self.token.as_ref().map_or(self.entitlements.scopes(), |token| &token.scopes);
+        scopes.iter().all(|scope| own.contains(scope))
+    }
+
+    /// Whose requests are counted together with this one.
+    pub(super) fn rate_owner(&self, per: RatePer) -> Uuid {
+        let tenant = self.entitlements.tenant().0;
+        match (per, &self.token) {
+            (RatePer::Tenant, _) => tenant,
+            (RatePer::Key, Some(token)) => token.rate_owner,
+            (RatePer::Key, None) => self.entitlements.key().map_or(tenant, |key| key.0),
+        }
+    }
+
+    /// Header lines that tell the upstream who calls.
+    pub(super) fn push_lines(&self, out: &mut Buffer) {
+        out.push(self.entitlements.upstream_lines());
+        let Some(token) = &self.token else {
+            out.push(self.entitlements.tier_line());
+            return;
+        };
+        out.push(token.tier_line.as_deref().unwrap_or(self.entitlements.tier_line()));
+        out.push(&token.lines);
+        if let Some(authorization) = &token.authorization {
+            out.push(authorization);
+        }
+    }
 }
 
 // === impl Presented ===
 
 impl Presented {
     /// Reads what the head presents; [`Presented::Nobody`] if it presents nothing.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] for what can't be anybody, and for two different identities: a key and a token are two,
+    /// whoever they belong to.
     pub(super) fn read(
         head: &Head<'_>,
-        settings: &IdentitySettings,
+        lookout: Lookout<'_>,
         pepper: &Pepper,
+        tokens: &Tokens,
+        now: Timestamp,
     ) -> Result<Presented, Unauthenticated> {
-        let mut text: Option<&[u8]> = None;
-        for line in head.lines {
-            let Some(presented) = settings.credential(line.name, line.value) else { continue };
-            match text {
-                // The same key twice is one identity.
-                Some(before) if before != presented => return Err(Unauthenticated::Ambiguous),
-                _ => text = Some(presented),
+        match lookout.find(head)? {
+            None => Ok(Presented::Nobody),
+            Some(Credential::Key(text)) => {
+                let key = lookout.settings.key(text, pepper);
+                key.map(Presented::Key).ok_or(Unauthenticated::Malformed)
             }
+            Some(Credential::Token(text)) => Ok(match tokens.known(text, now) {
+                Some(verified) => Presented::Known(verified),
+                None => Presented::Token(text.into()),
+            }),
         }
-        let Some(text) = text else { return Ok(Presented::Nobody) };
-        KeyText::parse(text).ok_or(Unauthenticated::Malformed)?;
-        Ok(Presented::Key(pepper.digest(text)))
     }
 
     /// The caller behind it. Ready at once when cached.
@@ -67,40 +154,135 @@ impl Presented {
     /// Dropping the future leaves a look-up that has begun to finish for others.
     pub(super) async fn resolve(
         &self,
-        directory: &Arc<Directory>,
+        registers: Registers<'_>,
+        client: IpAddr,
         now: Timestamp,
     ) -> Result<Caller, Refusal> {
-        let Presented::Key(digest) = self else {
-            return Err(Refusal::Unauthenticated(Unauthenticated::Missing));
-        };
-        let lookup = match directory.cached(digest, now) {
+        match self {
+            Presented::Nobody => Err(Refusal::Unauthenticated(Unauthenticated::Missing)),
+            Presented::Key(key) => {
+                Ok(Caller { entitlements: registers.key(key, client, now).await?, token: None })
+            }
+            Presented::Known(verified) => Caller::by_token(registers, verified.clone(), now).await,
+            Presented::Token(text) => {
+                let verified = registers.tokens.verify(text, now).await.map_err(rejected)?;
+                Caller::by_token(registers, verified, now).await
+            }
+        }
+    }
+}
+
+/// Without the token, which lets in whoever has it.
+impl std::fmt::Debug for Presented {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Presented::Nobody => f.write_str("Nobody"),
+            Presented::Key(key) => f.debug_tuple("Key").field(key).finish(),
+            Presented::Known(verified) => f.debug_tuple("Known").field(verified).finish(),
+            Presented::Token(_) => f.write_str("Token(***)"),
+        }
+    }
+}
+
+// === impl Registers ===
+
+impl Registers<'_> {
+    /// What a key stands for. Sources of keys that are nobody's have to wait, except with keys that are known.
+    async fn key(&self, key: &Subject, client: IpAddr, now: Timestamp) -> Result<Arc<Entitlements>, Refusal> {
+        if let Some(Lookup::Known(entitlements)) = self.directory.cached(key, now) {
+            return Ok(entitlements);
+        }
+        if !self.directory.remembers(key) {
+            self.strangers.admit(client).map_err(|wait| Refusal::Strange { wait })?;
+        }
+        let found = self.entitlements(key, now).await;
+        if matches!(found, Err(Refusal::Unauthenticated(Unauthenticated::Unknown))) {
+            self.strangers.note(client);
+        }
+        found
+    }
+
+    async fn entitlements(&self, subject: &Subject, now: Timestamp) -> Result<Arc<Entitlements>, Refusal> {
+        let lookup = match self.directory.cached(subject, now) {
             Some(lookup) => lookup,
-            None => directory.load(*digest).await.map_err(|error| short(&error))?,
+            None => self.directory.load(subject.clone()).await.map_err(|error| short(&error))?,
         };
         match lookup {
-            Lookup::Known(entitlements) => Ok(Caller { entitlements }),
+            Lookup::Known(entitlements) => Ok(entitlements),
             Lookup::Unknown => Err(Refusal::Unauthenticated(Unauthenticated::Unknown)),
         }
     }
 }
 
 fn short(error: &LookupFailed) -> Refusal {
-    tracing::warn!(error = %error, "a key could not be looked up: {error}");
+    tracing::warn!(error = %error, "a caller could not be looked up: {error}");
     Refusal::ReducedCapacity(match error {
         LookupFailed::Store(_) | LookupFailed::Busy => Shortage::Directory,
         LookupFailed::Till(_) => Shortage::Till,
     })
 }
 
+fn rejected(rejected: Rejected) -> Refusal {
+    match rejected {
+        Rejected::Bad(fault) => Refusal::Unauthenticated(Unauthenticated::Token(fault)),
+        Rejected::NoKeys => Refusal::ReducedCapacity(Shortage::Issuer),
+    }
+}
+
+// === impl Lookout ===
+
+impl Lookout<'_> {
+    /// What this line says of who calls. Such a line is never forwarded as it is.
+    pub(super) fn credential<'v>(&self, name: &str, value: &'v [u8]) -> Option<Credential<'v>> {
+        if name.len() == "authorization".len() && name.eq_ignore_ascii_case("authorization") {
+            let text = bearer(value)?;
+            if text.starts_with(b"tg_") {
+                return self.kinds.api_key.then_some(Credential::Key(text));
+            }
+            if self.kinds.jwt && Token::is_shaped_like_one(text) {
+                return Some(Credential::Token(text));
+            }
+            let is_foreign = self.kinds.api_key && self.settings.imported_keys;
+            return is_foreign.then_some(Credential::Key(text));
+        }
+        let is_ours = self.kinds.api_key && self.settings.is_ours(name);
+        is_ours.then_some(Credential::Key(value))
+    }
+
+    /// Whether the line is kept from the upstream: what says who calls, and a key of ours that nobody asked for.
+    pub(super) fn keeps(&self, name: &str, value: &[u8]) -> bool {
+        self.credential(name, value).is_some() || (!self.kinds.api_key && is_key(value))
+    }
+
+    /// The one identity that the head presents. The same twice is one.
+    fn find<'h>(&self, head: &Head<'h>) -> Result<Option<Credential<'h>>, Unauthenticated> {
+        let mut found = None;
+        for line in head.lines {
+            let Some(credential) = self.credential(line.name, line.value) else { continue };
+            if found.is_some_and(|before| before != credential) {
+                return Err(Unauthenticated::Ambiguous);
+            }
+            found = Some(credential);
+        }
+        Ok(found)
+    }
+}
+
 // === impl IdentitySettings ===
 
 impl IdentitySettings {
-    /// The key's text if this line presents one. Such a line is never forwarded.
-    pub(super) fn credential<'v>(&self, name: &str, value: &'v [u8]) -> Option<&'v [u8]> {
-        if name.len() == "authorization".len() && name.eq_ignore_ascii_case("authorization") {
-            return bearer(value).filter(|token| token.starts_with(b"tg_"));
-        }
-        self.headers.iter().any(|header| name.eq_ignore_ascii_case(header)).then_some(value)
+    fn is_ours(&self, name: &str) -> bool {
+        self.headers.iter().any(|header| name.eq_ignore_ascii_case(header))
+    }
+
+    /// By what a presented key is looked up; `None` for what can't be anybody's.
+    fn key(&self, text: &[u8], pepper: &Pepper) -> Option<Subject> {
+        let digest = if text.starts_with(b"tg_") || !self.imported_keys {
+            KeyText::parse(text).map(|key| pepper.digest(key.as_bytes()))
+        } else {
+            ForeignDigest::of(text).map(|foreign| pepper.digest_foreign(foreign))
+        };
+        digest.map(Subject::Key)
     }
 }
 

@@ -173,7 +173,12 @@ impl GatewayMetrics {
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+/// # Panics
+/// If the registry has a metric of that name already.
+pub(super) fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> C {
     let metric = metric.expect("names and labels of metrics are literals");
     registry.register(Box::new(metric.clone())).expect("each metric is registered once");
     metric

@@ -19,17 +19,21 @@ mod policy;
 mod random;
 mod refusal;
 mod route;
+mod strangers;
 mod streams;
+mod tokens;
 mod tunnel;
 mod upstream;
 
 pub use admission::{Admission, AdmissionSettings, Source};
 pub use handle::{Gateway, GatewayLimits, GatewayShared};
 pub use headers::{Dialect, HeaderSettings};
-pub use identity::IdentitySettings;
+pub use identity::{IdentityKinds, IdentitySettings};
 pub use meters::GatewayMetrics;
 pub use policy::{ChargeSettings, UnitsOf};
 pub use route::{BadRoutes, ChargeOn, RatePer, RouteRate, RouteSettings, Table, TableSettings};
+pub use strangers::Strangers;
+pub use tokens::{BadIssuer, IssuerSettings, KeySource, Tokens};
 pub use upstream::{
     BadUpstream, BadUpstreamTls, EndpointSettings, Protocol, UpstreamSettings, UpstreamTimeouts,
     UpstreamTlsSettings,

@@ -192,7 +192,7 @@ impl<'c> Passage<'c> {
         UsageRecord {
             request: self.request,
             tenant: entitlements.tenant(),
-            key: Some(entitlements.key()),
+            key: entitlements.key(),
             route: self.route,
             charges,
             outcome,

@@ -54,7 +54,7 @@ pub(super) fn permit(caller: &Caller, route: &Route, call: &Call, now: Timestamp
     if !entitlements.allows_route(&route.settings.name) {
         return Err(Refusal::Forbidden(Forbidden::Route));
     }
-    if !entitlements.has_scopes(&route.settings.scopes) {
+    if !caller.has_scopes(&route.settings.scopes) {
         return Err(Refusal::Forbidden(Forbidden::Scope));
     }
     Ok(())

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::headers::percent_encoded;
 use crate::clock::Timestamp;
 use crate::domain::{Limit, Owner, RequestId, Resource, TenantId, TenantStatus, Units};
 use crate::listener::Buffer;
 use crate::listener::http1::{BadChunk, BadHead};
+use crate::secret::jwt::BadToken;
 
 /// Above this wait clients are told not to retry by themselves: several SDKs would sleep for days.
 const WAIT_WORTH_RETRYING: Duration = Duration::from_secs(60);
@@ -38,6 +40,10 @@ pub(super) enum Refusal {
     TooFast {
         wait: Duration,
     },
+    /// Too many keys that are nobody's came from there lately, and this one is not known.
+    Strange {
+        wait: Duration,
+    },
     ReducedCapacity(Shortage),
     UpstreamUnreachable,
     UpstreamBroke,
@@ -54,6 +60,7 @@ pub(super) enum Unauthenticated {
     Unusable,
     /// Two different identities in one request.
     Ambiguous,
+    Token(BadToken),
 }
 
 /// Why a recognized caller may not pass.
@@ -68,6 +75,8 @@ pub(super) enum Forbidden {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Shortage {
     Directory,
+    /// Keys of a token's issuer.
+    Issuer,
     Authority,
     Till,
     Journal,
@@ -117,7 +126,7 @@ impl Refusal {
             Refusal::MethodNotAllowed { .. } => 405,
             Refusal::HeadTimeout | Refusal::BodyTimeout => 408,
             Refusal::BodyTooLarge { .. } => 413,
-            Refusal::Exceeded(_) | Refusal::TooFast { .. } => 429,
+            Refusal::Exceeded(_) | Refusal::TooFast { .. } | Refusal::Strange { .. } => 429,
             Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => 502,
             Refusal::ReducedCapacity(_) => 503,
             Refusal::UpstreamTimeout => 504,
@@ -136,9 +145,10 @@ impl Refusal {
         match self {
             Refusal::Unauthenticated(_) => UNAUTHENTICATED,
             Refusal::Suspended(..) | Refusal::Forbidden(_) => PERMISSION_DENIED,
-            Refusal::Exceeded(_) | Refusal::TooFast { .. } | Refusal::BodyTooLarge { .. } => {
-                RESOURCE_EXHAUSTED
-            }
+            Refusal::Exceeded(_)
+            | Refusal::TooFast { .. }
+            | Refusal::Strange { .. }
+            | Refusal::BodyTooLarge { .. } => RESOURCE_EXHAUSTED,
             Refusal::NoRoute | Refusal::MethodNotAllowed { .. } => UNIMPLEMENTED,
             Refusal::Malformed(_) | Refusal::MalformedBody(_) | Refusal::AmbiguousPath => INTERNAL,
             Refusal::HeadTimeout | Refusal::BodyTimeout | Refusal::UpstreamTimeout => DEADLINE_EXCEEDED,
@@ -159,18 +169,16 @@ impl Refusal {
             Refusal::BodyTimeout => "body_timeout",
             Refusal::NoRoute => "no_route",
             Refusal::MethodNotAllowed { .. } => "method_not_allowed",
-            Refusal::Unauthenticated(Unauthenticated::Missing) => "identity_missing",
-            Refusal::Unauthenticated(Unauthenticated::Malformed) => "identity_malformed",
-            Refusal::Unauthenticated(Unauthenticated::Unknown) => "identity_unknown",
-            Refusal::Unauthenticated(Unauthenticated::Unusable) => "identity_unusable",
-            Refusal::Unauthenticated(Unauthenticated::Ambiguous) => "identity_ambiguous",
+            Refusal::Unauthenticated(why) => why.reason(),
             Refusal::Suspended(..) => "tenant_suspended",
             Refusal::Forbidden(Forbidden::Scope) => "scope",
             Refusal::Forbidden(Forbidden::Route) => "route",
             Refusal::Forbidden(Forbidden::Address) => "address",
             Refusal::Exceeded(_) => "quota_exceeded",
             Refusal::TooFast { .. } => "rate_exceeded",
+            Refusal::Strange { .. } => "identity_throttled",
             Refusal::ReducedCapacity(Shortage::Directory) => "short_of_directory",
+            Refusal::ReducedCapacity(Shortage::Issuer) => "short_of_issuer",
             Refusal::ReducedCapacity(Shortage::Authority) => "short_of_authority",
             Refusal::ReducedCapacity(Shortage::Till) => "short_of_till",
             Refusal::ReducedCapacity(Shortage::Journal) => "short_of_journal",
@@ -240,7 +248,7 @@ impl Refusal {
     fn wait(&self) -> Option<Duration> {
         match self {
             Refusal::Exceeded(denial) => denial.wait,
-            Refusal::TooFast { wait } => Some(*wait),
+            Refusal::TooFast { wait } | Refusal::Strange { wait } => Some(*wait),
             Refusal::ReducedCapacity(_) | Refusal::UpstreamUnreachable => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -272,6 +280,7 @@ impl Refusal {
             Refusal::Exceeded(_) | Refusal::TooFast { .. } => iana("quota-exceeded"),
             Refusal::ReducedCapacity(_) => iana("temporary-reduced-capacity"),
             Refusal::Unauthenticated(_) => ours("unauthenticated"),
+            Refusal::Strange { .. } => ours("too-many-unknown-keys"),
             Refusal::Suspended(..) => ours("tenant-suspended"),
             Refusal::Forbidden(_) => ours("forbidden"),
             Refusal::NoRoute => ours("no-route"),
@@ -308,11 +317,12 @@ impl Refusal {
             Refusal::BodyTimeout => "the request's body did not arrive in time".into(),
             Refusal::NoRoute => "no route leads from this host and path".into(),
             Refusal::MethodNotAllowed { allow } => format!("this path is served for {allow}"),
-            Refusal::Unauthenticated(_) => "a valid API key is needed".into(),
+            Refusal::Unauthenticated(_) => "a valid API key or token is needed".into(),
             Refusal::Suspended(_, status) => format!("the tenant is {status}"),
-            Refusal::Forbidden(Forbidden::Address) => "the key may not be used from this address".into(),
-            Refusal::Forbidden(_) => "the key may not be used for this".into(),
+            Refusal::Forbidden(Forbidden::Address) => "the caller may not come from this address".into(),
+            Refusal::Forbidden(_) => "the caller may not use this".into(),
             Refusal::Exceeded(denial) => denial.to_string(),
+            Refusal::Strange { .. } => "too many unknown keys came from this address; try again".into(),
             Refusal::TooFast { wait } => {
                 format!("requests come too fast; the next one is due in {} s", whole_seconds(*wait))
             }
@@ -337,6 +347,34 @@ impl Denial {
         Denial { policy: format!("pool-{}", self.policy), counts: None, ..self.clone() }
     }
 }
+
+// === impl Unauthenticated ===
+
+impl Unauthenticated {
+    const fn reason(self) -> &'static str {
+        match self {
+            Unauthenticated::Missing => "identity_missing",
+            Unauthenticated::Malformed => "identity_malformed",
+            Unauthenticated::Unknown => "identity_unknown",
+            Unauthenticated::Unusable => "identity_unusable",
+            Unauthenticated::Ambiguous => "identity_ambiguous",
+            Unauthenticated::Token(BadToken::TooLong) => "token_too_long",
+            Unauthenticated::Token(BadToken::Malformed) => "token_malformed",
+            Unauthenticated::Token(BadToken::Algorithm) => "token_algorithm",
+            Unauthenticated::Token(BadToken::Critical) => "token_critical",
+            Unauthenticated::Token(BadToken::Type) => "token_type",
+            Unauthenticated::Token(BadToken::Issuer) => "token_issuer",
+            Unauthenticated::Token(BadToken::Key) => "token_key",
+            Unauthenticated::Token(BadToken::Signature) => "token_signature",
+            Unauthenticated::Token(BadToken::Audience) => "token_audience",
+            Unauthenticated::Token(BadToken::Expired) => "token_expired",
+            Unauthenticated::Token(BadToken::Early) => "token_early",
+            Unauthenticated::Token(BadToken::Claim) => "token_claim",
+        }
+    }
+}
+
+// === impl Denial ===
 
 impl std::fmt::Display for Denial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -365,17 +403,6 @@ fn iana(name: &str) -> String {
 
 fn ours(name: &str) -> String {
     format!("/problems/{name}")
-}
-
-/// As `grpc-message` has it: printable ASCII but `%`.
-fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
 }
 
 const fn phrase(status: u16) -> &'static str {

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::identity::IdentityKinds;
 use super::policy::ChargeSettings;
 use super::refusal::Refusal;
 use super::upstream::{BadUpstream, UpstreamSettings, UpstreamTarget};
@@ -35,6 +36,7 @@ pub struct RouteSettings {
     pub on: ChargeOn,
     /// No identity, no charge.
     pub public: bool,
+    pub identities: IdentityKinds,
     pub scopes: Vec<String>,
     pub rate: Option<RouteRate>,
     /// Cut from the beginning of the path that is forwarded.
@@ -266,7 +268,7 @@ fn is_ambiguous(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{RouteSettings, Table, TableSettings, host_of, is_ambiguous};
+    use super::{IdentityKinds, RouteSettings, Table, TableSettings, host_of, is_ambiguous};
     use crate::gateway::refusal::Refusal;
     use crate::gateway::upstream::{
         EndpointSettings, Protocol, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
@@ -284,6 +286,7 @@ mod tests {
             charges: vec![],
             on: super::ChargeOn::Admit,
             public: true,
+            identities: IdentityKinds { api_key: true, jwt: true },
             scopes: vec![],
             rate: None,
             strip_prefix: (path != "/").then(|| path.into()),

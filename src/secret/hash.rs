@@ -16,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 /// What kind of key it is; the text says it, so that a test key in production is seen at a glance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,10 @@ pub struct KeyText([u8; KeyText::LENGTH]);
 /// What is kept of a key's text: HMAC-SHA256 under the [`Pepper`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest(pub [u8; 32]);
+
+/// SHA-256 of a key that another system made: what that system knows of it, and whoever moves here can bring along.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ForeignDigest([u8; 32]);
 
 /// The secret under which keys are digested; lives outside the database.
 #[derive(Clone)]
@@ -173,6 +177,30 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
+// === impl ForeignDigest ===
+
+impl ForeignDigest {
+    /// From 64 hexadecimal digits.
+    pub fn parse(digits: &str) -> Option<ForeignDigest> {
+        unhexed(digits).map(ForeignDigest)
+    }
+
+    /// Of a presented key. `None` for what no system would give out as a key: too short to be a secret, longer than
+    /// anybody's, or with bytes that nobody could paste.
+    pub fn of(text: &[u8]) -> Option<ForeignDigest> {
+        let is_keylike = (16..=256).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
+        is_keylike.then(|| ForeignDigest(Sha256::digest(text).into()))
+    }
+}
+
+/// As a [`KeyDigest`] is shown.
+impl fmt::Debug for ForeignDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "ForeignDigest({a:02x}{b:02x}{c:02x}{d:02x}…)")
+    }
+}
+
 // === impl Pepper ===
 
 impl Pepper {
@@ -232,6 +260,14 @@ impl Pepper {
     pub fn digest(&self, text: &[u8]) -> KeyDigest {
         let mut hmac = self.keyed.clone();
         hmac.update(text.strip_prefix(b"tg_").unwrap_or(text));
+        KeyDigest(hmac.finalize().into_bytes().into())
+    }
+
+    /// The digest of a key that another system made. Never that of a text: none begins so.
+    pub fn digest_foreign(&self, foreign: ForeignDigest) -> KeyDigest {
+        let mut hmac = self.keyed.clone();
+        hmac.update(b"sha256:");
+        hmac.update(&foreign.0);
         KeyDigest(hmac.finalize().into_bytes().into())
     }
 }

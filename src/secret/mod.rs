@@ -1,7 +1,8 @@
-//! Secrets: how keys and tokens look, and what is kept of them.
+//! Secrets: how keys and tokens look, when they are genuine, and what is kept of them.
 //!
 //! Knows no store, no tenant and no network. The text of a key exists at two moments only: when it is made and
 //! when a caller sends it; everything in between is a [`KeyDigest`](hash::KeyDigest), which is useless without
 //! the [`Pepper`](hash::Pepper) that never enters the database.
 
 pub mod hash;
+pub mod jwt;

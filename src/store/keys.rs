@@ -1,30 +1,13 @@
-//! API keys, and the profile under which the data plane knows their callers.
+//! API keys.
 
 use uuid::Uuid;
 
-use super::quotas::Keys;
 use super::sql::{Row, query, select};
 use super::values::{get, json, to_json};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Quota, Tenant, TenantId};
+use crate::domain::{ApiKey, ApiKeyId, KeyLimits, TenantId};
 use crate::secret::hash::KeyDigest;
-
-/// What the data plane must know of a key's caller.
-#[derive(Clone, PartialEq, Debug)]
-pub struct KeyProfile {
-    /// The newest change of the directory that is in it: what is read later has no smaller one.
-    pub version: u64,
-    pub key: ApiKey,
-    pub tenant: Tenant,
-    /// The tenant's reseller, its reseller, and so on: what the tenant uses counts against their quotas, too.
-    pub above: Vec<Tenant>,
-    /// The tenant's effective quotas (its tier's, overridden by its own until those expire), the key's own, and those of
-    /// the tenants above.
-    pub quotas: Vec<Quota>,
-    /// When an override ends: the profile must be read again by then.
-    pub good_until: Option<Timestamp>,
-}
 
 const COLUMNS: &str = "tenant_id, key_id, name, prefix, scopes, routes, networks, expires_at, enabled, created_at, \
      revoked_at, last_used_at";
@@ -32,20 +15,6 @@ const COLUMNS: &str = "tenant_id, key_id, name, prefix, scopes, routes, networks
 // === impl Store ===
 
 impl Store {
-    /// The key with this digest, its tenant and their quotas, whatever their states.
-    ///
-    /// `now` decides which overrides have expired.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn key_profile(
-        &self,
-        digest: &KeyDigest,
-        now: Timestamp,
-    ) -> Result<Option<KeyProfile>, StoreError> {
-        self.read().await?.key_profile(digest, now).await
-    }
-
     /// Notes when keys were last used; never backwards. A batch, and no change that anyone needs to hear of.
     ///
     /// # Errors
@@ -69,28 +38,6 @@ impl Store {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// See [`Store::key_profile`].
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn key_profile(
-        &mut self,
-        digest: &KeyDigest,
-        now: Timestamp,
-    ) -> Result<Option<KeyProfile>, StoreError> {
-        let Some(key) = self.key_by_digest(digest).await? else { return Ok(None) };
-        let Some(tenant) = self.tenant(key.tenant).await? else { return Ok(None) };
-        let mut quotas = self.quotas_with(&tenant, Keys::One(key.id), now).await?;
-        let above = self.tenants_above(&tenant).await?;
-        for tenant in &above {
-            quotas.extend(self.quotas_with(tenant, Keys::None, now).await?);
-        }
-        let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
-        let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
-        let version = self.latest_change().await?;
-        Ok(Some(KeyProfile { version: version.unsigned_abs(), key, tenant, above, quotas, good_until }))
-    }
-
     /// # Errors
     /// [`StoreError`]
     pub async fn key_by_digest(&mut self, digest: &KeyDigest) -> Result<Option<ApiKey>, StoreError> {
@@ -206,6 +153,28 @@ impl Tx {
         .execute(self.connection())
         .await?;
         // Gateways may remember that there is no such key.
+        self.changed(Changed::Key(key.id));
+        Ok(())
+    }
+
+    /// Makes the key's row what `key` is, but for when it was made, used and revoked.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        query(
+            "UPDATE api_keys SET name = $2, scopes = $3, routes = $4, networks = $5, expires_at = $6, enabled = $7
+             WHERE key_id = $1",
+        )
+        .bind(key.id.0)
+        .bind(&key.name)
+        .bind(to_json(&key.limits.scopes))
+        .bind(to_json(&key.limits.routes))
+        .bind(to_json(&key.limits.networks))
+        .bind(key.limits.expires_at)
+        .bind(key.enabled)
+        .execute(self.connection())
+        .await?;
         self.changed(Changed::Key(key.id));
         Ok(())
     }

@@ -40,6 +40,17 @@ pub fn init(format: Format, filter: &str) -> Result<(), LogError> {
     .map_err(|_| LogError::Twice)
 }
 
+/// An error with all that caused it, on one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 // === impl Format ===
 
 impl Format {

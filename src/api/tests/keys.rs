@@ -142,3 +142,87 @@ async fn what_concerns_the_whole_platform_is_not_a_tenants_to_do() {
     }
     api.anonymous("GET /api/tiers").bearer(&admin).send().await.expect(StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_key_is_changed_field_by_field_and_a_second_time_writes_nothing() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let new = json!({ "name": "ci", "scopes": ["a"], "expires_at": "2027-01-01T00:00:00Z" });
+    let key = api.call("POST /api/tenants/acme/keys").json(&new).await.body;
+    let key_id = key["key_id"].as_str().unwrap();
+    let line = format!("PATCH /api/tenants/acme/keys/{key_id}");
+    let change = json!({ "enabled": false, "routes": ["orders"], "expires_at": null });
+    for _ in ["once", "and again"] {
+        let changed = api.call(&line).json(&change).await.expect(StatusCode::OK).body;
+        let fields =
+            ["name", "scopes", "enabled", "routes", "expires_at"].map(|field| changed[field].clone());
+        assert_eq!(json!(fields), json!(["ci", ["a"], false, ["orders"], null]));
+    }
+    let line = format!("PATCH /api/keys/{key_id}");
+    let changed =
+        api.call(&line).json(&json!({ "enabled": true, "name": "cd" })).await.expect(StatusCode::OK);
+    assert_eq!((&changed.body["name"], &changed.body["enabled"]), (&json!("cd"), &json!(true)));
+    let log = api.call("GET /api/tenants/acme/audit-logs").send().await.body.to_string();
+    assert_eq!(log.matches("key.change").count(), 2, "{log}");
+    let past = json!({ "expires_at": "2020-01-01T00:00:00Z" });
+    api.call(&line).json(&past).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+    api.call(&format!("POST /api/keys/{key_id}/revoke")).send().await.expect(StatusCode::OK);
+    api.call(&line).json(&json!({ "enabled": true })).await.refused(StatusCode::CONFLICT, "conflict");
+}
+
+#[tokio::test]
+async fn a_rotated_key_has_a_successor_with_its_limits_and_works_for_the_grace() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let new = json!({ "name": "ci", "routes": ["orders"], "test": true });
+    let old = api.call("POST /api/tenants/acme/keys").json(&new).await.body;
+    let old_id = old["key_id"].as_str().unwrap();
+    let quota = json!({ "limit": 7, "key_id": old_id });
+    api.call("PUT /api/tenants/acme/quotas/api_calls").json(&quota).await.expect(StatusCode::OK);
+    let line = format!("POST /api/tenants/acme/keys/{old_id}/rotate");
+    let new = api.call(&line).json(&json!({ "grace_seconds": 3600 })).await.expect(StatusCode::CREATED).body;
+    assert!(new["key"].as_str().unwrap().starts_with("tg_test_"));
+    assert_ne!(new["key"], old["key"]);
+    assert_eq!((&new["name"], &new["routes"]), (&json!("ci"), &json!(["orders"])));
+    assert_eq!(new["expires_at"], json!(null));
+    let listed = api.call("GET /api/tenants/acme/keys").send().await.body;
+    let ends: Vec<_> =
+        listed["items"].as_array().unwrap().iter().map(|key| key["expires_at"].clone()).collect();
+    assert_eq!(ends, [json!(null), json!("2026-11-23T07:00:00.000000Z")]);
+    let quotas = api.call("GET /api/tenants/acme/quotas").send().await.body;
+    let of_new = |quota: &&serde_json::Value| quota["key_id"] == new["key_id"] && quota["limit"] == 7;
+    assert!(quotas["quotas"].as_array().unwrap().iter().any(|quota| of_new(&quota)), "{quotas}");
+    // Without grace it ends at once, and what does not work has no successor.
+    let now = format!("POST /api/keys/{old_id}/rotate");
+    api.call(&now).json(&json!({ "grace_seconds": 0 })).await.expect(StatusCode::CREATED);
+    api.call(&now).send().await.refused(StatusCode::CONFLICT, "conflict");
+    let long = format!("POST /api/keys/{}/rotate", new["key_id"].as_str().unwrap());
+    let year = json!({ "grace_seconds": 365 * 86_400 });
+    api.call(&long).json(&year).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+}
+
+#[tokio::test]
+async fn a_key_of_another_system_is_brought_along_once_and_by_the_platform_only() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    api.tenant("Other").await;
+    let sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let body = json!({ "name": "old", "sha256": sha256 });
+    let admin = api.key("acme", &["admin"]).await;
+    api.anonymous("POST /api/tenants/acme/keys")
+        .bearer(&admin)
+        .json(&body)
+        .await
+        .refused(StatusCode::FORBIDDEN, "forbidden");
+    let made = api.call("POST /api/tenants/acme/keys").json(&body).await.expect(StatusCode::CREATED).body;
+    assert_eq!((&made["prefix"], made.get("key")), (&json!("imported"), None));
+    let again = api.call("POST /api/tenants/other/keys").json(&body).await;
+    again.refused(StatusCode::CONFLICT, "conflict");
+    for bad in ["", "2c26", &"g".repeat(64)] {
+        let body = json!({ "name": "old", "sha256": bad });
+        api.call("POST /api/tenants/acme/keys")
+            .json(&body)
+            .await
+            .refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+    }
+}

@@ -46,7 +46,7 @@ async fn a_profile_holds_key_tenant_and_both_their_quotas(store: TestStore) {
     tx.commit().await.unwrap();
 
     let profile = store.key_profile(&DIGEST, acme.created_at).await.unwrap().unwrap();
-    assert_eq!((&profile.key, &profile.tenant), (&ci, &acme));
+    assert_eq!((profile.key.as_ref(), &profile.tenant), (Some(&ci), &acme));
     assert_eq!(profile.quotas.len(), 6, "five of the tier, one of its own: {:?}", profile.quotas);
     assert!(profile.quotas.contains(&own(Owner::Key(ci.id), None).quota));
     assert_eq!(profile.good_until, Some(own_end));

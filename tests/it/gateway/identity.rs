@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{another_key, customer_of, gateway, route, used};
+use super::{alike, another_key, customer_of, gateway, route, used};
 use crate::support::{Customer, Response, StubUpstream, TestGateway, until};
 
 /// Promised: a revoked key or a suspended tenant is refused within this time.
@@ -174,9 +174,71 @@ fn obeyed(gateway: &TestGateway, customer: &Customer, status: u16) -> Response {
     answer
 }
 
-/// An answer without what differs between any two answers: its time and its request's id.
-fn alike(response: &Response) -> String {
-    let raw = String::from_utf8_lossy(&response.message.raw).into_owned();
-    let raw = raw.replace(response.header("x-request-id").expect("an id"), "ID");
-    raw.replace(response.header("date").expect("a date"), "DATE")
+#[test]
+fn a_key_of_another_system_goes_on_working_where_that_is_set_up() {
+    let imported = "[identity.api_key]\nheaders = [\"x-api-key\", \"x-old-key\"]\nimported = true\n";
+    let (upstream, gateway, customer) = customer_of(&format!("{imported}{}", route("all", "/", "")));
+    let old = "sk_old_0123456789";
+    // SHA-256 of `old`.
+    let sha256 = "6f810bd153a0c8cd709c8bb2301a3f7db79859b8d444eecc7cb39a713715a653";
+    let made = gateway.json(&["key", "create", &customer.tenant_id, "--name", "old", "--sha256", sha256]);
+    for line in [format!("x-old-key: {old}"), format!("authorization: Bearer {old}")] {
+        assert_eq!(send(&gateway, std::slice::from_ref(&line)).status, 200, "{line}");
+        let seen = upstream.last();
+        assert_eq!(seen.header("x-tenant-key-id"), made["key_id"].as_str());
+        assert!(!String::from_utf8_lossy(&seen.raw).contains(old), "{:?}", seen.headers);
+    }
+    assert_eq!(with_key(&gateway, &customer.key).status, 200);
+    for unknown in ["sk_old_0123456788", sha256, "short", "tg_live_0123456789"] {
+        assert_eq!(with_key(&gateway, unknown).status, 401, "{unknown}");
+    }
+}
+
+#[test]
+fn a_rotated_and_a_disabled_key_end_when_they_should() {
+    let (_upstream, gateway, customer) = customer_of(&route("all", "/", ""));
+    let new = gateway.json(&["key", "rotate", &customer.key_id]);
+    let new_key = new["key"].as_str().expect("a key");
+    for key in [new_key, &customer.key] {
+        assert_eq!(with_key(&gateway, key).status, 200);
+    }
+    let last = gateway.json(&["key", "rotate", &customer.key_id, "--grace-seconds", "0"]);
+    until("the old key has ended", || (with_key(&gateway, &customer.key).status == 401).then_some(()));
+    assert_eq!(with_key(&gateway, new_key).status, 200);
+    let last_id = last["key_id"].as_str().expect("an id");
+    for (command, status) in [("disable", 401), ("enable", 200)] {
+        gateway.json(&["key", command, last_id]);
+        let last_key = last["key"].as_str().expect("a key");
+        until(command, || (with_key(&gateway, last_key).status == status).then_some(()));
+    }
+}
+
+#[test]
+fn a_key_that_was_used_says_when() {
+    let (_upstream, gateway, customer) = customer_of(&route("all", "/", "charge = { api_calls = 1 }"));
+    let last_used = || {
+        let listed = gateway.json(&["key", "list", &customer.tenant_id]);
+        listed["items"][0]["last_used_at"].as_str().map(str::to_owned)
+    };
+    assert_eq!(last_used(), None);
+    assert_eq!(with_key(&gateway, &customer.key).status, 200);
+    until("the use is written down", last_used);
+}
+
+#[test]
+fn whoever_tries_many_keys_waits_and_known_keys_from_there_do_not() {
+    let (upstream, gateway, customer) = customer_of(&route("all", "/", ""));
+    assert_eq!(with_key(&gateway, &customer.key).status, 200);
+    let mut client = gateway.client();
+    let mut statuses = Vec::new();
+    for _ in 0..200 {
+        let text = tollgate::secret::hash::KeyText::generate(tollgate::secret::hash::KeyKind::Live);
+        let text = text.expect("random numbers");
+        statuses.push(client.get("/", text.as_str()).status);
+    }
+    assert!(statuses[..100].iter().all(|status| *status == 401), "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    assert_eq!(with_key(&gateway, &customer.key).status, 200);
+    assert_eq!(upstream.count(), 2);
+    assert!(gateway.metric("tollgate_refusals_total", "\"identity_throttled\"") > 0.0);
 }

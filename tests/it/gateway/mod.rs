@@ -8,6 +8,7 @@ mod http2;
 mod identity;
 mod routes;
 mod tls;
+mod tokens;
 mod upgrades;
 mod upstream;
 
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::support::{Customer, StubUpstream, TestGateway, until};
+use crate::support::{Customer, Response, StubUpstream, TestGateway, until};
 
 /// The `[[upstream]]` named `stub`, at these addresses.
 fn upstream_at(addresses: &[SocketAddr], more: &str) -> String {
@@ -88,4 +89,11 @@ fn usage(gateway: &TestGateway, customer: &Customer) -> Vec<(String, String, Opt
         (resource.expect("a resource"), period.expect("a period"), text(&quota["key_id"]), used)
     });
     quotas.collect()
+}
+
+/// An answer without what differs between any two answers: its time and its request's id.
+fn alike(response: &Response) -> String {
+    let raw = String::from_utf8_lossy(&response.message.raw).into_owned();
+    let raw = raw.replace(response.header("x-request-id").expect("an id"), "ID");
+    raw.replace(response.header("date").expect("a date"), "DATE")
 }

@@ -1,0 +1,87 @@
+//! The profile under which the data plane knows a caller.
+
+use super::quotas::Keys;
+use super::{Snapshot, Store, StoreError};
+use crate::clock::Timestamp;
+use crate::domain::{ApiKey, Quota, Tenant, TenantRef};
+use crate::secret::hash::KeyDigest;
+
+/// What the data plane must know of a caller.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Profile {
+    /// The newest change of the directory that is in it: what is read later has no smaller one.
+    pub version: u64,
+    pub tenant: Tenant,
+    /// `None` for a caller that came with a token.
+    pub key: Option<ApiKey>,
+    /// The tenant's reseller, its reseller, and so on: what the tenant uses counts against their quotas, too.
+    pub above: Vec<Tenant>,
+    /// The tenant's effective quotas (its tier's, overridden by its own until those expire), the key's own, and those of
+    /// the tenants above.
+    pub quotas: Vec<Quota>,
+    /// When an override ends: the profile must be read again by then.
+    pub good_until: Option<Timestamp>,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// The key with this digest, its tenant and their quotas, whatever their states.
+    ///
+    /// `now` decides which overrides have expired.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn key_profile(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Profile>, StoreError> {
+        let mut snapshot = self.read().await?;
+        let Some(key) = snapshot.key_by_digest(digest).await? else { return Ok(None) };
+        let Some(tenant) = snapshot.tenant(key.tenant).await? else { return Ok(None) };
+        snapshot.profile(tenant, Some(key), now).await.map(Some)
+    }
+
+    /// The tenant of that name and its quotas, whatever its status.
+    ///
+    /// `now` decides which overrides have expired.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenant_profile(
+        &self,
+        named: &TenantRef,
+        now: Timestamp,
+    ) -> Result<Option<Profile>, StoreError> {
+        let mut snapshot = self.read().await?;
+        let found = match named {
+            TenantRef::Id(id) => snapshot.tenant(*id).await?,
+            TenantRef::Slug(slug) => snapshot.tenant_by_slug(slug).await?,
+        };
+        let Some(tenant) = found else { return Ok(None) };
+        snapshot.profile(tenant, None, now).await.map(Some)
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    async fn profile(
+        &mut self,
+        tenant: Tenant,
+        key: Option<ApiKey>,
+        now: Timestamp,
+    ) -> Result<Profile, StoreError> {
+        let keys = key.as_ref().map_or(Keys::None, |key| Keys::One(key.id));
+        let mut quotas = self.quotas_with(&tenant, keys, now).await?;
+        let above = self.tenants_above(&tenant).await?;
+        for tenant in &above {
+            quotas.extend(self.quotas_with(tenant, Keys::None, now).await?);
+        }
+        let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
+        let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
+        let version = self.latest_change().await?.unsigned_abs();
+        Ok(Profile { version, tenant, key, above, quotas, good_until })
+    }
+}
