@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::start::StartError;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
@@ -18,6 +19,7 @@ use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, TlsSettings};
 use crate::secret::jwt::{Algorithm, Claim, Rules};
+use crate::secret::sign::{BadSigningKey, Signer};
 use crate::store::{GrantSettings, StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
@@ -37,7 +39,6 @@ pub fn unsupported(config: &Config) -> Vec<String> {
         config.listen.trust.proxy_protocol != config::ProxyProtocol::Off,
         "listen.trust.proxy_protocol: this version does not read the PROXY protocol",
     );
-    need(config.headers.sign.is_some(), "headers.sign: this version does not sign tenant headers");
     let defaults = config::UpstreamConfig::default();
     for upstream in &config.upstreams {
         let name = &upstream.name;
@@ -238,16 +239,19 @@ fn identities(route: &RouteConfig, config: &Config) -> IdentityKinds {
     }
 }
 
-pub(super) fn headers(config: &Config) -> HeaderSettings {
+pub(super) fn headers(config: &Config) -> Result<HeaderSettings, BadSigningKey> {
     let dialects = config.headers.dialects.iter().map(|dialect| match dialect {
         config::Dialect::Draft10 => Dialect::Draft10,
         config::Dialect::Legacy => Dialect::Legacy,
     });
-    HeaderSettings {
+    let sign = config.headers.sign.as_ref();
+    let signer = sign.map(|sign| Signer::new(sign.key.expose(), sign.lifetime)).transpose()?;
+    Ok(HeaderSettings {
         tenant_prefix: config.headers.tenant_prefix.as_str().to_owned(),
         dialects: dialects.collect(),
         trusted: config.listen.trust.proxies.clone(),
-    }
+        signer: signer.map(Arc::new),
+    })
 }
 
 pub(super) fn limits(config: &Config) -> GatewayLimits {

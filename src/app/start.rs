@@ -28,6 +28,7 @@ use crate::gateway::{
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, Tls, bind, spawn};
 use crate::secret::hash::{Pepper, PepperError};
+use crate::secret::sign::BadSigningKey;
 use crate::store::{Store, StoreError};
 use crate::telemetry::readiness::Readiness;
 use crate::till::{RateLimits, Till, TillError};
@@ -70,6 +71,8 @@ pub enum StartError {
     Routes(#[from] BadRoutes),
     #[error("the tokens of an issuer can't be verified")]
     Issuer(#[from] BadIssuer),
+    #[error("headers.sign.key can't be used")]
+    SigningKey(#[from] BadSigningKey),
     #[error("the platform token can't be set up")]
     Token(#[source] ControlError),
     #[error("the address {0} can't be listened on")]
@@ -136,6 +139,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     };
     let authority = authority::open(parts).await?;
     registry.register(Box::new(authority.meters.clone())).expect("registered once");
+    let headers = settings::headers(&config)?;
     let shared = Arc::new(GatewayShared {
         table: ArcSwap::from_pointee(table),
         directory: directory.clone(),
@@ -150,7 +154,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         tokens: tokens.clone(),
         strangers: Strangers::new(clock.clone()),
         pepper,
-        headers: settings::headers(&config),
+        headers: headers.clone(),
         limits: settings::limits(&config),
         metrics: GatewayMetrics::register(&registry),
         clock: clock.clone(),
@@ -187,7 +191,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let reload = Reload::new(source.clone(), config.clone(), shared, tls, directory, readiness.clone());
     running.reloads(reload);
 
-    let admin = open_admin(&config, control, registry, readiness, &mut running).await?;
+    let signing_keys = headers.signer.as_ref().map(|signer| signer.jwks().to_owned());
+    let admin = open_admin(&config, control, registry, readiness, signing_keys, &mut running).await?;
     write_addresses(&config, &addresses, admin).map_err(|source| StartError::Io {
         attempt: "the addresses can't be written to the data directory",
         source,
@@ -304,6 +309,7 @@ async fn open_admin(
     control: Control,
     registry: Registry,
     readiness: Readiness,
+    signing_keys: Option<String>,
     running: &mut Running,
 ) -> Result<SocketAddr, StartError> {
     let wanted = config.listen.admin;
@@ -311,7 +317,8 @@ async fn open_admin(
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
     let failed = |source| StartError::Io { attempt: "the door for the command line can't be opened", source };
     let token = LocalToken::draw().map_err(failed)?;
-    let parts = AdminParts { registry, readiness, api: api::router(control, token.clone(), running.clock()) };
+    let api = api::router(control, token.clone(), running.clock());
+    let parts = AdminParts { registry, readiness, signing_keys, api };
     let until = running.admin_ends();
     running.spawn("admin", async move {
         if let Err(error) = admin::serve(listener, parts, until).await {

@@ -355,7 +355,12 @@ async fn serving(place: &Place) -> (LocalDoor, fs::File) {
     let Ok(Client::InProcess(api, token)) = session::client(place).await else { panic!("nobody runs yet") };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let door = LocalDoor::new(listener.local_addr().unwrap(), token);
-    let parts = AdminParts { registry: prometheus::Registry::new(), readiness: Readiness::default(), api };
+    let parts = AdminParts {
+        registry: prometheus::Registry::new(),
+        readiness: Readiness::default(),
+        signing_keys: None,
+        api,
+    };
     tokio::spawn(admin::serve(listener, parts, std::future::pending()));
     let lock = fs::File::create(place.data.join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();

@@ -156,7 +156,7 @@ impl Gateway {
     ) -> Result<Ended, Refused> {
         let route = &serving.table.routes[call.route];
         if route.settings.public {
-            self.shared.headers.finish_request(&mut head, None, call.request);
+            self.shared.headers.finish_request(&mut head, None, call.request, call.admitted_at);
             return Forward::public(self, serving, call).run(client, head).await;
         }
         let caller = self.recognize(call).await?;
@@ -165,7 +165,7 @@ impl Gateway {
         let charges = policy::charges(&caller, route, call)?;
         let reserved = self.shared.admission.reserve(&charges, call.admitted_at).await;
         let reservation = reserved.map_err(|refusal| self.denied(refusal, call, &caller, &charges))?;
-        self.shared.headers.finish_request(&mut head, Some(&caller), call.request);
+        self.shared.headers.finish_request(&mut head, Some(&caller), call.request, call.admitted_at);
         let passage = Passage::begin(Admitted {
             reservation,
             caller: &caller,

@@ -5,6 +5,7 @@
 //! are added after both, so that no client can have them removed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -15,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::domain::{Limit, Period, RequestId};
 use crate::listener::Buffer;
 use crate::listener::http1::{AnswerHead, BodyLength, Head, Line, list};
+use crate::secret::sign::{Signer, Statement};
 
 /// How header lines are written.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct HeaderSettings {
     pub dialects: Vec<Dialect>,
     /// From these addresses, what a client says of who it forwards for is believed and passed on.
     pub trusted: Vec<ipnet::IpNet>,
+    /// Signs what upstreams are told of callers.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// A way to tell clients of their quotas. The standard is still moving, so it is a setting.
@@ -78,12 +82,39 @@ impl HeaderSettings {
     }
 
     /// The rest of the head: who calls, and the empty line.
-    pub(super) fn finish_request(&self, out: &mut Buffer, caller: Option<&Caller>, request: RequestId) {
+    pub(super) fn finish_request(
+        &self,
+        out: &mut Buffer,
+        caller: Option<&Caller>,
+        request: RequestId,
+        now: Timestamp,
+    ) {
         if let Some(caller) = caller {
             caller.push_lines(out);
+            self.push_signature(out, caller, request, now);
         }
         push_request_id(out, request);
         out.push(b"\r\n");
+    }
+
+    /// What is signed is read from the head as the upstream will read it.
+    fn push_signature(&self, out: &mut Buffer, caller: &Caller, request: RequestId, now: Timestamp) {
+        let Some(signer) = &self.signer else { return };
+        let Some((method, path)) = asked(out.filled()) else { return };
+        let entitlements = caller.entitlements();
+        let key = entitlements.key().map(|key| key.to_string());
+        let statement = Statement {
+            tenant_id: &entitlements.tenant().to_string(),
+            key_id: key.as_deref(),
+            subject: caller.subject(),
+            request_id: &request.to_string(),
+            method,
+            path,
+        };
+        let signature = signer.sign(statement, now);
+        for part in [&*self.tenant_prefix, "signature: ", &signature, "\r\n"] {
+            out.push(part.as_bytes());
+        }
     }
 
     /// The client's real address: its own, or what the proxies before us say, the last that is not trusted itself.
@@ -214,6 +245,14 @@ impl AnswerFraming {
             out.push(b"connection: keep-alive\r\n");
         }
     }
+}
+
+/// Method and path of a head's first line.
+fn asked(head: &[u8]) -> Option<(&str, &str)> {
+    let line = head.split(|byte| *byte == b'\r').next()?;
+    let mut words = str::from_utf8(line).ok()?.split(' ');
+    let (method, target) = (words.next()?, words.next()?);
+    Some((method, target.split('?').next()?))
 }
 
 fn named<'a>(lines: &'a [Line<'a>]) -> Named<'a> {

@@ -96,6 +96,11 @@ impl Caller {
         scopes.iter().all(|scope| own.contains(scope))
     }
 
+    /// Who calls within the tenant, as a token says it.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.token.as_ref()?.subject.as_deref()
+    }
+
     /// Whose requests are counted together with this one.
     pub(super) fn rate_owner(&self, per: RatePer) -> Uuid {
         let tenant = self.entitlements.tenant().0;

@@ -268,6 +268,9 @@ impl Issuer {
     ///
     /// Dropping the future leaves a reading that has begun to go on.
     pub(super) async fn renewed(&self) -> bool {
+        if self.settings.keys.renewed_every().is_none() {
+            return false;
+        }
         let mut held = self.held.subscribe();
         let (is_reading, may_ask) = {
             let held = held.borrow_and_update();
@@ -418,4 +421,39 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() > BODY_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use prometheus::Registry;
+
+    use super::{Issuer, IssuerMetrics, IssuerSettings, KeySource};
+    use crate::clock::TestClock;
+    use crate::secret::jwt::{Algorithm, Claim, Rules};
+
+    #[tokio::test]
+    async fn nobody_waits_for_another_secret() {
+        let settings = IssuerSettings {
+            rules: Rules {
+                issuer: "here".into(),
+                audiences: vec![],
+                leeway: Duration::ZERO,
+                tenant: Claim::new("tenant"),
+                subject: Claim::new("sub"),
+                scopes: Claim::new("scope"),
+                tier: None,
+            },
+            algorithms: vec![Algorithm::HS256],
+            keys: KeySource::Secret(vec![7; 32]),
+            ca: None,
+            passes_on: false,
+        };
+        let metrics = IssuerMetrics::register(&Registry::new());
+        let issuer = Issuer::new(settings, &metrics, Arc::new(TestClock::default())).unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(500), issuer.renewed());
+        assert!(!waited.await.expect("no waiting"));
+    }
 }

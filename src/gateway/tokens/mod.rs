@@ -13,6 +13,7 @@ mod fetch;
 mod issuer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use moka::sync::Cache;
@@ -33,6 +34,9 @@ pub use issuer::{BadIssuer, IssuerSettings, KeySource};
 /// Bytes of remembered tokens, with what was made of them.
 const REMEMBERED_BYTES_MAX: u64 = 64 << 20;
 
+/// A remembered token is verified again after this long, lest it outlive keys that could not be renewed for a day.
+const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
+
 /// What a remembered token takes beside its text, about.
 const REMEMBERED_BESIDE: usize = 512;
 
@@ -48,6 +52,7 @@ pub struct Tokens {
 pub(super) struct Verified {
     /// The tenant that it belongs to.
     pub(super) tenant: Subject,
+    pub(super) subject: Option<String>,
     pub(super) scopes: Vec<String>,
     /// Header lines for the upstream, each with its CR LF: subject and scopes.
     pub(super) lines: Box<[u8]>,
@@ -57,7 +62,7 @@ pub(super) struct Verified {
     pub(super) authorization: Option<Box<[u8]>>,
     /// Stands for the issuer's subject where requests are counted per caller.
     pub(super) rate_owner: Uuid,
-    expires_at: Timestamp,
+    remembered_until: Timestamp,
     /// The issuer's keys that verified it.
     generation: Generation,
 }
@@ -111,7 +116,7 @@ impl Tokens {
     /// The caller of a token that was verified before and still holds at `now`. Neither waits nor allocates.
     pub(super) fn known(&self, text: &[u8], now: Timestamp) -> Option<Arc<Verified>> {
         let verified = self.verified.get(text)?;
-        (now < verified.expires_at && verified.generation.is_current()).then_some(verified)
+        (now < verified.remembered_until && verified.generation.is_current()).then_some(verified)
     }
 
     /// Verifies a token. Waits only for keys: when its issuer may have new ones, they are asked for once, for all
@@ -132,7 +137,9 @@ impl Tokens {
             checked = issuer.check(&token, now);
         }
         let (claims, generation) = checked?;
-        let verified = Arc::new(self.caller(issuer, text, claims, generation)?);
+        let mut verified = self.caller(issuer, text, claims, generation)?;
+        verified.remembered_until = verified.remembered_until.min(now.plus(REMEMBERED_FOR));
+        let verified = Arc::new(verified);
         self.verified.insert(text.into(), verified.clone());
         Ok(verified)
     }
@@ -159,11 +166,12 @@ impl Tokens {
         Ok(Verified {
             tenant: Subject::Tenant(tenant),
             rate_owner: rate_owner(issuer.name(), claims.subject.as_deref().unwrap_or(&claims.tenant)),
+            subject: claims.subject,
             scopes: claims.scopes,
             lines: lines.into_bytes().into(),
             tier_line: tier_line.map(|line| line.into_bytes().into()),
             authorization: issuer.is_passed_on().then_some(authorization.into()),
-            expires_at: claims.expires_at,
+            remembered_until: claims.expires_at,
             generation,
         })
     }

@@ -92,8 +92,8 @@ fn lines_of_one_connection_stay_there_and_all_others_pass_as_they_are() {
         "x-forwarded-proto",
         "x-forwarded-host",
         "x-tenant-id",
-        "x-tenant-tier",
         "x-tenant-key-id",
+        "x-tenant-tier",
         "x-request-id",
     ];
     let theirs = ["host", "Accept", "X-Odd", "accept", "cookie", "x-bytes", "traceparent"];

@@ -175,8 +175,10 @@ fn a_faulty_file_changes_nothing_and_readyz_says_so_until_it_is_mended() {
     for faulty in [
         "[[route]]\nname = \"x\"".to_owned(),
         "not = [toml".to_owned(),
-        // Valid, and more than this version does.
-        configuration(&upstream, "/new") + "[headers]\nsign = { key = \"AAAA\" }\n",
+        // Valid, and its files are not there.
+        configuration(&upstream, "/new")
+            + "[listen.tls]\naddress = \"127.0.0.1:0\"\n\
+               certificates = [{ cert = \"/nowhere/cert.pem\", key = \"/nowhere/key.pem\" }]\n",
         configuration(&upstream, "/new").replace("\"stub\"\npublic", "\"nobody\"\npublic"),
     ] {
         gateway.configure(&faulty);
