@@ -2,9 +2,9 @@
 //! says, what the database holds.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{Customer, RawClient, StubUpstream, TestGateway, until};
+use crate::support::{Customer, StubUpstream, TestGateway, load_while, until};
 
 const KILLS: u64 = 10;
 const LIMIT: u64 = 6_000;
@@ -71,26 +71,13 @@ fn the_usage_log_is_complete_after_a_kill_and_a_restart() {
 
 /// Keeps requests coming while `meanwhile` runs, which may end the gateway under them.
 fn under_load(proxy: SocketAddr, customer: &Customer, told: &Told, meanwhile: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                let Ok(mut client) = RawClient::try_connect(proxy) else { return };
-                let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key);
-                while !stop.load(Ordering::Relaxed) {
-                    let answered =
-                        client.try_send(request.as_bytes()).and_then(|()| client.try_response("GET"));
-                    match answered.map(|response| response.status) {
-                        Ok(200) => told.passed.fetch_add(1, Ordering::Relaxed),
-                        Ok(429) => told.denied.fetch_add(1, Ordering::Relaxed),
-                        _ => return,
-                    };
-                }
-            });
-        }
-        meanwhile();
-        stop.store(true, Ordering::Relaxed);
-    });
+    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key);
+    let count = |status| match status {
+        200 => drop(told.passed.fetch_add(1, Ordering::Relaxed)),
+        429 => drop(told.denied.fetch_add(1, Ordering::Relaxed)),
+        _ => {}
+    };
+    load_while(&[proxy], CONNECTIONS, request.as_bytes(), count, meanwhile);
 }
 
 fn used(gateway: &TestGateway, customer: &Customer) -> u64 {

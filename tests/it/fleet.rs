@@ -1,13 +1,16 @@
 //! Gateways that share an authority: one limit between them, to the unit, whatever happens to them or to it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::store::set_up_and_migrated;
 use crate::support::redis::{RedisCluster, RedisServer};
 use crate::support::{
-    Customer, Fleet, RawClient, Relay, StubUpstream, Tally, TestGateway, load, pass, until,
+    Customer, Fleet, Relay, StubUpstream, Tally, TestGateway, load, load_while, pass, until,
 };
+
+/// To each gateway, where requests keep coming.
+const CONNECTIONS: usize = 4;
 
 /// What clients were told, whichever gateway they asked.
 #[derive(Default)]
@@ -16,6 +19,18 @@ struct Told {
     denied: AtomicU64,
     /// For a while: 503.
     short: AtomicU64,
+}
+
+impl Told {
+    fn count(&self, status: u16) {
+        let counter = match status {
+            200 => &self.passed,
+            429 => &self.denied,
+            503 => &self.short,
+            other => panic!("status {other}"),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn url(redis: &RedisServer) -> String {
@@ -39,36 +54,7 @@ fn under_load(
     told: &Told,
     meanwhile: impl FnOnce(),
 ) {
-    let stop = AtomicBool::new(false);
-    let request = request(customer);
-    std::thread::scope(|scope| {
-        for address in addresses.iter().flat_map(|address| [address; 4]) {
-            scope.spawn(|| {
-                let mut client = None;
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(mut connection) =
-                        client.take().or_else(|| RawClient::try_connect(*address).ok())
-                    else {
-                        std::thread::yield_now();
-                        continue;
-                    };
-                    let answered =
-                        connection.try_send(&request).and_then(|()| connection.try_response("GET"));
-                    let Ok(response) = answered else { continue };
-                    let counter = match response.status {
-                        200 => &told.passed,
-                        429 => &told.denied,
-                        503 => &told.short,
-                        other => panic!("status {other}"),
-                    };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    client = Some(connection);
-                }
-            });
-        }
-        meanwhile();
-        stop.store(true, Ordering::Relaxed);
-    });
+    load_while(addresses, CONNECTIONS, &request(customer), |status| told.count(status), meanwhile);
 }
 
 #[test]

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::client::RawClient;
+use super::wait::pass;
+
+const RECONNECTED_AFTER: Duration = Duration::from_millis(5);
 
 /// How many requests ended how.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -51,6 +55,45 @@ fn exchange(client: &mut Option<RawClient>, to: SocketAddr, request: &[u8]) -> i
         *client = Some(connection);
     }
     Ok(response.status)
+}
+
+/// Keeps requests coming to `addresses`, over so many connections to each, while `meanwhile` runs, and ends with it
+/// however it ends. `count` is told each answer's status; clients whose gateway dies find it again.
+pub(crate) fn load_while(
+    addresses: &[SocketAddr],
+    connections: usize,
+    request: &[u8],
+    count: impl Fn(u16) + Sync,
+    meanwhile: impl FnOnce(),
+) {
+    let stop = AtomicBool::new(false);
+    let work = |address: SocketAddr| {
+        let mut client = None;
+        while !stop.load(Ordering::Relaxed) {
+            match exchange(&mut client, address, request) {
+                Ok(status) => count(status),
+                // Nobody is there; what others do there needs the processor.
+                Err(_) => pass(RECONNECTED_AFTER),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let _stops = StopsAtEnd(&stop);
+        let work = &work;
+        for address in addresses {
+            (0..connections).for_each(|_| drop(scope.spawn(move || work(*address))));
+        }
+        meanwhile();
+    });
+}
+
+/// Stops the load also when what is tested has failed: nobody would wait for its end then.
+struct StopsAtEnd<'s>(&'s AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 // === impl Tally ===

@@ -22,7 +22,7 @@ pub(crate) use fleet::Fleet;
 pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
 pub(crate) use http2::{Http2Client, Http2Frames, Http2Response, block};
 pub(crate) use issuer::StubIssuer;
-pub(crate) use load::{Tally, load};
+pub(crate) use load::{Tally, load, load_while};
 pub(crate) use postgres::{PrivatePostgres, psql, shared_postgres, shared_url, try_psql};
 pub(crate) use relay::Relay;
 pub(crate) use tls::{Issued, TestAuthority, TlsFront};
