@@ -13,7 +13,9 @@ use super::extract::{Caller, Json, KeyPath, OptionalJson, Params, TenantPath};
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
-use crate::control::{CreatedKey, KeyChange, NewKey, Principal, Rights, Scope, TenantRef};
+use crate::control::{
+    Brought, CreatedKey, FieldFault, KeyChange, NewKey, Principal, Rights, Scope, TenantRef,
+};
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, TenantId};
 
 /// A key, as the API shows it: without its text.
@@ -57,6 +59,8 @@ pub(super) struct NewKeyBody {
     test: bool,
     /// SHA-256, in hexadecimal digits, of a key that another system made: the platform's to bring along.
     sha256: Option<String>,
+    /// The name in the client certificate of whoever needs no key's text: the platform's to vouch for.
+    certificate: Option<String>,
 }
 
 /// The body of `PATCH …/keys/{key}`: what is not there stays.
@@ -107,8 +111,8 @@ pub(super) async fn create(
     TenantPath(tenant): TenantPath,
     Json(mut body): Json<NewKeyBody>,
 ) -> Result<Response, Problem> {
-    if let Some(sha256) = body.sha256.take() {
-        let imported = api.control.import_key(&principal, &tenant, body.into(), &sha256).await?;
+    if let Some(brought) = body.brought()? {
+        let imported = api.control.import_key(&principal, &tenant, body.into(), &brought).await?;
         return Ok((StatusCode::CREATED, axum::Json(KeyView::from(imported))).into_response());
     }
     Ok(made(api.control.create_key(&principal, &tenant, body.into()).await?))
@@ -226,6 +230,21 @@ impl From<ApiKey> for KeyView {
 }
 
 // === impl NewKeyBody ===
+
+impl NewKeyBody {
+    /// By what the key's holder is known, if it is to have no text of ours.
+    fn brought(&mut self) -> Result<Option<Brought>, Problem> {
+        match (self.sha256.take(), self.certificate.take()) {
+            (None, None) => Ok(None),
+            (Some(sha256), None) => Ok(Some(Brought::Sha256(sha256))),
+            (None, Some(name)) => Ok(Some(Brought::Certificate(name))),
+            (Some(_), Some(_)) => Err(Problem::invalid(vec![FieldFault {
+                field: "certificate".into(),
+                message: "a key has a `sha256` or a `certificate`, not both".into(),
+            }])),
+        }
+    }
+}
 
 impl From<NewKeyBody> for NewKey {
     fn from(body: NewKeyBody) -> Self {

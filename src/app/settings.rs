@@ -236,6 +236,7 @@ fn identities(route: &RouteConfig, config: &Config) -> IdentityKinds {
     IdentityKinds {
         api_key: looked_for.contains(&config::IdentityKind::ApiKey),
         jwt: looked_for.contains(&config::IdentityKind::Jwt),
+        certificate: looked_for.contains(&config::IdentityKind::Certificate),
     }
 }
 

@@ -300,7 +300,8 @@ pub enum Key {
 Examples:
   tollgate key create acme --name ci
   tollgate key create acme --name partner --route orders --network 10.0.0.0/8 --expires 2027-01-01T00:00:00Z --json
-  tollgate key create acme --name old --sha256 $(printf %s \"$OLD_KEY\" | sha256sum | cut -c-64)   # goes on working")]
+  tollgate key create acme --name old --sha256 $(printf %s \"$OLD_KEY\" | sha256sum | cut -c-64)   # goes on working
+  tollgate key create acme --name mesh --certificate spiffe://example.org/orders")]
     Create(KeyCreate),
     /// List the keys of a tenant, without their secrets
     #[command(after_help = "Example:\n  tollgate key list acme")]
@@ -347,6 +348,9 @@ pub struct KeyCreate {
     /// Bring along a key of another system, by the SHA-256 of the whole key
     #[arg(long, value_name = "HEX", conflicts_with = "test")]
     pub sha256: Option<String>,
+    /// Make a key for whoever shows a client certificate of that name (URI, or DNS name)
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["test", "sha256"])]
+    pub certificate: Option<String>,
 }
 
 #[derive(Group, Clone, Debug)]

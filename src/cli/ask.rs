@@ -146,6 +146,7 @@ fn key_body(create: &args::KeyCreate) -> Value {
         ("expires_at", create.expires.as_deref().into()),
         ("test", create.test.into()),
         ("sha256", create.sha256.as_deref().into()),
+        ("certificate", create.certificate.as_deref().into()),
     ])
 }
 

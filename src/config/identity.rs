@@ -29,6 +29,8 @@ pub enum IdentityKind {
     ApiKey,
     /// A signed token of an issuer in `[[identity.jwt]]`.
     Jwt,
+    /// A client certificate of an authority in `listen.tls.client_ca` whose name a key was made for.
+    Certificate,
 }
 
 /// API keys.
@@ -124,7 +126,8 @@ impl Default for IdentityConfig {
 
 impl IdentityConfig {
     pub(super) fn validate(&self, at: &Check<'_>) {
-        at.key("order").ensure(!self.order.is_empty(), "must name at least one of `api_key`, `jwt`");
+        at.key("order")
+            .ensure(!self.order.is_empty(), "must name at least one of `api_key`, `jwt`, `certificate`");
         at.key("order").distinct(&self.order);
         self.api_key.validate(&at.key("api_key"));
         for (index, jwt) in self.jwt.iter().enumerate() {
@@ -141,6 +144,7 @@ impl std::fmt::Display for IdentityKind {
         f.write_str(match self {
             IdentityKind::ApiKey => "api_key",
             IdentityKind::Jwt => "jwt",
+            IdentityKind::Certificate => "certificate",
         })
     }
 }

@@ -149,7 +149,8 @@ impl Config {
     }
 
     fn validate_routes(&self, at: &Check<'_>) {
-        let around = Surroundings { upstreams: &self.upstreams, identity: &self.identity };
+        let has_client_ca = self.listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let around = Surroundings { upstreams: &self.upstreams, identity: &self.identity, has_client_ca };
         for (index, route) in self.routes.iter().enumerate() {
             route.validate(&at.item(index), around);
         }

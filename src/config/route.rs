@@ -108,6 +108,8 @@ pub enum RatePer {
 pub(super) struct Surroundings<'a> {
     pub(super) upstreams: &'a [UpstreamConfig],
     pub(super) identity: &'a IdentityConfig,
+    /// Whether clients may show certificates.
+    pub(super) has_client_ca: bool,
 }
 
 // === impl RouteConfig ===
@@ -131,7 +133,7 @@ impl RouteConfig {
             at.key("timeout").positive(timeout);
         }
         if let Some(kinds) = &self.identity {
-            validate_kinds(kinds, &at.key("identity"), around.identity);
+            validate_kinds(kinds, &at.key("identity"), around);
         }
     }
 
@@ -233,11 +235,16 @@ fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
 
-fn validate_kinds(kinds: &[IdentityKind], at: &Check<'_>, identity: &IdentityConfig) {
-    at.ensure(!kinds.is_empty(), "must name at least one of `api_key`, `jwt`; or is it `public`?");
+fn validate_kinds(kinds: &[IdentityKind], at: &Check<'_>, around: Surroundings<'_>) {
+    at.ensure(
+        !kinds.is_empty(),
+        "must name at least one of `api_key`, `jwt`, `certificate`; or is it `public`?",
+    );
     at.distinct(kinds);
-    let has_jwt = !identity.jwt.is_empty() || !kinds.contains(&IdentityKind::Jwt);
+    let has_jwt = !around.identity.jwt.is_empty() || !kinds.contains(&IdentityKind::Jwt);
     at.ensure(has_jwt, "names `jwt`, but there is no `[[identity.jwt]]`");
+    let has_ca = around.has_client_ca || !kinds.contains(&IdentityKind::Certificate);
+    at.ensure(has_ca, "names `certificate`, but there is no `listen.tls.client_ca` to vouch for one");
 }
 
 // === impl ChargeUnits ===

@@ -11,7 +11,7 @@ use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Owner, Quota, Tenant};
-use crate::secret::hash::{ForeignDigest, KeyDigest, KeyKind, KeyText};
+use crate::secret::hash::{CertificateName, ForeignDigest, KeyDigest, KeyKind, KeyText, Pepper};
 use crate::store::{Listed, OwnQuota, Page};
 
 /// What a new key is made of.
@@ -22,6 +22,15 @@ pub struct NewKey {
     pub limits: KeyLimits,
     /// A `tg_test_` key.
     pub test: bool,
+}
+
+/// By what the holder of a key is known that has no text of ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Brought {
+    /// SHA-256 of the whole key, in hexadecimal digits.
+    Sha256(String),
+    /// The name in its client certificate: the URI, or the DNS name if there is none.
+    Certificate(String),
 }
 
 /// What to change of a key: `None` leaves it as it is.
@@ -66,8 +75,8 @@ impl Control {
         work.end(outcome).await
     }
 
-    /// Brings along a key that another system made, so that its holder can go on using it. `sha256` is the hash of
-    /// the whole key, in hexadecimal digits.
+    /// Makes a key without a text of ours: one that another system made, whose holder goes on using it, or one for
+    /// whoever shows a certificate.
     ///
     /// # Errors
     /// As [`Control::create_key`]; [`ControlError::Conflict`] for a key that is there already, whoever's it is.
@@ -76,10 +85,10 @@ impl Control {
         principal: &Principal,
         tenant: &TenantRef,
         new: NewKey,
-        sha256: &str,
+        brought: &Brought,
     ) -> Result<ApiKey, ControlError> {
         let mut work = self.begin(principal).await?;
-        let outcome = work.import_key(tenant, new, sha256).await;
+        let outcome = work.import_key(tenant, new, brought).await;
         work.end(outcome).await
     }
 
@@ -160,6 +169,26 @@ impl std::fmt::Debug for CreatedKey {
     }
 }
 
+// === impl Brought ===
+
+impl Brought {
+    /// By what it is looked up, and what people see of it.
+    fn check<'b>(&'b self, faults: &mut Faults, pepper: &Pepper) -> Option<(KeyDigest, &'b str)> {
+        match self {
+            Brought::Sha256(text) => {
+                let expected = "64 hexadecimal digits are expected: SHA-256 of the whole key";
+                let foreign = faults.check("sha256", ForeignDigest::parse(text), expected)?;
+                Some((pepper.digest_foreign(foreign), IMPORTED_PREFIX))
+            }
+            Brought::Certificate(text) => {
+                let expected = "a URI or a host's name is expected, as the certificate has it";
+                let name = faults.check("certificate", CertificateName::parse(text), expected)?;
+                Some((pepper.digest_certificate(&name), text))
+            }
+        }
+    }
+}
+
 // === impl Work ===
 
 impl Work<'_> {
@@ -193,19 +222,19 @@ impl Work<'_> {
         &mut self,
         tenant: &TenantRef,
         new: NewKey,
-        sha256: &str,
+        brought: &Brought,
     ) -> Result<ApiKey, ControlError> {
         let tenant = self.living_tenant_for(Operation::ImportKey, tenant).await?;
         let name = checked(&new, self.now)?;
         let mut faults = Faults::default();
         if new.test {
-            faults.add("test", "a key of another system is no test key of ours");
+            faults.add("test", "a key without a text of ours is no test key of ours");
         }
-        let expected = "64 hexadecimal digits are expected: SHA-256 of the whole key";
-        let foreign = faults.check("sha256", ForeignDigest::parse(sha256), expected);
-        let Some(foreign) = foreign.filter(|_| faults.is_empty()) else { return Err(faults.refusal()) };
-        let key = self.new_key(&tenant, name, new.limits, IMPORTED_PREFIX);
-        let digest = self.control.parts.pepper.digest_foreign(foreign);
+        let known = brought.check(&mut faults, &self.control.parts.pepper);
+        let Some((digest, prefix)) = known.filter(|_| faults.is_empty()) else {
+            return Err(faults.refusal());
+        };
+        let key = self.new_key(&tenant, name, new.limits, prefix);
         if let Some(there) = self.tx.key_by_digest(&digest).await? {
             return Err(ControlError::Conflict(format!("that key is there already, as `{}`", there.id)));
         }

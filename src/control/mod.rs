@@ -38,7 +38,7 @@ use principal::Operation;
 pub use crate::domain::TenantRef;
 pub use apply::{DryRun, Manifest, ManifestKey, ManifestQuota, ManifestTenant, Planned, PlannedAction};
 pub use error::{ControlError, FieldFault};
-pub use keys::{CreatedKey, KeyChange, NewKey};
+pub use keys::{Brought, CreatedKey, KeyChange, NewKey};
 pub use principal::{Principal, Rights, Scope};
 pub use quotas::{QuotaChange, QuotaUse};
 pub use reconcile::{AccountBooks, Books};

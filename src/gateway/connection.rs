@@ -17,6 +17,7 @@ use super::refusal::{Recipient, Refusal};
 use super::streams::serve_streams;
 use crate::listener::http1::{BodyCopy, BodyLength, Head, LINES_MAX, Parsed};
 use crate::listener::{Accepted, Alarm, Buffer, Opened, PREFACE, Stream, send};
+use crate::secret::hash::CertificateName;
 
 /// How much of a refused request's body is read so that the connection can go on.
 const DRAINED_BYTES_MAX: u64 = 64 * 1024;
@@ -80,7 +81,9 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
     };
     gateway.shared.metrics.connections.inc();
     let Opened { mut stream, peer, mut alarm, seat } = opened;
-    let peer = Peer { address: peer.ip(), is_tls: stream.is_tls() };
+    let certificate = stream.client_name().and_then(|name| CertificateName::parse(&name));
+    let certificate = certificate.map(|name| gateway.shared.pepper.digest_certificate(&name));
+    let peer = Peer { address: peer.ip(), is_tls: stream.is_tls(), certificate };
     let mut has_begun = wait_for_first_request(&gateway, &mut stream, &alarm).await;
     let mut is_new = true;
     loop {

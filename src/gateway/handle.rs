@@ -201,8 +201,10 @@ impl Gateway {
         let admitted_at = shared.clock.now();
         let lookout = shared.lookout(route);
         let presented = match lookout {
-            Some(lookout) => Presented::read(head, lookout, &shared.pepper, &shared.tokens, admitted_at)
-                .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?,
+            Some(lookout) => {
+                Presented::read(head, peer, lookout, &shared.pepper, &shared.tokens, admitted_at)
+                    .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?
+            }
             None => Presented::Nobody,
         };
         shared.headers.begin_request(out, head, route.forwarded_path(head.path), lookout, peer);

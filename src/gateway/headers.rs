@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::domain::{Limit, Period, RequestId};
 use crate::listener::Buffer;
 use crate::listener::http1::{AnswerHead, BodyLength, Head, Line, list};
+use crate::secret::hash::KeyDigest;
 use crate::secret::sign::{Signer, Statement};
 
 /// How header lines are written.
@@ -44,6 +45,8 @@ pub enum Dialect {
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     pub(super) is_tls: bool,
+    /// Of the name in the client's certificate, if it has shown one.
+    pub(super) certificate: Option<KeyDigest>,
 }
 
 /// The names that a `Connection` line names.

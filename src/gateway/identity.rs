@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::headers::Peer;
 use super::refusal::{Refusal, Shortage, Unauthenticated};
 use super::route::RatePer;
 use super::strangers::Strangers;
@@ -33,6 +34,8 @@ pub struct IdentitySettings {
 pub struct IdentityKinds {
     pub api_key: bool,
     pub jwt: bool,
+    /// A client certificate, which comes with the connection and not with a head.
+    pub certificate: bool,
 }
 
 /// A route's way to look for identities.
@@ -129,20 +132,24 @@ impl Caller {
 // === impl Presented ===
 
 impl Presented {
-    /// Reads what the head presents; [`Presented::Nobody`] if it presents nothing.
+    /// Reads what the head presents, and what the connection does; [`Presented::Nobody`] if neither presents
+    /// anything.
     ///
     /// # Errors
-    /// [`Unauthenticated`] for what can't be anybody, and for two different identities: a key and a token are two,
-    /// whoever they belong to.
+    /// [`Unauthenticated`] for what can't be anybody, and for two different identities: a key and a token, or a
+    /// certificate, are two, whoever they belong to.
     pub(super) fn read(
         head: &Head<'_>,
+        peer: Peer,
         lookout: Lookout<'_>,
         pepper: &Pepper,
         tokens: &Tokens,
         now: Timestamp,
     ) -> Result<Presented, Unauthenticated> {
+        let certificate = peer.certificate.filter(|_| lookout.kinds.certificate);
         match lookout.find(head)? {
-            None => Ok(Presented::Nobody),
+            Some(_) if certificate.is_some() => Err(Unauthenticated::Ambiguous),
+            None => Ok(certificate.map_or(Presented::Nobody, |digest| Presented::Key(Subject::Key(digest)))),
             Some(Credential::Key(text)) => {
                 let key = lookout.settings.key(text, pepper);
                 key.map(Presented::Key).ok_or(Unauthenticated::Malformed)

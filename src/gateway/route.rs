@@ -286,7 +286,7 @@ mod tests {
             charges: vec![],
             on: super::ChargeOn::Admit,
             public: true,
-            identities: IdentityKinds { api_key: true, jwt: true },
+            identities: IdentityKinds { api_key: true, jwt: true, certificate: false },
             scopes: vec![],
             rate: None,
             strip_prefix: (path != "/").then(|| path.into()),

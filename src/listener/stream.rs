@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::http2::{Answering, Asking};
+use super::tls::client_name;
 
 /// A connection to a client or to an upstream.
 #[derive(Debug)]
@@ -44,6 +45,13 @@ pub async fn send<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> io::Result
 impl Stream {
     pub const fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
+    }
+
+    /// The name in the certificate that the client has shown, and that an authority vouched for.
+    pub fn client_name(&self) -> Option<String> {
+        let Stream::Tls(stream) = self else { return None };
+        let (_, session) = stream.get_ref();
+        client_name(session.peer_certificates()?.first()?)
     }
 
     /// Ready once something can be read without waiting: bytes, the stream's end, or its failure. Takes nothing, and

@@ -21,6 +21,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use webpki::EndEntityCert;
 
 use super::stream::Stream;
 
@@ -159,6 +160,21 @@ pub fn read_authorities(path: &Path) -> Result<RootCertStore, BadTls> {
         roots.add(certificate).map_err(|error| BadTls::Authority(path.to_owned(), error))?;
     }
     Ok(roots)
+}
+
+/// The name that a verified client certificate is known by: its only URI, or its only DNS name if it has no URI. One
+/// with several is nobody's in particular.
+pub(super) fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    let only = |mut names: Box<dyn Iterator<Item = &str> + '_>| match (names.next(), names.next()) {
+        (Some(name), None) => Ok(Some(name.to_owned())),
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(()),
+    };
+    match only(Box::new(parsed.valid_uri_names())) {
+        Ok(None) => only(Box::new(parsed.valid_dns_names())).ok()?,
+        found => found.ok()?,
+    }
 }
 
 // === impl Tls ===

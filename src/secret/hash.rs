@@ -37,6 +37,11 @@ pub struct KeyDigest(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ForeignDigest([u8; 32]);
 
+/// The name in a client certificate by which its holder is known: a URI such as `spiffe://example.org/orders`, or a
+/// host's name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateName(String);
+
 /// The secret under which keys are digested; lives outside the database.
 #[derive(Clone)]
 pub struct Pepper {
@@ -201,6 +206,18 @@ impl fmt::Debug for ForeignDigest {
     }
 }
 
+// === impl CertificateName ===
+
+impl CertificateName {
+    /// A URI as it is, or a host's name, whose case does not matter. `None` for what is neither: 1 to 255 visible
+    /// characters of ASCII are expected.
+    pub fn parse(text: &str) -> Option<CertificateName> {
+        let is_name = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let name = if text.contains(':') { text.to_owned() } else { text.to_ascii_lowercase() };
+        is_name.then_some(CertificateName(name))
+    }
+}
+
 // === impl Pepper ===
 
 impl Pepper {
@@ -260,6 +277,14 @@ impl Pepper {
     pub fn digest(&self, text: &[u8]) -> KeyDigest {
         let mut hmac = self.keyed.clone();
         hmac.update(text.strip_prefix(b"tg_").unwrap_or(text));
+        KeyDigest(hmac.finalize().into_bytes().into())
+    }
+
+    /// The digest of the name in a client certificate. Never that of a text or of a key: none begins so.
+    pub fn digest_certificate(&self, name: &CertificateName) -> KeyDigest {
+        let mut hmac = self.keyed.clone();
+        hmac.update(b"certificate:");
+        hmac.update(name.0.as_bytes());
         KeyDigest(hmac.finalize().into_bytes().into())
     }
 

@@ -113,6 +113,56 @@ fn clients_must_have_a_certificate_where_it_is_required_and_a_good_one_where_it_
 }
 
 #[test]
+fn whoever_shows_a_certificate_that_a_key_was_made_for_is_that_keys_caller() {
+    const NAME: &str = "spiffe://example.org/orders";
+    let (upstream, authority) = (StubUpstream::start(), TestAuthority::new("us"));
+    let files = tempfile::tempdir().unwrap();
+    let own = certificate(files.path(), "a", &authority.issue(&["a.test"]), "");
+    let ca = authority.write(files.path(), "ca.pem");
+    let gateway = TestGateway::start_with(&format!(
+        "[listen.tls]\naddress = \"127.0.0.1:0\"\ncertificates = [{own}]\nclient_ca = {ca:?}\n\
+         client_certificate = \"optional\"\n{}{}{}",
+        upstream_at(&[upstream.address()], ""),
+        route("mesh", "/", "identity = [\"certificate\", \"api_key\"]\ncharge = { api_calls = 1 }"),
+        route("keys", "/keys", "identity = [\"api_key\"]"),
+    ));
+    let customer = gateway.customer("Acme", "free");
+    let create = |name: &str| {
+        gateway.json(&["key", "create", &customer.tenant_id, "--name", name, "--certificate", name])
+    };
+    let (by_uri, by_host) = (create(NAME), create("Orders.Test"));
+    assert_eq!((by_uri["prefix"].as_str(), by_uri["key"].as_str()), (Some(NAME), None));
+    let ask = |names: &[&str], path: &str, lines: &[&str]| {
+        let identity = (!names.is_empty()).then(|| authority.issue(names));
+        let client = authority.client(identity.as_ref());
+        let start = format!("GET {path} HTTP/1.1");
+        let head: Vec<&str> = [&*start, "host: a.test"].into_iter().chain(lines.iter().copied()).collect();
+        RawClient::secure(gateway.tls(), "a.test", &client).request(&head, b"").status
+    };
+    for (names, key) in
+        [(vec![NAME], &by_uri), (vec![NAME, "other.test"], &by_uri), (vec!["orders.TEST"], &by_host)]
+    {
+        assert_eq!(ask(&names, "/", &[]), 200, "{names:?}");
+        let seen = upstream.last();
+        assert_eq!(seen.header("x-tenant-key-id"), key["key_id"].as_str());
+        assert_eq!(seen.header("x-tenant-id"), Some(&*customer.tenant_id));
+    }
+    let key = format!("x-api-key: {}", customer.key);
+    assert_eq!(ask(&[], "/", &[&key]), 200, "or it brings a key");
+    assert_eq!(ask(&[NAME], "/", &[&key]), 401, "two identities");
+    assert_eq!(ask(&[NAME], "/keys", &[&key]), 200, "this route looks at no certificates");
+    for stranger in
+        [vec!["spiffe://example.org/Orders"], vec![NAME, "spiffe://example.org/x"], vec!["a.test"], vec![]]
+    {
+        assert_eq!(ask(&stranger, "/", &[]), 401, "{stranger:?}");
+    }
+    assert_eq!(ask(&[NAME], "/keys", &[]), 401);
+    gateway.json(&["key", "revoke", by_uri["key_id"].as_str().unwrap()]);
+    until("the key has ended", || (ask(&[NAME], "/", &[]) == 401).then_some(()));
+    assert_eq!(ask(&["orders.test"], "/", &[]), 200);
+}
+
+#[test]
 fn a_client_that_does_not_finish_its_handshake_is_given_up() {
     let (upstream, authority) = (StubUpstream::start(), TestAuthority::new("us"));
     let files = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -49,11 +49,15 @@ impl TestAuthority {
         TestAuthority(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
-    /// A certificate for these names and addresses.
+    /// A certificate for these names and addresses; what has a scheme is a URI.
     pub(crate) fn issue(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let params = CertificateParams::new(names).expect("names");
+        let (uris, names): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains("://"));
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params
+            .subject_alt_names
+            .extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("a URI"))));
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         Issued {
             certificate: certificate.der().clone(),
