@@ -182,7 +182,7 @@ pub(super) fn supply(config: &Config) -> SupplySettings {
 pub(super) fn identity(config: &Config) -> IdentitySettings {
     let config::ApiKeyConfig { headers, imported, .. } = &config.identity.api_key;
     let headers = headers.iter().map(|name| name.as_str().to_owned()).collect();
-    IdentitySettings { headers, imported_keys: *imported }
+    IdentitySettings { headers, imported_keys: *imported, suspend_grace: config.identity.suspend_grace }
 }
 
 pub(super) fn issuers(config: &Config) -> Vec<IssuerSettings> {

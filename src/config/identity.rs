@@ -19,6 +19,9 @@ pub struct IdentityConfig {
     pub api_key: ApiKeyConfig,
     /// Issuers of tokens.
     pub jwt: Vec<JwtConfig>,
+    /// How long streams and WebSockets go on whose tenant was suspended, or whose key was revoked, meanwhile.
+    #[serde(with = "One::<Duration>")]
+    pub suspend_grace: Duration,
 }
 
 /// A kind of identity.
@@ -120,6 +123,7 @@ impl Default for IdentityConfig {
             order: vec![IdentityKind::ApiKey, IdentityKind::Jwt],
             api_key: ApiKeyConfig::default(),
             jwt: Vec::new(),
+            suspend_grace: Duration::from_secs(10),
         }
     }
 }

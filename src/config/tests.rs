@@ -452,7 +452,7 @@ headers = { tenant_prefix = "x-", dialects = ["legacy", "legacy"] }
             x.toml:6:13: control.platform_token: must have at least 32 characters
             x.toml:7:15: telemetry.log_filter: must not be empty
             x.toml:7:33: telemetry.tenants_max: must be from 0 to 10000, found 100000
-            x.toml:8:14: identity.order: must name at least one of `api_key`, `jwt`
+            x.toml:8:14: identity.order: must name at least one of `api_key`, `jwt`, `certificate`
             x.toml:8:38: identity.api_key.pepper: must be 64 hexadecimal digits: `openssl rand -hex 32` makes one
             x.toml:8:56: identity.api_key.pepper_version: must be at least 1
             x.toml:9:13: headers.tenant_prefix: covers `x-request-id`, which would be dropped

@@ -174,6 +174,12 @@ impl Directory {
         self.unknown.invalidate_all();
     }
 
+    /// How often something has changed. Another number is another state; what changed is told by
+    /// [`Entitlements::is_fresh`].
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Forgets everything: after a gap in the notes of changes, or a change that concerns all.
     pub fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);

@@ -138,7 +138,8 @@ impl Entitlements {
         &self.freshness
     }
 
-    pub(super) fn is_fresh(&self) -> bool {
+    /// Whether nothing has changed since of the tenant, the key or the tenants above.
+    pub fn is_fresh(&self) -> bool {
         self.freshness.iter().all(|freshness| freshness.holds())
     }
 

@@ -19,7 +19,7 @@ pub struct RequestId(pub Uuid);
 pub enum Outcome {
     /// The upstream's whole answer was passed on, whatever its status.
     Answered,
-    /// The client went away before the answer's end.
+    /// The client went away before the answer's end, or was sent away.
     ClientGone,
     /// The upstream broke off, before or in the middle of its answer.
     UpstreamBroke,

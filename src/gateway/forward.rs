@@ -15,13 +15,14 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connection::{Client, fill};
+use super::grace::Permit;
 use super::handle::{Call, Gateway, GatewayLimits, Refused, Serving};
 use super::headers::{AnswerFraming, passes_as_trailer, push_interim, push_upgrade};
 use super::identity::Caller;
 use super::meters::Answered;
 use super::passage::Passage;
 use super::policy::{ChargeSettings, Charges};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Unauthenticated};
 use super::tunnel::{Tunnel, Upgrade};
 use super::upstream::{Upstream, UpstreamConnection, Wanted};
 use crate::clock::Monotonic;
@@ -73,6 +74,8 @@ enum Fault {
     BodyTooLarge,
     UpstreamBroke,
     UpstreamTooSlow,
+    /// Whoever called may not call any more.
+    Stopped,
 }
 
 /// How far an exchange has come; outside its futures, so that it is known when they are dropped.
@@ -93,6 +96,9 @@ struct Progress {
     upstream_wait: Cell<Duration>,
     /// Interim answers.
     interim: Cell<u32>,
+    is_tunnel: Cell<bool>,
+    /// Why the exchange has to end.
+    stopped: RefCell<Option<Refusal>>,
 }
 
 /// Units that an upstream said were used, per charge of the route.
@@ -145,8 +151,23 @@ impl<'f, 'c> Forward<'f, 'c> {
         // What came with the head leaves with the head, in one write.
         body.advance(&mut client.buffer, &mut request).map_err(Refusal::MalformedBody)?;
         self.refuse_too_large(&body).map_err(|fault| fault.refusal(&self.gateway.shared.limits))?;
-        let exchanged = self.exchange(client, &request, &mut body).await;
+        let exchanged = self.while_permitted(self.exchange(client, &request, &mut body)).await;
         self.settle(client, exchanged)
+    }
+
+    /// The exchange, unless its caller stops being one meanwhile. A tunnel then ends by itself.
+    async fn while_permitted(
+        &self,
+        exchange: impl Future<Output = Result<Begun, Fault>>,
+    ) -> Result<Begun, Fault> {
+        let Some(Charged { caller, .. }) = self.charged else { return exchange.await };
+        let (gateway, call) = (self.gateway, self.call);
+        let permit = Permit { gateway, route: &self.serving.table.routes[call.route], call, caller };
+        let told = |refusal| {
+            self.progress.stopped.replace(Some(refusal));
+            self.progress.is_tunnel.get()
+        };
+        permit.during(exchange, told).await.unwrap_or(Err(Fault::Stopped))
     }
 
     /// One attempt, and a second one on a fresh connection if the pooled one turns out to have been closed.
@@ -265,6 +286,7 @@ impl<'f, 'c> Forward<'f, 'c> {
                 let tunnel = self.tunnel(upgrade, client, server);
                 // A tunnel lasts as long as it is used.
                 alarm.bound(None);
+                self.progress.is_tunnel.set(true);
                 tunnel.run(alarm, upstream.timeouts.idle, buffer, &mut rest).await;
             }
             return Ok(begun);
@@ -275,8 +297,9 @@ impl<'f, 'c> Forward<'f, 'c> {
     }
 
     fn tunnel<'t>(&'t self, upgrade: Upgrade, client: Half<'t>, upstream: Half<'t>) -> Tunnel<'t> {
-        let (buffers, Progress { bytes_in, bytes_out, .. }) = (&self.gateway.parts.buffers, &self.progress);
-        Tunnel { upgrade, client, upstream, buffers, bytes_in, bytes_out }
+        let Progress { bytes_in, bytes_out, stopped, .. } = &self.progress;
+        let buffers = &self.gateway.parts.buffers;
+        Tunnel { upgrade, client, upstream, buffers, bytes_in, bytes_out, stopped }
     }
 
     async fn upload(
@@ -523,7 +546,11 @@ impl<'f, 'c> Forward<'f, 'c> {
 
     /// The end of the exchange: the books first, then what the client still has to be told.
     fn settle(self, client: &mut Client, exchanged: Result<Begun, Fault>) -> Result<Ended, Refused> {
-        let refusal = exchanged.err().map(|fault| fault.refusal(&self.gateway.shared.limits));
+        let stopped = self.progress.stopped.take();
+        let refusal = exchanged.err().map(|fault| {
+            let stopped = stopped.filter(|_| fault == Fault::Stopped);
+            stopped.unwrap_or_else(|| fault.refusal(&self.gateway.shared.limits))
+        });
         let status = match (self.progress.begun.get(), &refusal) {
             (false, Some(refusal)) => refusal.status(),
             _ => self.progress.status.get(),
@@ -640,9 +667,11 @@ impl Fault {
         match self {
             Fault::UpstreamBroke | Fault::NotSent => Outcome::UpstreamBroke,
             Fault::UpstreamTooSlow => Outcome::UpstreamTimeout,
-            Fault::ClientGone | Fault::ClientTooSlow | Fault::BadBody(_) | Fault::BodyTooLarge => {
-                Outcome::ClientGone
-            }
+            Fault::ClientGone
+            | Fault::ClientTooSlow
+            | Fault::BadBody(_)
+            | Fault::BodyTooLarge
+            | Fault::Stopped => Outcome::ClientGone,
         }
     }
 
@@ -650,6 +679,7 @@ impl Fault {
         match self {
             Fault::NotSent => Refusal::UpstreamUnreachable,
             Fault::ClientGone | Fault::ClientTooSlow => Refusal::BodyTimeout,
+            Fault::Stopped => Refusal::Unauthenticated(Unauthenticated::Unusable),
             Fault::BadBody(fault) => Refusal::MalformedBody(fault),
             Fault::BodyTooLarge => Refusal::BodyTooLarge { bytes_max: limits.body_bytes },
             Fault::UpstreamBroke => Refusal::UpstreamBroke,

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::admission::Admission;
 use super::connection::{self, Client};
 use super::forward::{Ended, Forward};
+use super::grace::Wakes;
 use super::headers::{HeaderSettings, Peer, is_grpc};
 use super::identity::{Caller, IdentitySettings, Lookout, Presented, Registers};
 use super::meters::{GatewayMetrics, Meters};
@@ -73,6 +74,7 @@ pub struct Gateway {
     ids: RequestIds,
     /// Exchanged when a reload has swapped the shared table; requests on their way keep theirs.
     serving: RefCell<Rc<Serving>>,
+    wakes: Wakes,
 }
 
 /// A table with this worker's connections and meters for it.
@@ -137,7 +139,14 @@ impl Gateway {
     pub fn new(shared: Arc<GatewayShared>, parts: WorkerParts, writer: Writer) -> Self {
         let serving =
             RefCell::new(Rc::new(Serving::new(shared.table.load_full(), &shared.metrics, &parts.buffers)));
-        Gateway { shared, parts, writer: Rc::new(writer), ids: RequestIds::seeded(), serving }
+        Gateway {
+            shared,
+            parts,
+            writer: Rc::new(writer),
+            ids: RequestIds::seeded(),
+            serving,
+            wakes: Wakes::default(),
+        }
     }
 
     /// The walk: from a head that was read (`call`, with the upstream's head begun in `head`) to the end of its answer.
@@ -236,7 +245,7 @@ impl Gateway {
         self.serving.borrow().clone()
     }
 
-    async fn recognize(&self, call: &Call) -> Result<Caller, Refusal> {
+    pub(super) async fn recognize(&self, call: &Call) -> Result<Caller, Refusal> {
         let GatewayShared { directory, tokens, strangers, .. } = &*self.shared;
         let registers = Registers { directory, tokens, strangers };
         call.presented.resolve(registers, call.client, call.admitted_at).await
@@ -270,6 +279,7 @@ impl Service for Gateway {
         let serving = self.serving();
         serving.meters.flush();
         self.writer.tick();
+        self.wakes.tick(self.shared.directory.changes(), &self.parts.alarms);
         let now = self.shared.clock.monotonic();
         serving.upstreams.iter().for_each(|upstream| upstream.close_idle(now));
         let table = self.shared.table.load();

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ pub struct IdentitySettings {
     pub headers: Vec<String>,
     /// Whether keys that another system made are looked for too: in these headers, and as bearer tokens.
     pub imported_keys: bool,
+    /// How long streams go on whose tenant was suspended, or whose key was revoked, meanwhile.
+    pub suspend_grace: Duration,
 }
 
 /// Which identities a route looks for. What it does not look for is the upstream's business.
@@ -82,6 +85,10 @@ pub(super) enum Presented {
 impl Caller {
     pub(super) fn entitlements(&self) -> &Entitlements {
         &self.entitlements
+    }
+
+    pub(super) fn into_entitlements(self) -> Arc<Entitlements> {
+        self.entitlements
     }
 
     async fn by_token(

@@ -10,6 +10,7 @@
 mod admission;
 mod connection;
 mod forward;
+mod grace;
 mod handle;
 mod headers;
 mod identity;

@@ -16,11 +16,13 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use super::connection::fill;
+use super::refusal::Refusal;
 use crate::listener::http1::Head;
 use crate::listener::{Alarm, Buffer, Buffers, Expired, Half, send};
 
-/// A Close frame of a server: 1001, "going away" (RFC 6455, section 7.4.1).
+/// Close frames of a server (RFC 6455, section 7.4.1): 1001, "going away", and 1008, against the policy.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
+const NOT_WELCOME: [u8; 4] = [0x88, 0x02, 0x03, 0xf0];
 
 /// What a client asks to speak on its connection from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Tunnel<'t> {
     /// Bytes without their framing, from and to the client; they go on from where they are.
     pub(super) bytes_in: &'t Cell<u64>,
     pub(super) bytes_out: &'t Cell<u64>,
+    /// Set when the client has to be told that it is not welcome any more.
+    pub(super) stopped: &'t RefCell<Option<Refusal>>,
 }
 
 /// How far each direction has come.
@@ -86,8 +90,9 @@ impl Upgrade {
 // === impl Tunnel ===
 
 impl Tunnel<'_> {
-    /// Passes bytes on until both sides have ended, one of them breaks, or nothing has moved for `idle`. `early` came
-    /// from the client before the upgrade was answered, `late` from the upstream behind its answer.
+    /// Passes bytes on until both sides have ended, one of them breaks, nothing has moved for `idle`, or the caller is
+    /// stopped. `early` came from the client before the upgrade was answered, `late` from the upstream behind its
+    /// answer.
     ///
     /// Dropping the future breaks both connections off.
     pub(super) async fn run(&self, alarm: &Alarm, idle: Duration, early: &mut Buffer, late: &mut Buffer) {
@@ -100,24 +105,31 @@ impl Tunnel<'_> {
         let mut ends = Ends::default();
         let mut goes_away = false;
         while !(ends.are_over() || goes_away && frames.borrow().is_between()) {
+            if self.is_stopped() && self.upgrade == Upgrade::Other {
+                return;
+            }
             let moved = self.moved();
             let step = poll_fn(|context| {
                 ends.up.poll(up.as_mut(), context);
                 ends.down.poll(down.as_mut(), context);
-                if ends.are_over() || self.moved() != moved { Poll::Ready(()) } else { Poll::Pending }
+                let is_new = self.moved() != moved || self.is_stopped() && !goes_away;
+                if ends.are_over() || is_new { Poll::Ready(()) } else { Poll::Pending }
             });
+            let was_leaving = goes_away;
             let hears_drain = self.upgrade == Upgrade::WebSocket && !goes_away;
             let stepped =
                 if hears_drain { alarm.idle(idle, step).await } else { alarm.within(idle, step).await };
-            goes_away = goes_away || (hears_drain && alarm.is_draining());
-            if stepped == Err(Expired) && !goes_away {
+            goes_away = goes_away || (hears_drain && (alarm.is_draining() || self.is_stopped()));
+            // The drain itself has expired a wait that went on until then; a wait that began after it was its own.
+            if stepped == Err(Expired) && (was_leaving || !goes_away) {
                 return;
             }
         }
         if goes_away && !ends.are_over() {
             let mut client = self.client;
+            let frame = if self.is_stopped() { &NOT_WELCOME } else { &GOING_AWAY };
             // If it fails, the client is gone already.
-            let _ = alarm.within(idle, send(&mut client, &GOING_AWAY)).await;
+            let _ = alarm.within(idle, send(&mut client, frame)).await;
         }
     }
 
@@ -143,6 +155,10 @@ impl Tunnel<'_> {
             send(&mut to, buffer.filled()).await?;
             note(buffer.filled());
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.borrow().is_some()
     }
 
     fn moved(&self) -> u64 {

@@ -77,6 +77,15 @@ impl Alarms {
         self.wake_due();
     }
 
+    /// Whoever waits looks again, whatever the time: something may concern it.
+    pub fn wake_all(&self) {
+        for cell in self.0.cells.borrow().iter().flatten() {
+            if let Some(waker) = cell.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// How many ticks have passed.
     pub fn now(&self) -> u64 {
         self.0.now.get()

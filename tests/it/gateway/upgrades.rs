@@ -1,6 +1,8 @@
 //! Connections that become tunnels, and answers before the answer.
 
-use super::{customer_of, open_gateway, route, upstream_at, usage_row, used};
+use std::time::{Duration, Instant};
+
+use super::{another_key, customer_of, open_gateway, route, upstream_at, usage_row, used};
 use crate::support::{Answer, Customer, RawClient, StubUpstream, TestGateway, until};
 
 const SWITCHING: &[u8] =
@@ -131,6 +133,50 @@ fn a_drain_sends_web_sockets_elsewhere_at_the_end_of_a_frame_and_records_them() 
         answered.filter_map(|row| row["requests"].as_u64()).sum::<u64>()
     };
     until("both are in the log", || (answered() == 2).then_some(()));
+}
+
+#[test]
+fn whose_tenant_is_suspended_or_whose_key_is_revoked_goes_on_for_the_grace_and_no_longer() {
+    let (upstream, gateway, customer) = customer_of(
+        &("[identity]\nsuspend_grace = \"1s\"\n".to_owned()
+            + &route("all", "/", "charge = { api_calls = 1 }")),
+    );
+    let other = gateway.customer("Other", "free");
+    upstream.answer(|request| match request.start.split(' ').nth(1) {
+        Some("/socket") => Answer::Tunnel(SWITCHING.to_vec()),
+        Some("/stream") => {
+            let begin = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n".to_vec();
+            Answer::Raw(begin).then(Answer::Hang)
+        }
+        _ => Answer::Hang,
+    });
+    let begin = |path: &str, key: &str| {
+        let mut client = gateway.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\n\r\n"));
+        client
+    };
+    for revoke in [true, false] {
+        let mine = another_key(&gateway, &customer, &[]);
+        let mut socket = ask(&gateway, "/socket", "websocket", Some(&mine));
+        let mut stays = ask(&gateway, "/socket", "websocket", Some(&other));
+        assert_eq!([socket.response().status, stays.response().status], [101, 101]);
+        let (mut answer, mut silence) = (begin("/stream", &mine.key), begin("/silence", &mine.key));
+        until("all are at the upstream", || (upstream.open() >= 4).then_some(()));
+        let since = Instant::now();
+        if revoke {
+            gateway.json(&["key", "revoke", &mine.key_id]);
+        } else {
+            let reason = ["--reason", "unpaid"];
+            gateway.json(&[&["tenant", "status", &customer.slug, "suspended"][..], &reason].concat());
+        }
+        assert_eq!(silence.response().status, if revoke { 401 } else { 403 });
+        assert!(since.elapsed() >= Duration::from_secs(1), "the grace: {:?}", since.elapsed());
+        assert_eq!(socket.bytes(4), b"\x88\x02\x03\xf0");
+        assert!(socket.is_closed());
+        assert!(answer.try_response("GET").is_err(), "an answer that is cut off is no whole one");
+        stays.send(b"\x81\x05hello");
+        assert_eq!(stays.bytes(7), b"\x81\x05hello");
+    }
 }
 
 // === answers before the answer ===
