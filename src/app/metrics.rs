@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::directory::Directory;
 use crate::domain::{Owner, Resource, TenantId};
@@ -22,6 +22,8 @@ pub(super) struct ProcessMetrics {
     accounts: IntGauge,
     used: IntGaugeVec,
     keys: IntGauge,
+    lookups: IntCounter,
+    staleness: Gauge,
     pending: IntGauge,
     journal_files: IntGauge,
     journal_capacity: IntGauge,
@@ -58,7 +60,19 @@ impl ProcessMetrics {
             rooms,
             accounts: gauge("tollgate_till_accounts", "Accounts that the till holds."),
             used: IntGaugeVec::new(used, &["tenant", "resource"]).expect("a literal name"),
-            keys: gauge("tollgate_directory_keys", "API keys whose entitlements are cached, about."),
+            keys: gauge(
+                "tollgate_directory_keys",
+                "API keys, and tenants of tokens, whose entitlements are cached, about.",
+            ),
+            lookups: counter(
+                "tollgate_directory_lookups_total",
+                "Times that the store was asked for a key, or a token's tenant, that was not cached.",
+            ),
+            staleness: Gauge::new(
+                "tollgate_directory_staleness_seconds",
+                "How far behind the store what is cached may be. About 1 at most, unless the store can't be read.",
+            )
+            .expect("a literal name"),
             pending: gauge(
                 "tollgate_journal_pending_bytes",
                 "Journal records that the database does not have yet.",
@@ -96,11 +110,13 @@ impl ProcessMetrics {
         registry.register(Box::new(metrics)).expect("each metric is registered once");
     }
 
-    fn parts(&self) -> [&dyn Collector; 11] {
+    fn parts(&self) -> [&dyn Collector; 13] {
         [
             &self.accounts,
             &self.used,
             &self.keys,
+            &self.lookups,
+            &self.staleness,
             &self.pending,
             &self.journal_files,
             &self.journal_capacity,
@@ -116,6 +132,8 @@ impl ProcessMetrics {
         let Rooms { till, journal, flush, directory } = &self.rooms;
         self.accounts.set(saturated(till.len() as u64));
         self.keys.set(saturated(directory.len()));
+        raise(&self.lookups, directory.asked());
+        self.staleness.set(directory.staleness().as_secs_f64());
         let depth = journal.depth();
         self.pending.set(saturated(depth.pending_bytes));
         self.journal_files.set(saturated(depth.file_bytes));

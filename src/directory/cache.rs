@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::entitlements::{Entitlements, Freshness, FreshnessOf, Source};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::domain::{LossPolicy, Resource, TenantRef, Units};
 use crate::secret::hash::KeyDigest;
 use crate::store::{Changed, Profile, Store, StoreError};
@@ -62,6 +62,10 @@ pub struct Directory {
     held: Mutex<Held>,
     /// Changes so far.
     changes: AtomicU64,
+    /// Times that the store was asked for a subject.
+    asked: AtomicU64,
+    /// When all changes were last known to be read.
+    in_step_at: Mutex<Monotonic>,
     charged: RwLock<Arc<[Resource]>>,
 }
 
@@ -119,11 +123,13 @@ impl Directory {
             settings,
             store,
             till,
-            clock,
             loads: Mutex::default(),
             held: Mutex::default(),
             changes: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            in_step_at: Mutex::new(clock.monotonic()),
             charged: RwLock::new(Arc::from([])),
+            clock,
         })
     }
 
@@ -180,6 +186,22 @@ impl Directory {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// All changes so far are known.
+    pub(super) fn in_step(&self) {
+        *self.in_step_at.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.monotonic();
+    }
+
+    /// How far behind the store what is cached may be: no change is older that is not obeyed.
+    pub fn staleness(&self) -> Duration {
+        let at = *self.in_step_at.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clock.monotonic().since(at)
+    }
+
+    /// How often the store was asked for a subject that was not cached.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// Forgets everything: after a gap in the notes of changes, or a change that concerns all.
     pub fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -205,6 +227,7 @@ impl Directory {
     }
 
     async fn load_for_all(&self, subject: &Subject) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let loaded = self.read(subject).await;
         let waiting = self.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
         for sender in waiting.into_iter().flatten() {

@@ -64,7 +64,10 @@ impl Refresh {
     async fn follow(&mut self) -> Result<(), StoreError> {
         loop {
             let changes = self.store.changes_after(self.seen, CHANGES_MAX).await?;
-            let Some(last) = changes.last() else { return Ok(()) };
+            let Some(last) = changes.last() else {
+                self.directory.in_step();
+                return Ok(());
+            };
             let last = last.version;
             for change in &changes {
                 self.directory.forget(&change.what);

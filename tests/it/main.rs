@@ -15,6 +15,7 @@ mod journal;
 mod metrics;
 mod postgres;
 mod redis;
+mod slow;
 mod store;
 mod tidy;
 mod windows;

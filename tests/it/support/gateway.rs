@@ -222,6 +222,14 @@ impl TestGateway {
         self.addresses.as_ref().expect("a gateway that was started").admin
     }
 
+    /// Memory that the process has in use.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let pid = self.process.as_ref().expect("a gateway that was started").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// A connection to the data plane.
     #[track_caller]
     pub(crate) fn client(&self) -> RawClient {

@@ -1,0 +1,4 @@
+//! What takes its time: many rounds, many clients, figures of how long things take.
+
+mod flood;
+mod revocation;
