@@ -28,6 +28,8 @@ pub(super) struct ProcessMetrics {
     journal_files: IntGauge,
     journal_capacity: IntGauge,
     journal_pressure: IntGauge,
+    suspect_files: IntGauge,
+    rewritten_files: IntCounter,
     details_dropped: IntCounter,
     flushed: IntCounter,
     flush_failures: IntCounter,
@@ -89,6 +91,14 @@ impl ProcessMetrics {
                 "tollgate_journal_pressure",
                 "How full the journal is: 0 little, 1 from 50 %, 2 from 80 % or no next segment, 3 no space left.",
             ),
+            suspect_files: gauge(
+                "tollgate_journal_suspect_files",
+                "Journal files that could not be synced and are not written anew yet; above 0 the node is not ready.",
+            ),
+            rewritten_files: counter(
+                "tollgate_journal_rewritten_files_total",
+                "Journal files that were written anew because the disk failed to sync them.",
+            ),
             details_dropped: counter(
                 "tollgate_journal_details_dropped_total",
                 "Requests that a full journal counted without their details; no unit of theirs is lost.",
@@ -110,7 +120,7 @@ impl ProcessMetrics {
         registry.register(Box::new(metrics)).expect("each metric is registered once");
     }
 
-    fn parts(&self) -> [&dyn Collector; 13] {
+    fn parts(&self) -> [&dyn Collector; 15] {
         [
             &self.accounts,
             &self.used,
@@ -121,6 +131,8 @@ impl ProcessMetrics {
             &self.journal_files,
             &self.journal_capacity,
             &self.journal_pressure,
+            &self.suspect_files,
+            &self.rewritten_files,
             &self.details_dropped,
             &self.flushed,
             &self.flush_failures,
@@ -144,6 +156,8 @@ impl ProcessMetrics {
             Pressure::High => 2,
             Pressure::Full => 3,
         });
+        self.suspect_files.set(saturated(depth.suspect_files as u64));
+        raise(&self.rewritten_files, depth.rewritten_files);
         raise(&self.details_dropped, depth.details_dropped);
         raise(&self.flushed, flush.records());
         raise(&self.flush_failures, flush.failures());

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
-use super::tasks::{self, PartitionKeeper};
+use super::tasks::{self, BooksKeeper, PartitionKeeper};
 use super::{authority, settings};
 use crate::admin::{self, AdminParts};
 use crate::api::{self, LocalDoor, LocalToken};
@@ -175,12 +175,14 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         flush: flush.clone(),
         directory: directory.clone(),
     };
+    let books = BooksKeeper::register(&registry, control.clone(), clock.clone(), readiness.clone());
     ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
     let ground = (till.clone(), journal, flush.clone());
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.spawn("refresh", refresh.run());
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
+    running.spawn("books", books.run());
     running.spawn("partitions", partitions.run());
     for (name, task) in authority.tasks {
         running.spawn(name, task);

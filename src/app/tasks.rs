@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::Embedded;
 use crate::clock::{Clock, Monotonic};
+use crate::control::{Books, Control};
 use crate::journal::{Journal, JournalError, OnFull, Pressure, SyncPolicy};
 use crate::store::{Partitions, Store};
 use crate::telemetry::readiness::Readiness;
@@ -21,6 +22,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How often partitions of the usage log are looked at: months are made two ahead.
 const PARTITIONS: Duration = Duration::from_secs(3_600);
 
+/// The books are compared this often, if that is quick.
+const COMPARED_EVERY: Duration = Duration::from_secs(5);
+
 /// Segments and pages are made ready this often, before workers need them.
 const JOURNAL_TICK: Duration = Duration::from_millis(50);
 
@@ -29,6 +33,17 @@ pub(super) struct PartitionKeeper {
     store: Store,
     clock: Arc<dyn Clock>,
     stray_rows: IntGauge,
+}
+
+/// Compares till, journal and database again and again.
+pub(super) struct BooksKeeper {
+    control: Control,
+    clock: Arc<dyn Clock>,
+    readiness: Readiness,
+    difference: IntGauge,
+    accounts: IntGauge,
+    quarantined: IntGauge,
+    compared_at: IntGauge,
 }
 
 /// Frees what ended windows held. Runs until it is dropped.
@@ -57,26 +72,105 @@ pub(super) fn keep_journal(journal: &Journal, clock: &dyn Clock, readiness: &Rea
     };
     let tick = every.unwrap_or(JOURNAL_TICK).clamp(Duration::from_millis(1), JOURNAL_TICK);
     let (mut prepared_at, mut synced_at) = (Monotonic::default(), Monotonic::default());
-    let (mut prepared, mut told) = (Ok(()), JournalStanding::Good);
+    let (mut prepared, mut synced, mut told) = (Ok(()), Ok(()), JournalStanding::Good);
     while goes_on(journal, tick, stop) {
         let now = clock.monotonic();
         if now.since(prepared_at) >= tick {
             prepared_at = now;
             prepared = journal.prepare();
         }
-        let synced = match journal.settings().sync {
+        synced = match journal.settings().sync {
             _ if every.is_some_and(|every| now.since(synced_at) >= every) => {
                 synced_at = now;
                 journal.sync()
             }
             SyncPolicy::Always => journal.commit(),
-            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
+            SyncPolicy::Every(_) | SyncPolicy::Never => synced,
         };
         let standing = JournalStanding::of(journal, &prepared, &synced);
-        if standing != told && !matches!(told, JournalStanding::Failing(_)) {
+        if standing != told {
             standing.tell(readiness);
             told = standing;
         }
+    }
+}
+
+// === impl BooksKeeper ===
+
+impl BooksKeeper {
+    /// # Panics
+    /// If the registry has a metric of one of these names already.
+    pub(super) fn register(
+        registry: &Registry,
+        control: Control,
+        clock: Arc<dyn Clock>,
+        readiness: Readiness,
+    ) -> BooksKeeper {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect("a literal name");
+            registry.register(Box::new(gauge.clone())).expect("registered once");
+            gauge
+        };
+        BooksKeeper {
+            control,
+            clock,
+            readiness,
+            difference: gauge(
+                "tollgate_reconcile_difference_units",
+                "What till, journal and database differ by in the sum over accounts; should be 0.",
+            ),
+            accounts: gauge("tollgate_reconcile_accounts", "Accounts that were compared."),
+            quarantined: gauge(
+                "tollgate_reconcile_quarantined_units",
+                "Units of this till's records that the database refused and that were set aside.",
+            ),
+            compared_at: gauge(
+                "tollgate_reconcile_timestamp_seconds",
+                "When the books were last compared, in seconds since 1970; 0 before the first time.",
+            ),
+        }
+    }
+
+    /// Runs until it is dropped. As long as the books agree it takes one part in fifty of the time at most, however much
+    /// there is to read.
+    pub(super) async fn run(self) {
+        loop {
+            let began = self.clock.monotonic();
+            self.compare().await;
+            let took = self.clock.monotonic().since(began);
+            let agree = self.difference.get() == 0;
+            let pause = if agree { COMPARED_EVERY.max(took * 50) } else { COMPARED_EVERY };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// While the database is away there is nothing to compare with, as the age of the last comparison tells.
+    async fn compare(&self) {
+        let Ok(books) = self.control.compare_books().await else { return };
+        let number = |units: u64| i64::try_from(units).unwrap_or(i64::MAX);
+        let before = self.difference.get();
+        self.difference.set(number(books.difference));
+        self.accounts.set(number(books.accounts as u64));
+        self.quarantined.set(number(books.quarantined_units));
+        self.compared_at.set(books.as_of.seconds());
+        if self.difference.get() != before {
+            self.tell(&books);
+        }
+    }
+
+    fn tell(&self, books: &Books) {
+        let difference = books.difference;
+        if difference == 0 {
+            tracing::info!("till, journal and database agree again");
+            return self.readiness.ready("books");
+        }
+        let what = format!(
+            "till, journal and database differ by {difference} units in {} of {} accounts: see `tollgate reconcile`",
+            books.differing.len(),
+            books.accounts
+        );
+        tracing::error!(difference, first = ?books.differing.first(), "{what}");
+        self.readiness.ready_but("books", what);
     }
 }
 
@@ -140,7 +234,7 @@ enum JournalStanding {
     Good,
     /// It serves, but the database should come back, or the disk have more space.
     Pressed(String),
-    /// A sync failed: what the kernel dropped it says only once, so this stays until a restart.
+    /// A sync failed, and what was in that file is in no other one yet.
     Failing(String),
 }
 
@@ -150,10 +244,15 @@ impl JournalStanding {
         prepared: &Result<(), JournalError>,
         synced: &Result<(), JournalError>,
     ) -> JournalStanding {
-        if let Err(error) = synced {
-            return JournalStanding::Failing(describe(error));
+        let depth = journal.depth();
+        if depth.suspect_files > 0 {
+            // Syncs go on to fail until all is written anew, and the first one says why.
+            let why = synced.as_ref().and(prepared.as_ref()).err().map(describe).unwrap_or_default();
+            return JournalStanding::Failing(format!(
+                "what a file holds that can't be synced is written anew: {why}"
+            ));
         }
-        let pressed = match (journal.depth().pressure(), prepared) {
+        let pressed = match (depth.pressure(), prepared) {
             (Pressure::Low, Ok(())) => return JournalStanding::Good,
             (Pressure::Half, Ok(())) => "half of its capacity waits for the database".to_owned(),
             (Pressure::High, Ok(())) => "it is nearly full of what waits for the database".to_owned(),
@@ -168,7 +267,10 @@ impl JournalStanding {
 
     fn tell(&self, readiness: &Readiness) {
         match self {
-            JournalStanding::Good => readiness.ready("journal"),
+            JournalStanding::Good => {
+                tracing::info!("the journal is well again");
+                readiness.ready("journal");
+            }
             JournalStanding::Pressed(detail) => {
                 tracing::warn!("the journal: {detail}");
                 readiness.ready_but("journal", detail);

@@ -87,6 +87,9 @@ Examples:
 
 Needs a running gateway, whose books they are. Exit status: 0 they agree, 1 they differ.")]
     Reconcile,
+    /// Look into the journal, where what was used waits for the database
+    #[command(subcommand)]
+    Journal(Journal),
     /// Find out whether all that the configuration names can be reached and is set up safely
     #[command(after_help = "\
 Examples:
@@ -95,6 +98,27 @@ Examples:
 
 Changes nothing. One line for each finding: ok, warning or fault. Exit status: 0 no fault, 1 there is one.")]
     Doctor,
+}
+
+#[derive(Subcommand, Clone, Copy, Debug)]
+pub enum Journal {
+    /// Show, worker by worker, what waits for the database, what is in flight and what is damaged
+    #[command(after_help = "\
+Examples:
+  tollgate journal inspect --config tollgate.toml
+  tollgate journal inspect --json | jq '.pending_records'
+
+Reads files and changes nothing, beside a running gateway or without one.")]
+    Inspect,
+    /// Check the checksum of every record, and name the first bad place
+    #[command(after_help = "\
+Examples:
+  tollgate journal verify --config tollgate.toml
+  tollgate journal verify --json | jq '.faults'
+
+Reads files and changes nothing, beside a running gateway or without one. Exit status: 0 all verifies, 1 something does
+not: the records there are lost, all others are good.")]
+    Verify,
 }
 
 #[derive(Group, Clone, Debug)]

@@ -10,6 +10,7 @@ mod check;
 mod doctor;
 mod failure;
 mod gateway;
+mod journal;
 mod session;
 mod show;
 
@@ -74,6 +75,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Key(key) => answered(config, ask::key(&key)),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
+        Command::Journal(command) => journal::journal(command, config),
         Command::Doctor => doctor::doctor(config),
         Command::Serve => gateway::serve(config, args.json),
         Command::Demo(demo) => gateway::demo(&demo),

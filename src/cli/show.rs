@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Rows under a head, their columns aligned; numbers to the right.
-struct Table {
+pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
 
@@ -51,8 +51,10 @@ pub(super) fn books(books: &Value) -> String {
     let mut shown = String::new();
     for (what, field) in [
         ("till", "till_units"),
+        ("in flight", "in_flight_units"),
         ("journal, not flushed", "journal_units"),
         ("database", "database_units"),
+        ("quarantine", "quarantined_units"),
         ("difference", "difference"),
     ] {
         shown.push_str(&format!("{what:<21} {:>16} units\n", text(&books[field])));
@@ -219,11 +221,11 @@ fn list(listed: &Value, table: &Table, none: &str) -> String {
 // === impl Table ===
 
 impl Table {
-    fn new<const N: usize>(head: [&str; N]) -> Self {
+    pub(super) fn new<const N: usize>(head: [&str; N]) -> Self {
         Table { rows: vec![head.map(str::to_owned).to_vec()] }
     }
 
-    fn row<const N: usize>(&mut self, columns: [String; N]) {
+    pub(super) fn row<const N: usize>(&mut self, columns: [String; N]) {
         self.rows.push(columns.into());
     }
 

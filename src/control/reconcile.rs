@@ -1,9 +1,16 @@
 //! Comparing the books: what the till says was used, what the journal holds of it, and what the database has.
+//!
+//! # Why requests may go on meanwhile
+//! What is in flight is a book of its own, and the till is read before and after it: what the others say has to lie
+//! between. A request that changes books at that very moment may be missed, or a range that is just being committed
+//! be seen twice; so an account differs only if it does in twenty comparisons.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::principal::Operation;
@@ -13,7 +20,7 @@ use crate::domain::{AccountKey, Period, Resource};
 use crate::journal::Journal;
 use crate::till::Till;
 
-/// Requests on their way and batches being written make the books differ for a moment: they are compared again.
+/// A comparison under load sees some requests in two books or in none: what differs is compared again.
 const ATTEMPTS_MAX: usize = 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,10 +36,14 @@ pub struct Books {
     pub accounts: usize,
     /// Used, as the till says.
     pub till_units: u64,
+    /// Taken by requests that have not ended yet.
+    pub in_flight_units: u64,
     /// Recorded in the journal and not yet in the database.
     pub journal_units: u64,
     /// In the database.
     pub database_units: u64,
+    /// Of records that the database refused and that were set aside.
+    pub quarantined_units: u64,
     /// Accounts that differ, at most 100.
     pub differing: Vec<AccountBooks>,
     pub as_of: Timestamp,
@@ -47,71 +58,148 @@ pub struct AccountBooks {
     pub period: Period,
     pub window_start: Timestamp,
     pub till_units: u64,
+    pub in_flight_units: u64,
     pub journal_units: u64,
     pub database_units: u64,
+    pub quarantined_units: u64,
 }
 
-/// Units of one account: of the till, the journal, the database.
-type Units3 = [u64; 3];
+/// Units of one account.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    /// Before and after the others were looked at.
+    till: [u64; 2],
+    in_flight: u64,
+    journal: u64,
+    database: u64,
+    quarantined: u64,
+}
+
+type Entries = HashMap<AccountKey, Entry>;
 
 impl Control {
-    /// Compares till, journal and database, account by account. Waits up to two seconds for requests on their way.
+    /// Compares till, journal and database, account by account, while requests go on. Takes up to two seconds.
     ///
     /// # Errors
     /// [`ControlError::Conflict`] where no gateway runs: only a running one holds a till and a journal.
     pub async fn reconcile(&self, principal: &Principal) -> Result<Books, ControlError> {
         principal.authorize(Operation::Reconcile)?;
+        self.compare_books().await
+    }
+
+    /// The same for the gateway itself, which compares them all the time.
+    ///
+    /// # Errors
+    /// See [`Control::reconcile`].
+    pub async fn compare_books(&self) -> Result<Books, ControlError> {
         let (Some(till), Some(journal)) = (&self.parts.till, &self.parts.journal) else {
             let why = "reconcile compares what a running gateway holds, and none runs on this data directory";
             return Err(ControlError::Conflict(why.to_owned()));
         };
-        let mut books = self.books(till, journal).await?;
+        let mut entries = self.entries(till, journal).await?;
         for _ in 1..ATTEMPTS_MAX {
-            if books.difference == 0 {
+            if entries.iter().all(|(account, entry)| entry.apart(account) == 0) {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
-            books = self.books(till, journal).await?;
+            entries = nearest(entries, self.entries(till, journal).await?);
         }
-        Ok(books)
+        Ok(Books::of(&entries, self.now()))
     }
 
-    async fn books(&self, till: &Till, journal: &Journal) -> Result<Books, ControlError> {
-        let database = self.read().await?.till_units(till.id().0).await?;
-        let mut accounts: HashMap<AccountKey, Units3> = HashMap::new();
-        for (account, counters) in till.counters() {
-            accounts.entry(account).or_default()[0] = counters.used();
-        }
-        for (account, units) in journal.sums_beyond_cursor() {
-            accounts.entry(account).or_default()[1] += units;
-        }
-        for (account, units) in journal.counted() {
-            accounts.entry(account).or_default()[1] += units;
-        }
+    async fn entries(&self, till: &Arc<Till>, journal: &Arc<Journal>) -> Result<Entries, ControlError> {
+        let mut snapshot = self.read().await?;
+        let database = snapshot.till_units(till.id().0).await?;
+        let quarantined = snapshot.quarantined_units(till.id().0).await?;
+        drop(snapshot);
+        let (till, journal) = (till.clone(), journal.clone());
+        let local = spawn_blocking(move || local_entries(&till, &journal)).await;
+        let mut entries = match local {
+            Ok(entries) => entries,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
         // What the database has of accounts that the till holds no more was balanced when they were let go.
         for (account, units) in database {
-            if let Some(books) = accounts.get_mut(&account) {
-                books[2] = units.get();
-            }
+            entries.entry(account).and_modify(|entry| entry.database += units.get());
         }
-        Ok(Books::of(&accounts, self.now()))
+        for (account, units) in quarantined {
+            entries.entry(account).and_modify(|entry| entry.quarantined += units.get());
+        }
+        Ok(entries)
+    }
+}
+
+/// The books that this process holds. Reads every record that the database does not have.
+fn local_entries(till: &Till, journal: &Journal) -> Entries {
+    let mut entries = Entries::new();
+    let before = till.counters();
+    let moment = journal.moment();
+    let (after, counted) = (till.counters(), journal.counted());
+    for (side, counters) in [before, after].into_iter().enumerate() {
+        for (account, counters) in counters {
+            let entry = entries.entry(account).or_default();
+            entry.till[side] = counters.used();
+        }
+    }
+    for (account, units) in journal.sums_until(&moment) {
+        entries.entry(account).or_default().journal += units;
+    }
+    // Sums of what was only counted are in the table of requests in flight, too.
+    for (account, units) in &moment.in_flight {
+        let counted = counted.get(account).copied().unwrap_or(0);
+        entries.entry(*account).or_default().in_flight += units.saturating_sub(counted);
+    }
+    for (account, units) in counted {
+        entries.entry(account).or_default().journal += units;
+    }
+    entries
+}
+
+/// Of two comparisons the one that differs less, account by account.
+fn nearest(before: Entries, mut now: Entries) -> Entries {
+    for (account, entry) in before {
+        if let Some(newer) = now.get_mut(&account)
+            && entry.apart(&account) < newer.apart(&account)
+        {
+            *newer = entry;
+        }
+    }
+    now
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// How many units the books differ by, whatever went on while they were looked at.
+    fn apart(&self, account: &AccountKey) -> u64 {
+        let [before, after] = self.till;
+        let recorded = self.in_flight + self.journal + self.database + self.quarantined;
+        // Gauges are released without a record, so less may be held than was ever taken.
+        let too_many = if account.window.period == Period::Forever {
+            0
+        } else {
+            recorded.saturating_sub(before.max(after))
+        };
+        too_many + before.min(after).saturating_sub(recorded)
     }
 }
 
 // === impl Books ===
 
 impl Books {
-    fn of(accounts: &HashMap<AccountKey, Units3>, as_of: Timestamp) -> Books {
-        let sum = |book: usize| accounts.values().map(|books| books[book]).sum();
-        let apart = |[till, journal, database]: Units3| till.abs_diff(journal + database);
-        let mut differing: Vec<_> = accounts.iter().filter(|(_, books)| apart(**books) > 0).collect();
+    fn of(entries: &Entries, as_of: Timestamp) -> Books {
+        let sum = |of: fn(&Entry) -> u64| entries.values().map(of).sum();
+        let apart = |(account, entry): &(&AccountKey, &Entry)| entry.apart(account);
+        let mut differing: Vec<_> = entries.iter().filter(|entry| apart(entry) > 0).collect();
         differing.sort_by_key(|(account, _)| **account);
         Books {
-            difference: accounts.values().map(|books| apart(*books)).sum(),
-            accounts: accounts.len(),
-            till_units: sum(0),
-            journal_units: sum(1),
-            database_units: sum(2),
+            difference: differing.iter().map(apart).sum(),
+            accounts: entries.len(),
+            till_units: sum(|entry| entry.till[1]),
+            in_flight_units: sum(|entry| entry.in_flight),
+            journal_units: sum(|entry| entry.journal),
+            database_units: sum(|entry| entry.database),
+            quarantined_units: sum(|entry| entry.quarantined),
             differing: differing.into_iter().take(NAMED_MAX).map(AccountBooks::of).collect(),
             as_of,
         }
@@ -121,17 +209,18 @@ impl Books {
 // === impl AccountBooks ===
 
 impl AccountBooks {
-    fn of((account, books): (&AccountKey, &Units3)) -> AccountBooks {
-        let [till_units, journal_units, database_units] = *books;
+    fn of((account, entry): (&AccountKey, &Entry)) -> AccountBooks {
         AccountBooks {
             owner_kind: account.owner.kind(),
             owner_id: account.owner.uuid(),
             resource_type: account.resource,
             period: account.window.period,
             window_start: account.window.start,
-            till_units,
-            journal_units,
-            database_units,
+            till_units: entry.till[1],
+            in_flight_units: entry.in_flight,
+            journal_units: entry.journal,
+            database_units: entry.database,
+            quarantined_units: entry.quarantined,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::disk::Disk;
@@ -22,7 +23,7 @@ use super::record::{self, Fields};
 use crate::domain::AccountKey;
 
 /// A place in a shard.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
 pub struct Position {
     /// Which segment. The first is 1.
     pub sequence: u32,

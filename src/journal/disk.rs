@@ -8,8 +8,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
@@ -48,6 +48,19 @@ pub trait Disk: Send + Sync + 'static {
     /// Those of the file system.
     fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()>;
 
+    /// Puts the file `from` in the place of `to`, at once for whoever opens it from now on; what has either mapped
+    /// keeps it. Survives a kill, and a power loss after [`Disk::settle`].
+    ///
+    /// # Errors
+    /// Those of the file system, and then nothing has changed.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Returns when what [`Disk::rename`] did to `path` would survive a power loss.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn settle(&self, path: &Path) -> io::Result<()>;
+
     /// Removes a file; there may be none.
     ///
     /// # Errors
@@ -67,10 +80,16 @@ pub struct FileDisk;
 
 /// A mapped file, as words of eight bytes in little-endian order. Offsets are in bytes and divisible by eight.
 ///
+/// Once a sync failed, it is suspect for good: see [`mend`](super::mend).
+///
 /// # Panics
 /// All methods, if a range is not aligned or not inside the file: a fault of this room.
 pub struct Region {
     memory: Memory,
+    /// One sync at a time: the kernel tells of a failure once, and another thread's sync would pass for good.
+    syncing: Mutex<()>,
+    /// What the kernel said when a sync failed.
+    failure: OnceLock<String>,
     #[cfg(test)]
     tape: Option<super::tests::tape::Reel>,
 }
@@ -87,16 +106,18 @@ const WORD: usize = size_of::<u64>();
 impl Region {
     /// Memory that no file is behind, for disks that are played.
     pub fn heap(words: Arc<[AtomicU64]>) -> Self {
-        Region {
-            memory: Memory::Heap(words),
-            #[cfg(test)]
-            tape: None,
-        }
+        Region::of(Memory::Heap(words))
     }
 
     fn mapped(map: MmapRaw) -> Self {
+        Region::of(Memory::Mapped(map))
+    }
+
+    fn of(memory: Memory) -> Self {
         Region {
-            memory: Memory::Mapped(map),
+            memory,
+            syncing: Mutex::default(),
+            failure: OnceLock::new(),
             #[cfg(test)]
             tape: None,
         }
@@ -104,7 +125,7 @@ impl Region {
 
     #[cfg(test)]
     pub(super) fn taped(words: Arc<[AtomicU64]>, reel: super::tests::tape::Reel) -> Self {
-        Region { memory: Memory::Heap(words), tape: Some(reel) }
+        Region { tape: Some(reel), ..Region::heap(words) }
     }
 
     #[inline]
@@ -162,9 +183,27 @@ impl Region {
     }
 
     /// Returns when `[from, to)` would survive a power loss.
+    ///
+    /// # Errors
+    /// Those of the kernel, and from then on always: it may have dropped what it failed to write, and would call the
+    /// next sync good.
     pub(super) fn sync(&self, from: usize, to: usize) -> io::Result<()> {
+        let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = self.failure.get() {
+            return Err(io::Error::other(format!("an earlier sync of this file failed: {failure}")));
+        }
+        self.sync_once(from, to).inspect_err(|error| drop(self.failure.set(error.to_string())))
+    }
+
+    /// Whether a sync failed.
+    #[inline]
+    pub(super) fn is_suspect(&self) -> bool {
+        self.failure.get().is_some()
+    }
+
+    fn sync_once(&self, from: usize, to: usize) -> io::Result<()> {
         #[cfg(test)]
-        self.note_sync(from, to);
+        self.note_sync(from, to)?;
         match &self.memory {
             Memory::Heap(_) => Ok(()),
             Memory::Mapped(map) => map.flush_range(from, to - from),
@@ -196,10 +235,8 @@ impl Region {
     }
 
     #[cfg(test)]
-    fn note_sync(&self, from: usize, to: usize) {
-        if let Some(reel) = &self.tape {
-            reel.sync(from, to);
-        }
+    fn note_sync(&self, from: usize, to: usize) -> io::Result<()> {
+        self.tape.as_ref().map_or(Ok(()), |reel| reel.sync(from, to))
     }
 }
 
@@ -261,10 +298,16 @@ impl Disk for FileDisk {
     fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
         make_directory(parent(path))?;
         let unfinished = unfinished(path);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&unfinished)?;
-        file.write_all_at(contents, 0)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
+        let written = write(&unfinished, contents).and_then(|()| fs::rename(&unfinished, path));
+        written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+        sync_directory(parent(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn settle(&self, path: &Path) -> io::Result<()> {
         sync_directory(parent(path))
     }
 
@@ -288,6 +331,13 @@ fn allocate(path: &Path, bytes: usize, head: &[u8]) -> io::Result<File> {
     file.write_all_at(head, 0)?;
     file.sync_all()?;
     Ok(file)
+}
+
+/// A file of `contents`, synced.
+fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all_at(contents, 0)?;
+    file.sync_all()
 }
 
 /// A file that is being made has this name; whoever finds one after a crash may remove it.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use uuid::{NoContext, Uuid};
 
 use super::commit::Bell;
@@ -15,6 +16,7 @@ use super::cursor::{Cursor, Cut, Position};
 use super::disk::{Disk, FileDisk};
 use super::header::{HEADER_BYTES, Header, Kind};
 use super::in_flight::Table;
+use super::mend;
 use super::reader::{CutReader, Found, Read, Walk};
 use super::record::{RECORD_BYTES_MAX, WORD};
 use super::recover::{Recovered, Recovery, Site};
@@ -24,7 +26,8 @@ use crate::clock::Timestamp;
 use crate::domain::AccountKey;
 
 /// Identifies a journal for good. A UUIDv7.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(transparent)]
 pub struct JournalId(pub Uuid);
 
 /// When what was written reaches the disk. A `kill -9` costs nothing in any case.
@@ -87,7 +90,8 @@ pub struct Journal {
     progress: Mutex<Progress>,
     /// Held while a segment is made, so that two callers don't make the same one.
     preparing: Mutex<()>,
-    is_damaged: AtomicBool,
+    /// Files that were written anew because a sync failed.
+    rewritten: AtomicU64,
     bell: Arc<Bell>,
     recovery: Recovery,
 }
@@ -107,6 +111,11 @@ pub struct Depth {
     pub shards_full: usize,
     /// Requests that were counted without details since the journal was opened.
     pub details_dropped: u64,
+    /// Files whose sync failed and whose contents are in no other file yet: a power loss may take them, and nothing
+    /// is flushed.
+    pub suspect_files: usize,
+    /// Files that were written anew because of that, since the journal was opened.
+    pub rewritten_files: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +153,15 @@ const AHEAD_BYTES: u32 = 1 << 20;
 
 /// Entries of the table that are made ready at the start: as many requests at once are common.
 const ENTRIES_AHEAD: u32 = 512;
+
+/// What the writers had on their hands at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// How far each of them had published.
+    tails: BTreeMap<u32, Position>,
+    /// Units of requests that had been charged and had no record yet, those included that were only counted.
+    pub in_flight: Sums,
+}
 
 /// Accounts and what pending records have charged to them.
 pub type Sums = HashMap<AccountKey, u64>;
@@ -218,7 +236,7 @@ impl Journal {
     ) -> Result<(Journal, Vec<Writer>), JournalError> {
         settings.check(shards)?;
         let root = directory.join("journal");
-        let id = find(&*disk, &root, now)?;
+        let id = find(&*disk, &root)?.unwrap_or_else(|| JournalId::new(now));
         let directory = root.join(id.0.to_string());
         let boot = disk.boot().map_err(io_error("reading the boot's id for", &directory))?;
         let cursor = load_cursor(&*disk, &directory)?;
@@ -232,7 +250,7 @@ impl Journal {
             shards: Vec::new(),
             progress: Mutex::new(Progress { cursor: Cursor::default(), turn: 0 }),
             preparing: Mutex::new(()),
-            is_damaged: AtomicBool::new(false),
+            rewritten: AtomicU64::new(0),
             bell: Arc::default(),
             recovery: Recovery::default(),
         };
@@ -260,8 +278,7 @@ impl Journal {
     }
 
     fn shard_numbers(&self, live: u32) -> Result<Vec<u32>, JournalError> {
-        let names = self.disk.list(&self.directory).map_err(io_error("listing", &self.directory))?;
-        let old = names.iter().filter_map(|name| name.parse().ok()).filter(|&number: &u32| number >= live);
+        let old = numbers(&*self.disk, &self.directory)?.into_iter().filter(|&number| number >= live);
         let mut numbers: Vec<u32> = (0..live).chain(old).collect();
         numbers.sort_unstable();
         Ok(numbers)
@@ -288,7 +305,8 @@ impl Journal {
         let tail = Position { sequence, offset: FIRST };
         let shard = Arc::new(Shard::new(number, directory, Some(Arc::clone(&table)), segments, tail));
         self.shards.push(Arc::clone(&shard));
-        Ok(Writer::new(shard, table, active, self.settings, Arc::clone(&self.bell)))
+        let files = (table, Arc::clone(&self.disk));
+        Ok(Writer::new(shard, files, active, self.settings, Arc::clone(&self.bell)))
     }
 
     fn header(&self, shard: u32, sequence: u32) -> Header {
@@ -325,7 +343,8 @@ impl Journal {
         self.recovery
     }
 
-    /// Makes each writer's next segment and gets its next pages ready, so that no worker waits for the disk.
+    /// Makes each writer's next segment and gets its next pages ready, so that no worker waits for the disk; writes
+    /// files anew whose sync failed.
     /// To be called some 20 times a second, by one background task; blocks on the disk now and then.
     ///
     /// At capacity it makes none, which [`Journal::depth`] tells.
@@ -335,17 +354,23 @@ impl Journal {
     /// call tries again.
     pub fn prepare(&self) -> Result<(), JournalError> {
         let _one_at_a_time = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
-        for shard in self.live() {
-            self.prepare_next(shard)?;
-            populate_ahead(shard);
-        }
+        // Next segments first, for a writer needs one to leave a suspect one; and each shard whatever befell the others.
+        let made = all(self.live().map(|shard| self.prepare_next(shard)));
+        let mended = all(self.shards.iter().map(|shard| self.mend(shard)));
+        self.live().for_each(|shard| populate_ahead(shard));
+        made.and(mended)
+    }
+
+    fn mend(&self, shard: &Shard) -> Result<(), JournalError> {
+        let rewritten = mend::mend(&*self.disk, shard)?;
+        self.rewritten.fetch_add(rewritten, Ordering::Relaxed);
         Ok(())
     }
 
     fn prepare_next(&self, shard: &Shard) -> Result<(), JournalError> {
         let next = shard.tail().sequence + 1;
-        let is_there = shard.segments().contains_key(&next);
-        if is_there || self.file_bytes() + self.settings.segment_bytes > self.settings.capacity_bytes {
+        let has_space = self.file_bytes() + self.settings.segment_bytes <= self.settings.capacity_bytes;
+        if shard.segment(next).is_some() || !(has_space || shard.must_leave()) {
             return Ok(());
         }
         let segment = self.make_segment(shard.number, next, &shard.directory)?;
@@ -361,11 +386,12 @@ impl Journal {
     /// Brings to disk what was published before the call. To be called on a thread that may block.
     ///
     /// # Errors
-    /// [`JournalError::Io`]. What the kernel failed to write it may have dropped, and it says so only once: so
-    /// the journal stays marked ([`Journal::is_damaged`]) and the node should report that it is not ready.
+    /// [`JournalError::Io`]. What the kernel failed to write it may have dropped: that file is suspect and not synced
+    /// again, and this is an error until [`Journal::prepare`] has written it anew. Meanwhile the node should report
+    /// that it is not ready ([`Depth::suspect_files`]).
     pub fn sync(&self) -> Result<(), JournalError> {
-        self.commit()?;
-        self.live().try_for_each(|shard| self.note_damage(shard, shard.sync_table()))
+        let committed = self.commit();
+        committed.and(all(self.live().map(|shard| shard.sync_table(&*self.disk))))
     }
 
     /// Half of [`Journal::sync`]: the records alone. They are what an answer waits for under [`SyncPolicy::Always`];
@@ -374,7 +400,7 @@ impl Journal {
     /// # Errors
     /// See [`Journal::sync`].
     pub fn commit(&self) -> Result<(), JournalError> {
-        self.live().try_for_each(|shard| self.note_damage(shard, shard.sync_records()))
+        all(self.live().map(|shard| shard.sync_records()))
     }
 
     /// Returns when a [`Writer`]'s task waits for a sync, at the latest after `patience`.
@@ -386,21 +412,9 @@ impl Journal {
         self.shards.iter().filter(|shard| shard.is_live())
     }
 
-    fn note_damage(&self, shard: &Shard, synced: io::Result<()>) -> Result<(), JournalError> {
-        synced.map_err(|source| {
-            self.is_damaged.store(true, Ordering::Release);
-            JournalError::Io { action: "syncing", path: shard.directory.clone(), source }
-        })
-    }
-
     /// Whether all that `shard`'s writer published up to `position` would survive a power loss.
     pub fn is_synced(&self, shard: u32, position: Position) -> bool {
         self.shard(shard).is_some_and(|shard| shard.is_synced(position))
-    }
-
-    /// Whether a sync ever failed.
-    pub fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Acquire)
     }
 
     pub fn depth(&self) -> Depth {
@@ -415,18 +429,35 @@ impl Journal {
             shards_short: self.shards.iter().filter(short).count(),
             shards_full: self.live().filter(|shard| shard.is_full()).count(),
             details_dropped: self.live().map(|shard| shard.details_dropped.load(Ordering::Relaxed)).sum(),
+            suspect_files: self.shards.iter().map(|shard| shard.suspects()).sum(),
+            rewritten_files: self.rewritten.load(Ordering::Relaxed),
         }
     }
 
     /// Units per account of all published records that no finished cut holds and that tell of the present till.
     /// Reads every one of them.
     pub fn sums_beyond_cursor(&self) -> Sums {
+        self.sums_until(&Moment::default())
+    }
+
+    /// What writers have on their hands now. Quick: what was published before it is added up by
+    /// [`Journal::sums_until`].
+    pub fn moment(&self) -> Moment {
+        let tails = self.live().map(|shard| (shard.number, shard.tail())).collect();
+        let mut in_flight = Sums::new();
+        self.live().filter_map(|shard| shard.table()).for_each(|table| table.add_units(&mut in_flight));
+        Moment { tails, in_flight }
+    }
+
+    /// [`Journal::sums_beyond_cursor`] of what was published before that moment.
+    pub fn sums_until(&self, moment: &Moment) -> Sums {
         let mut sums = Sums::new();
         for shard in &self.shards {
             let mut position = self.progress().cursor.position(shard.number);
             while let Some((segment, from, to)) = shard.unread(position) {
                 position = Position { sequence: segment.sequence, offset: to };
-                if segment.till == self.till {
+                let to = moment.end(shard.number, position);
+                if segment.till == self.till && from < to {
                     let cut = Cut { shard: shard.number, sequence: segment.sequence, from, to };
                     add_units(CutReader::new(segment, &cut), &mut sums);
                 }
@@ -570,25 +601,37 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> JournalError + 'a {
+pub(super) fn io_error<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> JournalError + 'a {
     move |source| JournalError::Io { action, path: path.to_owned(), source }
 }
 
-/// The journal that is there, or a new one's id.
-fn find(disk: &dyn Disk, root: &Path, now: Timestamp) -> Result<JournalId, JournalError> {
+/// Does all of them, and answers the first error.
+fn all(mut done: impl Iterator<Item = Result<(), JournalError>>) -> Result<(), JournalError> {
+    let first = done.by_ref().find(Result::is_err).unwrap_or(Ok(()));
+    done.for_each(drop);
+    first
+}
+
+/// The journal that is there.
+pub(super) fn find(disk: &dyn Disk, root: &Path) -> Result<Option<JournalId>, JournalError> {
     let names = disk.list(root).map_err(io_error("listing", root))?;
     let mut ids = names.iter().filter_map(|name| Uuid::try_parse(name).ok());
     match (ids.next(), ids.next()) {
         (Some(_), Some(_)) => Err(JournalError::Several(root.to_owned())),
-        (Some(id), None) => Ok(JournalId(id)),
-        (None, _) => {
-            let seconds = u64::try_from(now.seconds()).unwrap_or_default();
-            Ok(JournalId(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, 0))))
-        }
+        (id, _) => Ok(id.map(JournalId)),
     }
 }
 
-fn load_cursor(disk: &dyn Disk, directory: &Path) -> Result<Cursor, JournalError> {
+/// The numbers of the shards that are there, in no order.
+pub(super) fn numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u32>, JournalError> {
+    let names = disk.list(directory).map_err(io_error("listing", directory))?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+pub(super) fn load_cursor(disk: &dyn Disk, directory: &Path) -> Result<Cursor, JournalError> {
     Cursor::load(disk, directory).map_err(|source| match source.kind() {
         io::ErrorKind::InvalidData => JournalError::Cursor(directory.join("cursor")),
         _ => io_error("reading the cursor in", directory)(source),
@@ -632,6 +675,28 @@ fn add_units(mut reader: CutReader, sums: &mut Sums) {
         for charge in record.charges {
             *sums.entry(charge.account).or_default() += charge.units.get();
         }
+    }
+}
+
+// === impl Moment ===
+
+impl Moment {
+    /// Where a shard's records end that were published by then, of a segment that ends at `end`.
+    fn end(&self, shard: u32, end: Position) -> u32 {
+        match self.tails.get(&shard) {
+            Some(tail) if tail.sequence == end.sequence => end.offset.min(tail.offset),
+            Some(tail) if tail.sequence < end.sequence => 0,
+            _ => end.offset,
+        }
+    }
+}
+
+// === impl JournalId ===
+
+impl JournalId {
+    fn new(now: Timestamp) -> JournalId {
+        let seconds = u64::try_from(now.seconds()).unwrap_or_default();
+        JournalId(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, 0)))
     }
 }
 

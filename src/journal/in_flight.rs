@@ -14,10 +14,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::cursor::Position;
 use super::disk::{Disk, Region};
+use super::handle::Sums;
 use super::header::{BadHeader, HEADER_BYTES, Header, Kind};
-use super::record::{RECORD_BYTES_MAX, Seed, WORD, Word};
+use super::record::{self, Charges, RECORD_BYTES_MAX, Seed, WORD, Word};
 use crate::domain::{Units, UsageRecord};
 
 /// Entries begin on pages' quarters: an entry of one charge touches four cache lines.
@@ -48,6 +51,15 @@ pub(super) struct Table {
     region: Region,
     seed: Seed,
     entries: u32,
+}
+
+/// How many requests are in flight, or were when the process died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Entries {
+    /// Charged and not sent: after a crash they get their units back.
+    pub admitted: u64,
+    /// With an upstream: after a crash they count.
+    pub sent: u64,
 }
 
 /// An entry that a crash left behind, of a request that the upstream may have seen.
@@ -82,14 +94,41 @@ impl State {
 // === impl Table ===
 
 impl Table {
+    /// The name at [`Table::path_of_next`].
+    pub(super) const NEXT: &str = "in-flight-next";
+
     pub(super) fn path(directory: &Path) -> PathBuf {
         directory.join("in-flight")
+    }
+
+    /// Where a table waits that is to take the place of another.
+    pub(super) fn path_of_next(directory: &Path) -> PathBuf {
+        directory.join(Table::NEXT)
     }
 
     pub(super) fn create(disk: &dyn Disk, directory: &Path, header: &Header) -> std::io::Result<Table> {
         let bytes = (header.number as usize + 1) * ENTRY_BYTES;
         let region = disk.create(&Table::path(directory), bytes, &header.encode())?;
         Ok(Table { region, seed: Seed::in_flight(header.journal, header.shard), entries: header.number })
+    }
+
+    /// An empty table like this one, to take its place: [`Table::take_over`].
+    pub(super) fn renewed(&self, disk: &dyn Disk, directory: &Path) -> std::io::Result<Table> {
+        let mut header = [0; HEADER_BYTES];
+        self.region.read(0, &mut header);
+        let region = disk.create(&Table::path_of_next(directory), self.region.bytes(), &header)?;
+        Ok(Table { region, ..*self })
+    }
+
+    /// Copies every entry of `old` that is not free, in the same place.
+    pub(super) fn take_over(&self, old: &Table) {
+        let mut entry = [0; ENTRY_BYTES];
+        for at in (0..self.entries).map(Table::at) {
+            if old.region.load(at) != State::Free.code() {
+                old.region.read(at, &mut entry);
+                self.region.write(at, &entry);
+            }
+        }
     }
 
     /// The table that `region` holds, and its header.
@@ -182,6 +221,11 @@ impl Table {
         self.region.sync(0, self.region.bytes())
     }
 
+    /// Whether a sync of it failed.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.region.is_suspect()
+    }
+
     pub(super) fn populate(&self, entries: u32) {
         self.region.populate(0, Table::at(entries.min(self.entries)));
     }
@@ -192,14 +236,41 @@ impl Table {
     }
 
     fn owed_by(&self, index: u32) -> Option<Owed> {
+        match self.state(index)? {
+            State::Free | State::Admitted | State::Replacing => None,
+            State::Sent => self.entry(index, self.lowered(index)),
+            State::Returning => self.entry(index, [Units::ZERO; UsageRecord::CHARGES_MAX]),
+        }
+    }
+
+    /// Adds the units that requests in flight have taken and not given back, while their writer goes on: of one that
+    /// begins or ends meanwhile they may be missing.
+    pub(super) fn add_units(&self, sums: &mut Sums) {
+        // Entries are used from the first one on, and what was never used holds no record: to look at it would cost a
+        // page of memory each. The last one is the first spare of sums.
+        let used =
+            (0..self.entries - 1).take_while(|&index| self.region.load(Table::at(index) + RECORD) != 0);
+        for index in used.chain([self.entries - 1]) {
+            let is_taken =
+                matches!(self.state(index), Some(State::Admitted | State::Sent | State::Replacing));
+            let entry = is_taken.then(|| self.entry(index, self.lowered(index))).flatten();
+            for charge in entry.as_ref().and_then(Owed::charges).into_iter().flatten() {
+                *sums.entry(charge.account).or_default() += charge.units.get();
+            }
+        }
+    }
+
+    fn state(&self, index: u32) -> Option<State> {
+        State::of_code(self.region.load(Table::at(index)))
+    }
+
+    fn lowered(&self, index: u32) -> [Units; UsageRecord::CHARGES_MAX] {
+        let at = Table::at(index) + LOWERED;
+        std::array::from_fn(|charge| Units::saturating(self.region.load(at + charge * WORD)))
+    }
+
+    fn entry(&self, index: u32, lowered: [Units; UsageRecord::CHARGES_MAX]) -> Option<Owed> {
         let at = Table::at(index);
-        let lowered = match State::of_code(self.region.load(at))? {
-            State::Free | State::Admitted | State::Replacing => return None,
-            State::Sent => std::array::from_fn(|charge| {
-                Units::saturating(self.region.load(at + LOWERED + charge * WORD))
-            }),
-            State::Returning => [Units::ZERO; UsageRecord::CHARGES_MAX],
-        };
         let noted = Position::from_bits(self.region.load(at + NOTED));
         let payload = self.payload(index)?;
         Some(Owed { index, noted, payload, lowered })
@@ -214,10 +285,37 @@ impl Table {
         self.seed.verifies(index, header, &mut record).then(|| record.split_off(WORD))
     }
 
+    pub(super) fn entries_by_state(&self) -> Entries {
+        let mut entries = Entries::default();
+        for index in 0..self.entries {
+            match self.state(index) {
+                Some(State::Admitted) => entries.admitted += 1,
+                Some(State::Sent | State::Returning | State::Replacing) => entries.sent += 1,
+                Some(State::Free) | None => {}
+            }
+        }
+        entries
+    }
+
     /// How many entries were taken but never sent.
     pub(super) fn unsent(&self) -> usize {
         let admitted = |&index: &u32| self.region.load(Table::at(index)) == State::Admitted.code();
         (0..self.entries).filter(admitted).count()
+    }
+}
+
+// === impl Owed ===
+
+impl Owed {
+    /// The charges of its record, with the units that the till still has as spent.
+    pub(super) fn charges(&self) -> Option<Charges> {
+        let mut charges = Charges::new();
+        record::decode(&self.payload, &mut charges)?;
+        for (charge, lowered) in charges.iter_mut().zip(&self.lowered) {
+            charge.units = charge.units.min(*lowered);
+            charge.overage = charge.overage.min(*lowered);
+        }
+        Some(charges)
     }
 }
 

@@ -31,6 +31,8 @@ mod disk;
 mod handle;
 mod header;
 mod in_flight;
+mod inspect;
+mod mend;
 mod reader;
 mod record;
 mod recover;
@@ -40,8 +42,10 @@ mod writer;
 pub use cursor::{Cut, Position};
 pub use disk::{Disk, FileDisk, Region};
 pub use handle::{
-    Depth, Journal, JournalError, JournalId, JournalSettings, OnFull, Pressure, Sums, SyncPolicy,
+    Depth, Journal, JournalError, JournalId, JournalSettings, Moment, OnFull, Pressure, Sums, SyncPolicy,
 };
+pub use in_flight::Entries;
+pub use inspect::{Inspection, JournalFault, SegmentInspection, ShardInspection};
 pub use reader::{CutReader, Read};
 pub use record::RECORD_BYTES_MAX;
 pub use recover::Recovery;

@@ -27,7 +27,7 @@ use super::in_flight::{Owed, Table};
 use super::reader::{Found, Walk};
 use super::record::{self, Buffer, Charges, RECORD_BYTES_MAX, WORD, WORD_BYTES, Word};
 use super::segment::{FIRST, Segment};
-use crate::domain::{Outcome, RecordedCharge, RequestId, Units, UsageRecord};
+use crate::domain::{Outcome, RequestId, UsageRecord};
 
 /// What [`Journal::open`](super::Journal::open) found and did. All zero after an orderly stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,7 +79,7 @@ impl Site<'_> {
     /// What the shard's directory holds, less what was never finished.
     fn sequences(&self) -> Result<Vec<u32>, JournalError> {
         let names = self.at(&self.directory, "listing", self.disk.list(&self.directory))?;
-        for name in names.iter().filter(|name| name.ends_with(".unfinished")) {
+        for name in names.iter().filter(|name| name.ends_with(".unfinished") || *name == Table::NEXT) {
             self.remove(&self.directory.join(name))?;
         }
         let mut sequences: Vec<u32> = names.iter().filter_map(|name| Segment::sequence_of(name)).collect();
@@ -157,7 +157,9 @@ impl Site<'_> {
         recovered.report.crashed += owed.len();
         let segment = self.segment_of(&owed, header.till, recovered.next)?;
         recovered.next += 1;
-        publish(&owed, table, &segment);
+        let end = publish(&owed, table, &segment);
+        // The table goes next, and then nobody else knows of them.
+        self.at(&segment.path, "syncing", segment.sync(0, end + WORD_BYTES))?;
         recovered.segments.insert(segment.sequence, Arc::new(segment));
         Ok(())
     }
@@ -224,16 +226,19 @@ fn close(segment: &Segment) -> Damage {
                 return damage;
             }
             Found::End { offset, sealed: false } => {
-                segment.seal(offset.min(segment.room()));
+                let end = offset.min(segment.room());
+                segment.seal(end);
+                // What its writer had no time to sync. If that fails, the file is suspect and written anew.
+                let _ = segment.sync(0, end + WORD_BYTES);
                 return damage;
             }
         }
     }
 }
 
-/// Publishes what is owed, each under its noted position as [`Writer::finish`](super::Writer::finish) does.
+/// Publishes what is owed, and answers where it ends; each under its noted position as [`Writer::finish`](super::Writer::finish) does.
 #[expect(clippy::cast_possible_truncation, reason = "a record is shorter than 1024 bytes")]
-fn publish(owed: &[Owed], table: &Table, segment: &Segment) {
+fn publish(owed: &[Owed], table: &Table, segment: &Segment) -> u32 {
     let mut buffer: Buffer = [0; RECORD_BYTES_MAX];
     let mut offset = FIRST;
     for owed in owed {
@@ -244,6 +249,7 @@ fn publish(owed: &[Owed], table: &Table, segment: &Segment) {
         offset += bytes as u32;
     }
     segment.seal(offset);
+    offset
 }
 
 fn record_at<'b>(segment: &Segment, offset: u32, payload: &'b mut Vec<u8>) -> Option<&'b [u8]> {
@@ -287,14 +293,10 @@ impl Owed {
 
     /// Encodes the record of a request that nobody could finish, with the units that the till still has as spent.
     fn crashed(&self, buffer: &mut Buffer) -> Option<usize> {
-        let mut charges = Charges::new();
-        let record = record::decode(&self.payload, &mut charges)?;
-        let lower = |(charge, lowered): (&RecordedCharge, &Units)| {
-            let (units, overage) = (charge.units.min(*lowered), charge.overage.min(*lowered));
-            RecordedCharge { units, overage, ..*charge }
-        };
-        let lowered: Charges = record.charges.iter().zip(&self.lowered).map(lower).collect();
-        let crashed = UsageRecord { charges: &lowered, outcome: Outcome::Crashed, status: 0, ..record };
+        let mut recorded = Charges::new();
+        let record = record::decode(&self.payload, &mut recorded)?;
+        let charges = self.charges()?;
+        let crashed = UsageRecord { charges: &charges, outcome: Outcome::Crashed, status: 0, ..record };
         Some(record::encode(&crashed, buffer))
     }
 }

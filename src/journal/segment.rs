@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::commit::Waiters;
 use super::cursor::Position;
 use super::disk::{Disk, Region};
+use super::handle::{JournalError, io_error};
 use super::header::{BadHeader, HEADER_BYTES, Header};
 use super::in_flight::Table;
 use super::record::{Seed, WORD, WORD_BYTES};
@@ -57,7 +58,11 @@ pub(super) struct Shard {
     pub(super) number: u32,
     pub(super) directory: PathBuf,
     /// `None` when no worker writes here any more.
-    pub(super) table: Option<Arc<Table>>,
+    table: Option<Mutex<Arc<Table>>>,
+    /// What the writer should move its requests to: see [`super::mend`].
+    pub(super) offer: Mutex<Option<Arc<Table>>>,
+    /// Whether the table's place in the directory is durable.
+    is_settled: AtomicBool,
     segments: Mutex<BTreeMap<u32, Arc<Segment>>>,
 }
 
@@ -170,6 +175,22 @@ impl Segment {
         self.region.sync(from as usize, to.min(self.bytes()) as usize)
     }
 
+    /// Whether a sync of it failed.
+    #[inline]
+    pub(super) fn is_suspect(&self) -> bool {
+        self.region.is_suspect()
+    }
+
+    /// The same records at the same offsets in a new file, which takes the place of this one. `end` is where the seal
+    /// is. All of it is durable, or the old one is still there.
+    pub(super) fn copy(&self, disk: &dyn Disk, end: u32) -> std::io::Result<Segment> {
+        let mut contents = vec![0; end as usize + WORD];
+        self.region.read(0, &mut contents);
+        let region = disk.create(&self.path, contents.len(), &contents)?;
+        let Segment { sequence, till, seed, .. } = *self;
+        Ok(Segment { sequence, till, path: self.path.clone(), seed, region, end: AtomicU32::new(end) })
+    }
+
     pub(super) fn populate(&self, from: u32, bytes: u32) {
         self.region.populate(from as usize, from.saturating_add(bytes) as usize);
     }
@@ -195,7 +216,9 @@ impl Shard {
             waiters: Waiters::default(),
             number,
             directory,
-            table,
+            table: table.map(Mutex::new),
+            offer: Mutex::default(),
+            is_settled: AtomicBool::new(true),
             segments: Mutex::new(segments),
         }
     }
@@ -246,7 +269,7 @@ impl Shard {
     }
 
     /// Syncs the records that were published before the call, and tells who waits for them.
-    pub(super) fn sync_records(&self) -> std::io::Result<()> {
+    pub(super) fn sync_records(&self) -> Result<(), JournalError> {
         let (synced, tail) = (self.synced(), self.tail());
         if synced < tail {
             self.sync_between(synced, tail)?;
@@ -257,23 +280,52 @@ impl Shard {
     }
 
     /// Syncs the table, unless no record was published since it was.
-    pub(super) fn sync_table(&self) -> std::io::Result<()> {
+    pub(super) fn sync_table(&self, disk: &dyn Disk) -> Result<(), JournalError> {
         let tail = self.tail().to_bits();
-        let Some(table) = self.table.as_ref().filter(|_| self.table_synced.load(Ordering::Acquire) < tail)
-        else {
+        let Some(table) = self.table().filter(|_| self.table_synced.load(Ordering::Acquire) < tail) else {
             return Ok(());
         };
-        table.sync()?;
+        let path = Table::path(&self.directory);
+        if !self.is_settled.load(Ordering::Acquire) {
+            disk.settle(&path).map_err(io_error("settling", &path))?;
+            self.is_settled.store(true, Ordering::Release);
+        }
+        table.sync().map_err(io_error("syncing", &path))?;
         self.table_synced.fetch_max(tail, Ordering::AcqRel);
         Ok(())
     }
 
-    fn sync_between(&self, from: Position, to: Position) -> std::io::Result<()> {
+    /// The table of its writer's requests, if it has a writer.
+    pub(super) fn table(&self) -> Option<Arc<Table>> {
+        let table = self.table.as_ref()?;
+        Some(Arc::clone(&table.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The table has another file from now on.
+    pub(super) fn set_table(&self, new: Arc<Table>) {
+        self.is_settled.store(false, Ordering::Release);
+        if let Some(table) = &self.table {
+            *table.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+    }
+
+    /// Whether its writer needs a next segment, at whatever price: its own is suspect.
+    pub(super) fn must_leave(&self) -> bool {
+        self.segment(self.tail().sequence).is_some_and(|segment| segment.is_suspect())
+    }
+
+    /// How many of its files are suspect.
+    pub(super) fn suspects(&self) -> usize {
+        let segments = self.segments().values().filter(|segment| segment.is_suspect()).count();
+        segments + usize::from(self.table().is_some_and(|table| table.is_suspect()))
+    }
+
+    fn sync_between(&self, from: Position, to: Position) -> Result<(), JournalError> {
         for sequence in from.sequence..=to.sequence {
             let Some(segment) = self.segment(sequence) else { continue };
             let begin = if sequence == from.sequence { from.offset } else { 0 };
             let end = if sequence == to.sequence { to.offset } else { segment.bytes() };
-            segment.sync(begin, end)?;
+            segment.sync(begin, end).map_err(io_error("syncing", &segment.path))?;
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 mod books;
 mod codec;
 mod crash;
+mod inspect;
+mod mend;
 mod pressure;
 pub(super) mod tape;
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::commit::{self, Bell};
 use super::counted::{Counted, Sum};
 use super::cursor::Position;
+use super::disk::Disk;
 use super::handle::{JournalSettings, OnFull, SyncPolicy};
 use super::in_flight::{State, Table};
+use super::mend;
 use super::record::{self, Buffer, RECORD_BYTES_MAX};
 use super::segment::{FIRST, Segment, Shard};
 use crate::domain::{Units, UsageRecord};
@@ -18,7 +20,11 @@ use crate::domain::{Units, UsageRecord};
 /// those that were sent for crashed.
 pub struct Writer {
     shard: Arc<Shard>,
-    table: Arc<Table>,
+    /// Exchanged when a sync of its file failed: see [`super::mend`].
+    table: RefCell<Arc<Table>>,
+    /// How many requests may be in flight: all entries of the table but the spare one.
+    places: u32,
+    disk: Arc<dyn Disk>,
     settings: JournalSettings,
     bell: Arc<Bell>,
     state: RefCell<Active>,
@@ -67,17 +73,18 @@ const RECORD_MAX: u32 = RECORD_BYTES_MAX as u32;
 impl Writer {
     pub(super) fn new(
         shard: Arc<Shard>,
-        table: Arc<Table>,
+        (table, disk): (Arc<Table>, Arc<dyn Disk>),
         segment: Arc<Segment>,
         settings: JournalSettings,
         bell: Arc<Bell>,
     ) -> Writer {
-        let spare = table.entries() - 1;
-        let free = (0..spare).rev().collect();
+        let places = table.entries() - 1;
+        let (spare, free) = (places, (0..places).rev().collect());
         let buffer = Box::new([0; RECORD_BYTES_MAX]);
         let active =
             Active { segment, offset: FIRST, next: None, free, spare, counted: Counted::default(), buffer };
-        Writer { shard, table, settings, bell, state: RefCell::new(active) }
+        let (table, state) = (RefCell::new(table), RefCell::new(active));
+        Writer { shard, table, places, disk, settings, bell, state }
     }
 
     /// Which shard it writes.
@@ -102,20 +109,20 @@ impl Writer {
         let has_space = self.has_space(active, record)?;
         let index = active.free.pop().ok_or(JournalFull::InFlight)?;
         let bytes = record::encode(record, &mut active.buffer);
-        self.table.admit(index, &mut active.buffer[..bytes], record.charges.len());
+        self.table.borrow().admit(index, &mut active.buffer[..bytes], record.charges.len());
         Ok(Ticket { index, has_space })
     }
 
     /// The next byte goes to the upstream: from here on the request counts, whatever happens.
     #[inline]
     pub fn sent(&self, ticket: &Ticket) {
-        self.table.set_state(ticket.index, State::Sent);
+        self.table.borrow().set_state(ticket.index, State::Sent);
     }
 
     /// All units of the request are about to be given back to the till. To be called *before* they are.
     #[inline]
     pub fn refunding(&self, ticket: &Ticket) {
-        self.table.set_state(ticket.index, State::Returning);
+        self.table.borrow().set_state(ticket.index, State::Returning);
     }
 
     /// The charge at `index` is about to be lowered to `units`, the difference given back to the till. To be
@@ -125,7 +132,7 @@ impl Writer {
     /// In debug builds, if `index` is not below [`UsageRecord::CHARGES_MAX`].
     #[inline]
     pub fn lowering(&self, ticket: &Ticket, index: usize, units: Units) {
-        self.table.lower(ticket.index, index, units);
+        self.table.borrow().lower(ticket.index, index, units);
     }
 
     /// Publishes the request's record. Always succeeds. Answers where the record ends:
@@ -137,7 +144,7 @@ impl Writer {
     #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
     pub fn finish(&self, ticket: Ticket, record: &UsageRecord<'_>) -> Position {
         let active = &mut *self.state.borrow_mut();
-        if !ticket.has_space && active.ensure_space(&self.shard, self.places()).is_err() {
+        if !ticket.has_space && active.ensure_space(&self.shard, self.places).is_err() {
             return self.count(active, ticket.index, record);
         }
         self.append(active, ticket.index, record)
@@ -154,9 +161,9 @@ impl Writer {
         let header = active.segment.place(position.offset, &mut active.buffer[..bytes]);
         // Three stores in this order, and the tail last: a crash between any two finds either no record, or a
         // record that the entry knows of; and no reader passes a record whose entry could come back.
-        self.table.note(index, position);
+        self.table.borrow().note(index, position);
         active.segment.publish(position.offset, header);
-        self.table.set_state(index, State::Free);
+        self.table.borrow().set_state(index, State::Free);
         active.free.push(index);
         active.offset += bytes as u32;
         let tail = Position { offset: active.offset, ..position };
@@ -188,36 +195,34 @@ impl Writer {
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
     pub fn abandon(&self, ticket: Ticket) {
-        self.table.set_state(ticket.index, State::Free);
+        self.table.borrow().set_state(ticket.index, State::Free);
         self.state.borrow_mut().free.push(ticket.index);
     }
 
     /// How many requests are in flight.
     pub fn in_flight(&self) -> usize {
         let active = self.state.borrow();
-        self.places() as usize - active.free.len() - active.counted.len()
+        self.places as usize - active.free.len() - active.counted.len()
     }
 
     /// What a worker without requests would leave undone: writes the records of what was only counted, once there is
-    /// space again. To be called now and then.
+    /// space again, and leaves files whose sync failed. To be called some 20 times a second.
     pub fn tick(&self) {
         let active = &mut *self.state.borrow_mut();
-        if !active.counted.is_empty() && active.ensure_space(&self.shard, self.places()).is_ok() {
+        if !active.counted.is_empty() && active.ensure_space(&self.shard, self.places).is_ok() {
             self.end_counting(active);
         }
-    }
-
-    /// How many requests may be in flight: all entries but the spare one.
-    #[inline]
-    fn places(&self) -> u32 {
-        self.table.entries() - 1
+        if active.segment.is_suspect() {
+            active.leave(&self.shard);
+        }
+        mend::exchange_table(&*self.disk, &self.shard, &mut self.table.borrow_mut());
     }
 
     /// Sets space aside for the records of all in flight and of one more. False if there is none and the policy lets
     /// requests pass all the same.
     #[inline]
     fn has_space(&self, active: &mut Active, record: &UsageRecord<'_>) -> Result<bool, JournalFull> {
-        match active.ensure_space(&self.shard, self.places()) {
+        match active.ensure_space(&self.shard, self.places) {
             Ok(()) => {
                 if !active.counted.is_empty() {
                     self.end_counting(active);
@@ -236,7 +241,7 @@ impl Writer {
         full: JournalFull,
     ) -> Result<bool, JournalFull> {
         // Sums keep entries; as many are left to requests at least.
-        let has_room = active.counted.len() < self.places() as usize / 2 || active.counted.has_sum_of(record);
+        let has_room = active.counted.len() < self.places as usize / 2 || active.counted.has_sum_of(record);
         if self.settings.on_full == OnFull::CountOnly && has_room { Ok(false) } else { Err(full) }
     }
 
@@ -246,7 +251,12 @@ impl Writer {
         let sum = active.counted.add(record);
         let bytes = record::encode(&sum.record(), &mut active.buffer);
         let (old, new) = (sum.entry.replace(active.spare), active.spare);
-        self.table.replace(new, &mut active.buffer[..bytes], record.charges.len(), [old, Some(index)]);
+        self.table.borrow().replace(
+            new,
+            &mut active.buffer[..bytes],
+            record.charges.len(),
+            [old, Some(index)],
+        );
         match old {
             None => active.spare = index,
             Some(old) => {
@@ -291,6 +301,16 @@ impl Active {
         self.next = shard.segment(self.segment.sequence + 1);
         shard.set_full(self.next.is_none());
         if self.next.is_some() { Ok(()) } else { Err(JournalFull::Space) }
+    }
+
+    /// Goes on in the next segment, if there is one.
+    #[cold]
+    fn leave(&mut self, shard: &Shard) {
+        self.next = self.next.take().or_else(|| shard.segment(self.segment.sequence + 1));
+        if self.next.is_some() {
+            self.change_over(shard);
+            shard.set_tail(Position { sequence: self.segment.sequence, offset: FIRST });
+        }
     }
 
     #[cold]

@@ -8,7 +8,7 @@ mod batch;
 #[cfg(test)]
 pub(super) mod testing;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::sql::{Query, Row, query};
@@ -56,6 +56,21 @@ pub struct UsageRow {
     pub latency_sum_micros: u64,
 }
 
+/// What of a record in `usage_quarantine` the books need. Who set it aside wrote it.
+#[derive(Deserialize)]
+struct Parked {
+    charges: Vec<ParkedCharge>,
+}
+
+#[derive(Deserialize)]
+struct ParkedCharge {
+    owner: String,
+    owner_id: Uuid,
+    resource: Resource,
+    window: Window,
+    units: Units,
+}
+
 const COLUMNS: &str =
     "SELECT log_id, tenant_id, resource_type, usage_amount, usage_date, description, key_id,
     route, outcome, requests, bytes_in, bytes_out, latency_sum_micros FROM tenant_usage_logs";
@@ -65,6 +80,15 @@ const COLUMNS: &str =
 impl UsageRow {
     /// Stands in `resource_type` where a request was charged nothing.
     pub const UNCHARGED: &str = "uncharged";
+}
+
+// === impl ParkedCharge ===
+
+impl ParkedCharge {
+    fn used(&self) -> Option<(AccountKey, Units)> {
+        let owner = Owner::of_kind(&self.owner, self.owner_id)?;
+        Some((AccountKey { owner, resource: self.resource, window: self.window }, self.units))
+    }
 }
 
 // === impl Snapshot ===
@@ -155,6 +179,23 @@ impl Snapshot {
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(|row| Ok((account(row)?, units(row, "units")?))).collect()
+    }
+
+    /// What is set aside of a till, account by account: of records that the tables refused.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn quarantined_units(&mut self, till: Uuid) -> Result<Vec<(AccountKey, Units)>, StoreError> {
+        let rows = query("SELECT record FROM usage_quarantine WHERE till = $1")
+            .bind(till)
+            .fetch_all(self.connection())
+            .await?;
+        let mut parked = Vec::new();
+        for row in &rows {
+            let record: Parked = parsed(row, "record", |text| serde_json::from_str(text).ok())?;
+            parked.extend(record.charges.iter().filter_map(ParkedCharge::used));
+        }
+        Ok(parked)
     }
 
     async fn units_without(

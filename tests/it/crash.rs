@@ -3,8 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::support::{Customer, StubUpstream, TestGateway, load_while, until};
+use crate::store::set_up_and_migrated;
+use crate::support::redis::RedisServer;
+use crate::support::{
+    Customer, PrivatePostgres, Relay, StubUpstream, TestGateway, load_while, pass, psql, until,
+};
 
 const KILLS: u64 = 10;
 const LIMIT: u64 = 6_000;
@@ -102,4 +107,147 @@ fn reconcile_without_a_gateway_says_that_it_needs_one() {
     let run = gateway.tollgate(&["reconcile"]);
     assert_eq!(run.status.code(), Some(1));
     assert!(run.stderr.contains("running gateway"), "{}", run.stderr);
+}
+
+/// A gateway, its authority and its database, all of which may die.
+struct Storm {
+    gateway: TestGateway,
+    redis: RedisServer,
+    postgres: PrivatePostgres,
+    /// Leads to the gateway, wherever it listens.
+    door: Relay,
+    chance: Chance,
+    kills: [u64; 3],
+}
+
+/// Numbers that a seed decides.
+struct Chance(u64);
+
+/// `TOLLGATE_STORM_SECONDS=300` is the storm that a release has to weather.
+const STORM_SECONDS: u64 = 20;
+
+/// Never reached: whatever dies, nobody is denied, so that what was used is compared and not what was left.
+const UNREACHED: u64 = 1_000_000_000;
+
+#[test]
+fn whatever_of_gateway_redis_and_postgres_is_killed_in_whatever_order_the_books_agree() {
+    let seconds = number("TOLLGATE_STORM_SECONDS").unwrap_or(STORM_SECONDS);
+    let seed = number("TOLLGATE_STORM_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("TOLLGATE_STORM_SEED={seed} TOLLGATE_STORM_SECONDS={seconds}");
+    let upstream = StubUpstream::start();
+    let (mut storm, store) = Storm::gather(&upstream, Chance(seed));
+    let customer = storm.gateway.customer_with_limit("Acme", UNREACHED);
+    let door = SocketAddr::from(([127, 0, 0, 1], storm.door.port()));
+    let (told, end) = (Told::default(), Instant::now() + Duration::from_secs(seconds));
+    under_load(door, &customer, &told, || {
+        while Instant::now() < end {
+            storm.strike(&told);
+        }
+    });
+    println!("{}", storm.check_books(&store, &upstream, &told));
+}
+
+// === impl Storm ===
+
+impl Storm {
+    fn gather(upstream: &StubUpstream, chance: Chance) -> (Storm, String) {
+        let (postgres, store) = set_up_and_migrated();
+        let redis = RedisServer::start();
+        let configuration = format!(
+            "[authority]\nurl = \"redis://127.0.0.1:{}\"\ntimeout = \"1s\"\n\
+             [identity.api_key]\npepper = \"{}\"\n[journal]\nflush = \"20ms\"\n\
+             [[upstream]]\nname = \"stub\"\nurls = [\"{}\"]\n\
+             [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",
+            redis.port(),
+            "07".repeat(32),
+            upstream.url()
+        );
+        let gateway = TestGateway::start_in(&store, &configuration);
+        let door = Relay::to(gateway.proxy().port());
+        (Storm { gateway, redis, postgres, door, chance, kills: [0; 3] }, store)
+    }
+
+    /// Kills some of the three one after the other, waits, and starts them again; then waits until requests pass.
+    fn strike(&mut self, told: &Told) {
+        let mut order = [0, 1, 2];
+        self.chance.shuffle(&mut order);
+        let victims = 1 + self.chance.below(3);
+        for &victim in &order[..victims] {
+            pass(Duration::from_millis(self.chance.below(200) as u64));
+            self.kills[victim] += 1;
+            match victim {
+                0 => self.gateway.kill9(),
+                1 => self.redis.kill(),
+                _ => self.postgres.kill(),
+            }
+        }
+        pass(Duration::from_millis(self.chance.below(200) as u64));
+        let struck = &order[..victims];
+        if struck.contains(&1) {
+            self.redis.restart();
+        }
+        if struck.contains(&2) {
+            self.postgres.restart();
+        }
+        // Last, for it does not start without its database.
+        if struck.contains(&0) {
+            self.gateway.restart();
+            self.door.lead_to(self.gateway.proxy().port());
+        }
+        let before = told.passed.load(Ordering::Relaxed);
+        until("requests to pass", || (told.passed.load(Ordering::Relaxed) > before + 50).then_some(()));
+    }
+
+    /// Answers what to tell of it.
+    fn check_books(mut self, store: &str, upstream: &StubUpstream, told: &Told) -> String {
+        let books = self.gateway.json(&["reconcile"]);
+        assert_eq!((&books["difference"], &books["in_flight_units"]), (&0.into(), &0.into()), "{books}");
+        let till = books["till_units"].as_u64().expect("a number");
+        assert!(self.gateway.terminate().success());
+        let ask = |sql: &str| psql(store, &format!("SET ROLE tollgate_platform; {sql}"));
+        let sums = [
+            "SELECT SUM(units) FROM account_units",
+            "SELECT SUM(usage_amount) FROM tenant_usage_logs",
+            "SELECT SUM(requests) FROM tenant_usage_logs",
+            "SELECT SUM(records) FROM usage_batches",
+            "SELECT SUM(units) FROM usage_rollups WHERE period = 'day'",
+        ];
+        for sum in sums {
+            assert_eq!(ask(sum), till.to_string(), "{sum}");
+        }
+        let overlapping = "SELECT COUNT(*) FROM usage_batches AS a JOIN usage_batches AS b
+            ON (a.journal, a.shard, a.sequence) = (b.journal, b.shard, b.sequence)
+            AND a.from_offset < b.from_offset AND a.to_offset > b.from_offset";
+        assert_eq!(ask(overlapping), "0", "no record is in two batches");
+        let (seen, passed) = (upstream.count() as u64, told.passed.load(Ordering::Relaxed));
+        let [gateway, redis, postgres] = self.kills;
+        // As above: a kill may count a request that was just about to leave, on each worker.
+        assert!(passed <= seen && seen <= till && till - seen <= 2 * gateway, "{passed} {seen} {till}");
+        format!(
+            "{gateway} kills of the gateway, {redis} of Redis, {postgres} of Postgres: clients were answered {passed}, \
+             the upstream saw {seen}, the till and the database have {till}, in {} batches",
+            ask("SELECT COUNT(*) FROM usage_batches")
+        )
+    }
+}
+
+// === impl Chance ===
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % bound
+    }
+
+    fn shuffle(&mut self, order: &mut [usize]) {
+        for last in (1..order.len()).rev() {
+            order.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }

@@ -32,12 +32,16 @@ struct Tape {
     mapped: HashMap<PathBuf, (usize, Arc<[AtomicU64]>)>,
     small: HashMap<PathBuf, Vec<u8>>,
     files: usize,
+    /// Files whose next sync fails, and those whose sync failed.
+    failing: BTreeSet<usize>,
+    failed: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
 enum Step {
     Create { path: PathBuf, file: usize, words: Vec<u64> },
     Remove { path: PathBuf },
+    Rename { from: PathBuf, to: PathBuf },
     Replace { path: PathBuf, contents: Vec<u8> },
     Store { file: usize, index: usize, word: u64 },
     Sync { file: usize, from: usize, to: usize },
@@ -49,9 +53,15 @@ impl Reel {
         self.tape.lock().unwrap().steps.push(step);
     }
 
-    pub(in crate::journal) fn sync(&self, from: usize, to: usize) {
-        let step = Step::Sync { file: self.file, from: from / 8, to: to.div_ceil(8) };
-        self.tape.lock().unwrap().steps.push(step);
+    pub(in crate::journal) fn sync(&self, from: usize, to: usize) -> io::Result<()> {
+        let mut tape = self.tape.lock().unwrap();
+        assert!(!tape.failed.contains(&self.file), "a file whose sync failed is not synced again");
+        if tape.failing.remove(&self.file) {
+            tape.failed.insert(self.file);
+            return Err(io::Error::other("the disk is broken"));
+        }
+        tape.steps.push(Step::Sync { file: self.file, from: from / 8, to: to.div_ceil(8) });
+        Ok(())
     }
 }
 
@@ -78,6 +88,13 @@ impl TapeDisk {
         let tape = self.tape();
         let (_, words) = &tape.mapped[path];
         words[bit / 64].fetch_xor(1 << (bit % 64), Ordering::SeqCst);
+    }
+
+    /// The next sync of the file fails, and what it holds may never reach the disk.
+    pub(in crate::journal) fn fail_sync(&self, path: &Path) {
+        let mut tape = self.tape();
+        let (file, _) = tape.mapped[path];
+        tape.failing.insert(file);
     }
 
     pub(in crate::journal) fn segments(&self) -> Vec<PathBuf> {
@@ -110,6 +127,7 @@ impl TapeDisk {
                     tape.files = tape.files.max(file + 1);
                 }
                 Step::Remove { path } => drop((tape.mapped.remove(&path), tape.small.remove(&path))),
+                Step::Rename { from, to } => tape.rename(&from, to),
                 Step::Replace { path, contents } => drop(tape.small.insert(path, contents)),
                 Step::Store { file, index, word } if synced.contains(&at) || keep(at) => {
                     words[&file][index].store(word, Ordering::Relaxed);
@@ -147,6 +165,12 @@ fn synced_stores(steps: &[Step]) -> BTreeSet<usize> {
 }
 
 impl Tape {
+    fn rename(&mut self, from: &Path, to: PathBuf) {
+        if let Some(file) = self.mapped.remove(from) {
+            self.mapped.insert(to, file);
+        }
+    }
+
     /// The steps that make what is there now, so that a replayed disk can be replayed again.
     fn snapshot(&self) -> Vec<Step> {
         let load = |words: &Arc<[AtomicU64]>| words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
@@ -201,6 +225,17 @@ impl Disk for TapeDisk {
         let mut tape = self.tape();
         tape.small.insert(path.to_owned(), contents.to_owned());
         tape.steps.push(Step::Replace { path: path.to_owned(), contents: contents.to_owned() });
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut tape = self.tape();
+        tape.rename(from, to.to_owned());
+        tape.steps.push(Step::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn settle(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
 

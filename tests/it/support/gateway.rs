@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::RawClient;
+use super::disk::SmallDisk;
 use super::upstream::StubUpstream;
 use super::wait::until;
 use super::wire::Response;
@@ -21,6 +22,10 @@ pub(crate) struct TestGateway {
     /// The URL of its store.
     store: String,
     process: Option<Child>,
+    /// The environment that it starts in.
+    variables: Vec<(String, String)>,
+    /// What its data directory is on, if that is not the disk of all.
+    disk: Option<SmallDisk>,
     addresses: Option<Addresses>,
 }
 
@@ -103,10 +108,42 @@ impl TestGateway {
     #[track_caller]
     pub(crate) fn start_in(store: &str, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
-        let mut gateway = TestGateway { directory, store: store.to_owned(), process: None, addresses: None };
+        let mut gateway = TestGateway {
+            directory,
+            store: store.to_owned(),
+            process: None,
+            variables: Vec::new(),
+            disk: None,
+            addresses: None,
+        };
         gateway.configure(configuration);
         gateway.restart();
         gateway
+    }
+
+    /// With its data directory on a disk of so many mebibytes, and its store elsewhere.
+    #[track_caller]
+    pub(crate) fn start_on_small_disk(mebibytes: u32, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the gateway");
+        let disk = SmallDisk::over(&directory.path().join("data"), mebibytes);
+        let store = format!("sqlite:{}/tollgate.db", directory.path().display());
+        let mut gateway = TestGateway {
+            directory,
+            store,
+            process: None,
+            variables: Vec::new(),
+            disk: Some(disk),
+            addresses: None,
+        };
+        gateway.configure(configuration);
+        gateway.restart();
+        gateway
+    }
+
+    /// The disk of [`TestGateway::start_on_small_disk`].
+    #[track_caller]
+    pub(crate) fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a gateway on a small disk")
     }
 
     /// Writes the configuration anew; takes effect with [`TestGateway::restart`] or [`TestGateway::hang_up`].
@@ -138,8 +175,16 @@ impl TestGateway {
         });
     }
 
+    /// The same in this environment, which it keeps.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, variables: &[(String, String)]) {
+        variables.clone_into(&mut self.variables);
+        self.restart();
+    }
+
     fn spawn(&self, log: File) -> Child {
-        let mut command = command(self.directory.path());
+        let mut command = self.command();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--config"]).arg(self.config()).stdout(Stdio::null()).stderr(log);
         command.spawn().expect("the binary starts")
     }
@@ -259,7 +304,14 @@ impl TestGateway {
     pub(crate) fn tollgate(&self, arguments: &[&str]) -> Run {
         let config = self.config();
         let config = [OsStr::new("--config"), config.as_os_str()];
-        tollgate(self.directory.path(), arguments.iter().map(OsStr::new).chain(config))
+        run(self.command().args(arguments.iter().map(OsStr::new).chain(config)))
+    }
+
+    fn command(&self) -> Command {
+        let Some(disk) = &self.disk else { return command(self.directory.path()) };
+        let mut command = disk.enter(env!("CARGO_BIN_EXE_tollgate").as_ref(), self.directory.path());
+        command.env_clear().stdin(Stdio::null());
+        command
     }
 
     /// Runs a command that must succeed, and reads what it prints.
@@ -303,7 +355,11 @@ impl TestGateway {
 
     /// A path in the gateway's directory, which is its working directory.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
-        self.directory.path().join(relative)
+        let path = self.directory.path().join(relative);
+        self.disk
+            .as_ref()
+            .filter(|_| relative.starts_with("data/"))
+            .map_or(path.clone(), |disk| disk.path(&path))
     }
 
     pub(crate) fn config(&self) -> PathBuf {

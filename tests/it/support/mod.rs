@@ -4,6 +4,7 @@
 //! system chose; upstream and client speak HTTP/1.1 by hand, so that they see and send what a library would hide.
 
 mod client;
+mod disk;
 mod fleet;
 mod gateway;
 mod http2;
@@ -19,6 +20,7 @@ mod wait;
 mod wire;
 
 pub(crate) use client::RawClient;
+pub(crate) use disk::SmallDisk;
 pub(crate) use fleet::Fleet;
 pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
 pub(crate) use http2::{Http2Client, Http2Frames, Http2Response, block};

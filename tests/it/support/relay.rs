@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,10 @@ pub(crate) struct Relay {
 struct Wire {
     to: AtomicU16,
     delay_micros: AtomicU64,
+    swallows: AtomicBool,
+    /// Commits of Postgres that were answered, and those whose answer was swallowed.
+    commits: AtomicU64,
+    swallowed: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -30,6 +34,9 @@ impl Relay {
             wire: Arc::new(Wire {
                 to: AtomicU16::new(port),
                 delay_micros: AtomicU64::new(0),
+                swallows: AtomicBool::new(false),
+                commits: AtomicU64::new(0),
+                swallowed: AtomicU64::new(0),
                 streams: Mutex::default(),
             }),
         };
@@ -46,6 +53,17 @@ impl Relay {
     pub(crate) fn delay(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).expect("a delay of a test");
         self.wire.delay_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, every other time that Postgres says it has committed the connection ends instead: who
+    /// asked can't know whether it was done.
+    pub(crate) fn swallow_commits(&self, swallows: bool) {
+        self.wire.swallows.store(swallows, Ordering::Relaxed);
+    }
+
+    /// How many it has swallowed.
+    pub(crate) fn swallowed(&self) -> u64 {
+        self.wire.swallowed.load(Ordering::Relaxed)
     }
 
     /// Cuts all connections; new ones lead to `port`.
@@ -87,10 +105,24 @@ impl Wire {
         });
         let mut buffer = [0; 16_384];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if self.is_swallowed(&buffer[..read]) {
+                let _ = from.shutdown(Shutdown::Both);
+                break;
+            }
             let delay = Duration::from_micros(self.delay_micros.load(Ordering::Relaxed));
             if sender.send((Instant::now() + delay, buffer[..read].to_vec())).is_err() {
                 break;
             }
         }
+    }
+
+    fn is_swallowed(&self, answer: &[u8]) -> bool {
+        let is_commit = || answer.windows(7).any(|bytes| bytes == b"COMMIT\0");
+        if !self.swallows.load(Ordering::Relaxed) || !is_commit() {
+            return false;
+        }
+        let is_swallowed = self.commits.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        self.swallowed.fetch_add(is_swallowed.into(), Ordering::Relaxed);
+        is_swallowed
     }
 }
