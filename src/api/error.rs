@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::control::{ControlError, FieldFault};
+use crate::clock::Timestamp;
+use crate::control::{ControlError, Exceeded, FieldFault, Standing};
+use crate::domain::{Resource, Units};
 use crate::store::StoreError;
 
 /// A refusal, before it is written.
@@ -20,6 +22,7 @@ pub(super) struct Problem {
     kind: ProblemKind,
     detail: String,
     errors: Vec<FieldFault>,
+    exceeded: Option<Box<Exceeded>>,
     /// What the operator must read and the caller may not.
     cause: Option<Arc<ControlError>>,
 }
@@ -48,6 +51,10 @@ pub(super) enum ProblemKind {
     UnsupportedMediaType,
     /// The body or the query was understood, and fields of it are wrong: each is named.
     Invalid,
+    /// A quota has too little left; nothing was counted.
+    Exceeded,
+    /// The tenant is not served.
+    Suspended,
     /// The store is busy or away: the same request may be sent again.
     Unavailable,
     /// Our own fault; the log says more.
@@ -56,21 +63,41 @@ pub(super) enum ProblemKind {
 
 /// The body of a refusal.
 #[derive(Serialize)]
-struct Written<'a> {
+pub(super) struct Written {
     r#type: String,
     title: &'static str,
     status: u16,
-    detail: &'a str,
+    detail: String,
     request_id: Uuid,
-    #[serde(skip_serializing_if = "<[FieldFault]>::is_empty")]
-    errors: &'a [FieldFault],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldFault>,
+    #[serde(flatten)]
+    exceeded: Option<ExceededView>,
+}
+
+/// What a 429 says more.
+#[derive(Serialize)]
+struct ExceededView {
+    resource_type: Resource,
+    requested: Units,
+    resets_at: Option<Timestamp>,
+    /// Absent where the quota is that of a tenant above.
+    #[serde(flatten)]
+    standing: Option<StandingView>,
+}
+
+#[derive(Serialize)]
+struct StandingView {
+    limit: Option<Units>,
+    used: Units,
+    remaining: Option<Units>,
 }
 
 // === impl Problem ===
 
 impl Problem {
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Problem { kind, detail: detail.into(), errors: Vec::new(), cause: None }
+        Problem { kind, detail: detail.into(), errors: Vec::new(), exceeded: None, cause: None }
     }
 
     /// One fault per field, all of them at once.
@@ -78,7 +105,7 @@ impl Problem {
         let faults: Vec<_> =
             errors.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
         let detail = faults.join("; ");
-        Problem { kind: ProblemKind::Invalid, detail, errors, cause: None }
+        Problem { errors, ..Problem::new(ProblemKind::Invalid, detail) }
     }
 
     /// A fault that is not the caller's. The log gets `cause`, the caller the request's id to ask about.
@@ -90,21 +117,26 @@ impl Problem {
         Problem { cause: Some(Arc::new(cause)), ..Problem::new(kind, detail) }
     }
 
-    /// The answer that carries this problem. A fault of ours is logged here.
-    pub(super) fn written(&self, request_id: Uuid) -> Response {
+    /// What is written of it. A fault of ours is logged here.
+    pub(super) fn body(&self, request_id: Uuid) -> Written {
         if let Some(cause) = &self.cause {
             let error = cause.as_ref() as &dyn std::error::Error;
             tracing::error!(request.id = %request_id, error, "an operation of the control plane failed");
         }
-        let body = Written {
+        Written {
             r#type: format!("/problems/{}", self.kind.slug()),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
-            detail: &self.detail,
+            detail: self.detail.clone(),
             request_id,
-            errors: &self.errors,
-        };
-        let mut response = (self.kind.status(), axum::Json(body)).into_response();
+            errors: self.errors.clone(),
+            exceeded: self.exceeded.as_deref().map(ExceededView::from),
+        }
+    }
+
+    /// The answer that carries this problem.
+    pub(super) fn written(&self, request_id: Uuid) -> Response {
+        let mut response = (self.kind.status(), axum::Json(self.body(request_id))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(challenge) = self.kind.challenge() {
@@ -133,11 +165,34 @@ impl From<ControlError> for Problem {
             ControlError::NotFound { .. } => Problem::new(ProblemKind::NotFound, error.to_string()),
             ControlError::Forbidden { .. } => Problem::new(ProblemKind::Forbidden, error.to_string()),
             ControlError::Conflict(detail) => Problem::new(ProblemKind::Conflict, detail),
+            ControlError::Exceeded(exceeded) => {
+                let detail = format!(
+                    "{} units of {} are more than what is left",
+                    exceeded.requested, exceeded.resource_type
+                );
+                Problem { exceeded: Some(exceeded), ..Problem::new(ProblemKind::Exceeded, detail) }
+            }
+            ControlError::Stopped(_) => Problem::new(ProblemKind::Suspended, error.to_string()),
+            ControlError::NoGateway => Problem::new(ProblemKind::Conflict, error.to_string()),
+            ControlError::Unanswered(_) => Problem::ours(ProblemKind::Unavailable, error),
             ControlError::IllegalMove(_) => Problem::new(ProblemKind::IllegalMove, error.to_string()),
             ControlError::Stale { .. } => Problem::new(ProblemKind::Stale, error.to_string()),
             ControlError::Store(StoreError::Database(_)) => Problem::ours(ProblemKind::Unavailable, error),
-            ControlError::Store(_) | ControlError::Random(_) => Problem::ours(ProblemKind::Internal, error),
+            ControlError::Store(_) | ControlError::Random(_) | ControlError::Seal(_) => {
+                Problem::ours(ProblemKind::Internal, error)
+            }
         }
+    }
+}
+
+// === impl ExceededView ===
+
+impl From<&Exceeded> for ExceededView {
+    fn from(exceeded: &Exceeded) -> Self {
+        let Exceeded { resource_type, requested, standing, resets_at } = exceeded.clone();
+        let standing =
+            standing.map(|Standing { limit, used, remaining, .. }| StandingView { limit, used, remaining });
+        ExceededView { resource_type, requested, resets_at, standing }
     }
 }
 
@@ -159,6 +214,8 @@ impl ProblemKind {
             ProblemKind::TooLarge => "body-too-large",
             ProblemKind::UnsupportedMediaType => "unsupported-media-type",
             ProblemKind::Invalid => "invalid-fields",
+            ProblemKind::Exceeded => "quota-exceeded",
+            ProblemKind::Suspended => "tenant-suspended",
             ProblemKind::Unavailable => "unavailable",
             ProblemKind::Internal => "internal",
         }
@@ -178,6 +235,8 @@ impl ProblemKind {
             ProblemKind::TooLarge => "The body is too large",
             ProblemKind::UnsupportedMediaType => "The body must be JSON",
             ProblemKind::Invalid => "Some fields are wrong",
+            ProblemKind::Exceeded => "The quota is used up",
+            ProblemKind::Suspended => "The tenant is not served",
             ProblemKind::Unavailable => "The store does not answer right now",
             ProblemKind::Internal => "Something went wrong on our side",
         }
@@ -195,6 +254,8 @@ impl ProblemKind {
             ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProblemKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ProblemKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            ProblemKind::Exceeded => StatusCode::TOO_MANY_REQUESTS,
+            ProblemKind::Suspended => StatusCode::FORBIDDEN,
             ProblemKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::error::{Problem, ProblemKind};
 use super::router::Api;
-use super::seal::RequestId;
+pub(super) use super::seal::RequestId;
 use crate::control::{ControlError, FieldFault, Principal, Rights, TenantRef};
 use crate::domain::{Actor, ActorKind, ApiKeyId, Resource, TenantStatus};
 use crate::store::Page;
@@ -33,6 +33,9 @@ pub(super) struct KeyPath(pub(super) ApiKeyId);
 
 /// `{resource}`
 pub(super) struct ResourcePath(pub(super) Resource);
+
+/// `{setting}`
+pub(super) struct SettingPath(pub(super) String);
 
 /// `{status}`
 pub(super) struct StatusPath(pub(super) TenantStatus);
@@ -120,6 +123,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+// === impl RequestId ===
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(parts.extensions.get().copied().unwrap_or(RequestId(Uuid::nil())))
+    }
+}
+
 // === impl TenantPath ===
 
 impl<S: Send + Sync> FromRequestParts<S> for TenantPath {
@@ -157,6 +170,17 @@ impl<S: Send + Sync> FromRequestParts<S> for ResourcePath {
             .await?
             .map(ResourcePath)
             .map_err(|text| ControlError::NotFound { what: "resource", which: text }.into())
+    }
+}
+
+// === impl SettingPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for SettingPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = path_param(parts, state, "setting", |text| Some(text.to_owned())).await?;
+        Ok(SettingPath(text.unwrap_or_default()))
     }
 }
 

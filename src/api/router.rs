@@ -10,9 +10,10 @@ use axum::routing::{get, patch, post, put};
 use tower::ServiceExt;
 
 use super::extract::authenticate;
+use super::idempotency::idempotent;
 use super::local::LocalToken;
 use super::seal::{method_not_allowed, no_such_address, seal};
-use super::{apply, audit_logs, keys, quotas, reconcile, tenants, tiers, usage_logs};
+use super::{apply, audit_logs, keys, quotas, reconcile, reported, settings, tenants, tiers, usage_logs};
 use crate::clock::Clock;
 use crate::control::Control;
 
@@ -39,11 +40,24 @@ pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Rou
         )
         .route("/api/tenants/{tenant}/status/{status}", post(tenants::set_status))
         .route("/api/tenants/{tenant}/quotas", get(quotas::list))
+        .route("/api/tenants/{tenant}/quotas/check", post(reported::check))
+        .route("/api/tenants/{tenant}/quotas/reserve", post(reported::reserve))
+        .route("/api/tenants/{tenant}/quotas/commit", post(reported::commit))
+        .route("/api/tenants/{tenant}/quotas/release", post(reported::release))
+        .route("/api/tenants/{tenant}/usage/increment", post(reported::increment))
+        .route("/api/tenants/{tenant}/usage/increment/batch", post(reported::increment_batch))
         .route("/api/tenants/{tenant}/quotas/{resource}", put(quotas::set).delete(quotas::remove))
         .route("/api/tenants/{tenant}/keys", get(keys::list).post(keys::create))
         .route("/api/tenants/{tenant}/keys/{key}", patch(keys::change_of_tenant).delete(keys::remove))
         .route("/api/tenants/{tenant}/keys/{key}/rotate", post(keys::rotate_of_tenant))
         .route("/api/tenants/{tenant}/keys/{key}/revoke", post(keys::revoke_of_tenant))
+        .route("/api/tenants/{tenant}/settings", get(settings::list))
+        .route(
+            "/api/tenants/{tenant}/settings/{setting}",
+            get(settings::show).put(settings::set).delete(settings::remove),
+        )
+        .route("/api/tenants/{tenant}/erase", post(tenants::erase))
+        .route("/api/secrets/rotate", post(settings::rotate))
         .route("/api/tenants/{tenant}/usage-logs", get(usage_logs::list))
         .route("/api/tenants/{tenant}/audit-logs", get(audit_logs::list))
         .route("/api/keys/{key}", patch(keys::change))
@@ -53,6 +67,7 @@ pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Rou
         .route("/api/resource-types", get(tiers::resource_types))
         .route("/api/reconcile", get(reconcile::show))
         .route("/api/apply", post(apply::apply))
+        .route_layer(from_fn_with_state(api.clone(), idempotent))
         .route_layer(from_fn_with_state(api.clone(), authenticate))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_address)

@@ -165,6 +165,16 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Erases what is personal of a deleted tenant, and shreds its secrets.
+pub(super) async fn erase(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+) -> Result<Response, Problem> {
+    let erased = api.control.erase_tenant(&principal, &tenant).await?;
+    with_quotas(&api, &principal, erased).await
+}
+
 /// The same part of a list, in the form that the API shows.
 pub(super) fn viewed<T, V>(listed: Listed<T>, view: impl FnMut(T) -> V) -> Listed<V> {
     Listed {

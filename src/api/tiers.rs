@@ -20,7 +20,7 @@ pub(super) async fn resource_types(
 }
 
 /// A list that is short enough to be one page.
-fn whole<T>(items: Vec<T>) -> Listed<T> {
+pub(super) fn whole<T>(items: Vec<T>) -> Listed<T> {
     let total = u64::try_from(items.len()).ok();
     Listed { items, next_cursor: None, total }
 }

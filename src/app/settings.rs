@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::start::StartError;
+use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
-use crate::config::{self, ChargeUnits, Config, RouteConfig};
+use crate::config::{self, ChargeUnits, Config, ControlConfig, RouteConfig};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
-    AdmissionSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings, GatewayLimits, HeaderSettings,
-    IdentityKinds, IdentitySettings, IssuerSettings, KeySource, Protocol, RatePer, RouteRate, RouteSettings,
-    TableSettings, UnitsOf, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
+    ChargeOn, ChargeSettings, Dialect, EndpointSettings, GatewayLimits, HeaderSettings, IdentityKinds,
+    IdentitySettings, IssuerSettings, KeySource, Protocol, RatePer, RouteRate, RouteSettings, TableSettings,
+    UnitsOf, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
 };
 use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, TlsSettings};
 use crate::secret::jwt::{Algorithm, Claim, Rules};
+use crate::secret::seal::{KeyRing, RingError};
 use crate::secret::sign::{BadSigningKey, Signer};
 use crate::store::{GrantSettings, StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
@@ -376,4 +378,12 @@ fn rate(limit: &config::RateConfig, id: u32) -> RouteRate {
         },
         rate: Rate { id, requests, window: limit.window, burst },
     }
+}
+
+/// What tenants' secrets are sealed with: the configured keys, or else one that is kept in the data directory.
+pub(super) fn key_ring(config: &ControlConfig, data: &Path) -> Result<KeyRing, RingError> {
+    if config.secret_keys.is_empty() {
+        return KeyRing::load_or_create(&data.join("secret.key"));
+    }
+    KeyRing::parse(config.secret_keys.iter().map(|key| (key.version.into(), key.key.expose())))
 }

@@ -17,17 +17,19 @@ use super::tasks::{self, BooksKeeper, PartitionKeeper};
 use super::{authority, settings};
 use crate::admin::{self, AdminParts};
 use crate::api::{self, LocalDoor, LocalToken};
+use crate::authority::Admission;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Secret, Source};
-use crate::control::{Control, ControlError};
+use crate::control::{Control, ControlError, Counting};
 use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{
-    Admission, BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens,
+    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens,
 };
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, Tls, bind, spawn};
 use crate::secret::hash::{Pepper, PepperError};
+use crate::secret::seal::RingError;
 use crate::secret::sign::BadSigningKey;
 use crate::store::{Store, StoreError};
 use crate::telemetry::readiness::Readiness;
@@ -63,6 +65,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the keys' pepper can't be had")]
     Pepper(#[from] PepperError),
+    #[error("the key of tenants' secrets can't be had")]
+    KeyRing(#[from] RingError),
     #[error("the authority can't be used:\n  {}", .0.join("\n  "))]
     Authority(Vec<String>),
     #[error("[listen.tls] can't be served")]
@@ -108,7 +112,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let workers = worker_count(&config);
     let readiness = Readiness::default();
     ["store", "journal", "listeners"].into_iter().for_each(|name| readiness.expect(name));
-    let Ground { till, journal, writers, store, pepper } = lay_ground(&config, workers, &*clock).await?;
+    let Ground { till, journal, mut writers, store, pepper } = lay_ground(&config, workers, &*clock).await?;
     readiness.ready("store");
     readiness.ready("journal");
     report(&till, flush::recover(&till, &journal));
@@ -119,6 +123,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     partitions.keep().await;
     let changed = Arc::new(Notify::new());
     let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
+        .with_secrets(settings::key_ring(&config.control, &config.data.directory)?)
         .with_till(till.clone())
         .with_journal(journal.clone());
     let platform_token = control
@@ -140,15 +145,18 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let authority = authority::open(parts).await?;
     registry.register(Box::new(authority.meters.clone())).expect("registered once");
     let headers = settings::headers(&config)?;
+    let admission =
+        Admission::new(authority.source, settings::admission(&config), authority.meters, clock.clone());
+    // What is reported through the API has a shard of the journal for itself, the last.
+    let reported = writers.pop().map(|writer| Counting::new(directory.clone(), admission.clone(), writer));
+    let control = match reported {
+        Some(counting) => control.with_counting(counting),
+        None => control,
+    };
     let shared = Arc::new(GatewayShared {
         table: ArcSwap::from_pointee(table),
         directory: directory.clone(),
-        admission: Admission::new(
-            authority.source,
-            settings::admission(&config),
-            authority.meters,
-            clock.clone(),
-        ),
+        admission,
         rates: RateLimits::new(RATE_OWNERS_MAX, clock.clone()),
         identity: settings::identity(&config),
         tokens: tokens.clone(),
@@ -228,7 +236,7 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
     // First, because its lock says that no other gateway works here.
     let till = Arc::new(Till::open(data, &settings::till(config))?);
     let (journal, writers) =
-        Journal::open(data, &settings::journal(config), workers, till.id().0, clock.now())?;
+        Journal::open(data, &settings::journal(config), workers + 1, till.id().0, clock.now())?;
     let store = Store::open_with(&settings::store(&config.store)).await?;
     store.prepare().await?;
     let api_key = &config.identity.api_key;

@@ -197,7 +197,7 @@ impl PartitionKeeper {
         }
     }
 
-    /// Once, and forgets grants of ended windows. An error is told and left to the next attempt: months are made
+    /// Once, and forgets grants of ended windows and reported events that are too old. An error is told and left to the next attempt: months are made
     /// long before they begin.
     pub(super) async fn keep(&self) {
         match self.store.keep_partitions(self.clock.now()).await {
@@ -206,6 +206,11 @@ impl PartitionKeeper {
                 let cause = error.source().map(ToString::to_string).unwrap_or_default();
                 tracing::error!(error = %cause, "partitions of the usage log can't be kept: {error}: {cause}");
             }
+        }
+        let too_old = self.clock.now().minus(Control::EVENTS_KEPT);
+        if let Err(error) = self.store.forget_usage_events(too_old).await {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(error = %cause, "old reported events can't be forgotten: {error}: {cause}");
         }
         if let Err(error) = self.store.forget_grants(self.clock.now()).await {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Who grants units: one behaviour, several homes. Knows tills only by their messages, except the embedded one,
 //! which lives in the same process.
 
+mod admission;
 mod embedded;
 mod meters;
 mod postgres;
@@ -8,6 +9,7 @@ pub mod redis;
 mod refiller;
 
 pub use self::redis::Redis;
+pub use admission::{Admission, AdmissionSettings, Short, Source};
 pub use embedded::Embedded;
 pub use meters::AuthorityMeters;
 pub use postgres::Postgres;

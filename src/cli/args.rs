@@ -73,6 +73,9 @@ Examples:
     /// Create, list, rotate, disable and revoke API keys
     #[command(subcommand)]
     Key(Key),
+    /// Show and set the settings of a tenant
+    #[command(subcommand)]
+    Settings(Settings),
     /// Show what a tenant has used in the current windows, and what is left
     #[command(after_help = "\
 Examples:
@@ -315,6 +318,53 @@ pub enum OnLoss {
     Closed,
     /// Allow this gateway's share of the limit
     Share,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Settings {
+    /// List the settings of a tenant, and where their values come from
+    #[command(after_help = "Example:\n  tollgate settings list acme")]
+    List(TenantName),
+    /// Set a setting; the value is JSON, or else text
+    #[command(after_help = "\
+Examples:
+  tollgate settings set acme security_level standard
+  tollgate settings set acme alert_emails '[\"ops@acme.example\"]'
+  tollgate settings set acme custom.crm_token --stdin --encrypt < token.txt")]
+    Set(SettingSet),
+    /// Forget what the tenant has set: what is inherited, or the default, holds again
+    #[command(after_help = "Example:\n  tollgate settings unset acme security_level")]
+    Unset(SettingName),
+    /// Wrap all tenants' keys with the newest of control.secret_keys
+    #[command(after_help = "\
+Example:
+  tollgate settings rotate
+
+May be interrupted and run again. Afterwards older keys may be taken out of the configuration.")]
+    Rotate,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct SettingName {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The setting, as `settings list` shows it, or custom.NAME
+    pub setting: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct SettingSet {
+    #[command(flatten)]
+    pub name: SettingName,
+    /// The value
+    #[arg(required_unless_present = "stdin", conflicts_with = "stdin")]
+    pub value: Option<String>,
+    /// Read the value from standard input, where no list of processes shows it
+    #[arg(long)]
+    pub stdin: bool,
+    /// Seal it: a custom setting that is a secret
+    #[arg(long)]
+    pub encrypt: bool,
 }
 
 #[derive(Subcommand, Clone, Debug)]

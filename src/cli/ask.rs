@@ -67,6 +67,45 @@ pub(super) fn key(command: &args::Key) -> Ask {
     }
 }
 
+/// # Errors
+/// When the value can't be read.
+pub(super) fn settings(command: &args::Settings) -> Result<Ask, Failure> {
+    Ok(match command {
+        args::Settings::List(name) => Ask::get(path(&["tenants", &name.tenant, "settings"]), show::settings),
+        args::Settings::Set(set) => Ask {
+            method: Method::PUT,
+            path: path(&["tenants", &set.name.tenant, "settings", &set.name.setting]),
+            body: Some(setting_body(set)?),
+            show: show::setting_set,
+        },
+        args::Settings::Unset(name) => Ask {
+            method: Method::DELETE,
+            path: path(&["tenants", &name.tenant, "settings", &name.setting]),
+            body: None,
+            show: |_| "unset\n".to_owned(),
+        },
+        args::Settings::Rotate => Ask::post("/api/secrets/rotate", json!({}), show::rotated),
+    })
+}
+
+fn setting_body(set: &args::SettingSet) -> Result<Value, Failure> {
+    let text = match &set.value {
+        Some(text) => text.clone(),
+        None => std::io::read_to_string(std::io::stdin())
+            .map_err(|error| Failure::unreadable(Path::new("standard input"), &error))?
+            .trim_end_matches(['\r', '\n'])
+            .to_owned(),
+    };
+    // A secret is text, whatever it looks like.
+    let value =
+        if set.encrypt { Value::from(text) } else { serde_json::from_str(&text).unwrap_or(text.into()) };
+    let mut body = json!({ "setting_value": value });
+    if set.encrypt {
+        body["is_encrypted"] = true.into();
+    }
+    Ok(body)
+}
+
 fn key_enabled(key: &args::KeyName, enabled: bool) -> Ask {
     Ask {
         method: Method::PATCH,

@@ -27,6 +27,7 @@ pub use failure::Failure;
 use crate::app::{store_settings, store_url};
 use crate::config::{self, Config, Loaded};
 use crate::secret::hash::Pepper;
+use crate::secret::seal::KeyRing;
 use crate::telemetry::log;
 use ask::Ask;
 use session::Place;
@@ -73,6 +74,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Tenant(tenant) => answered(config, ask::tenant(&tenant)),
         Command::Quota(quota) => answered(config, ask::quota(&quota)),
         Command::Key(key) => answered(config, ask::key(&key)),
+        Command::Settings(settings) => answered(config, ask::settings(&settings)?),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
         Command::Journal(command) => journal::journal(command, config),
@@ -122,7 +124,11 @@ fn place(config: Option<&Path>) -> Result<Place, Failure> {
     let pepper = api_key.pepper.map(|secret| Pepper::parse(api_key.pepper_version.into(), secret.expose()));
     let pepper =
         pepper.transpose().map_err(|error| Failure::caused("the keys' pepper can't be used", &error))?;
-    Ok(Place { data: config.data.directory, store, pepper })
+    let secrets = config.control.secret_keys.iter().map(|key| (key.version.into(), key.key.expose()));
+    let secrets = (!config.control.secret_keys.is_empty()).then(|| KeyRing::parse(secrets)).transpose();
+    let secrets =
+        secrets.map_err(|error| Failure::caused("the key of tenants' secrets can't be used", &error))?;
+    Ok(Place { data: config.data.directory, store, pepper, secrets })
 }
 
 /// A command waits for one answer at a time: one thread is enough.

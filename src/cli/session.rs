@@ -17,6 +17,7 @@ use crate::api::{self, Client, LocalDoor, LocalToken};
 use crate::clock::{Clock, SystemClock};
 use crate::control::Control;
 use crate::secret::hash::Pepper;
+use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreError, StoreSettings, StoreUrl};
 
 /// What of the configuration a command needs.
@@ -27,6 +28,8 @@ pub(super) struct Place {
     pub(super) store: StoreSettings,
     /// The configured one; else it lives in the data directory.
     pub(super) pepper: Option<Pepper>,
+    /// What tenants' secrets are sealed with, if configured; else it lives in the data directory.
+    pub(super) secrets: Option<KeyRing>,
 }
 
 /// A gateway that has just taken its directory opens its admin address well within this.
@@ -91,7 +94,8 @@ async fn in_process(place: &Place) -> Result<Client, Failure> {
     let pepper = place.pepper.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
     let token = LocalToken::draw().map_err(|error| Failure::caused("no token can be drawn", &error))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let control = Control::new(store, clock.clone(), pepper, Arc::new(Notify::new()));
+    let secrets = place.secrets.clone().map_or_else(|| kept_secrets(&place.data), Ok)?;
+    let control = Control::new(store, clock.clone(), pepper, Arc::new(Notify::new())).with_secrets(secrets);
     Ok(Client::InProcess(api::router(control, token.clone(), clock), token))
 }
 
@@ -102,6 +106,12 @@ fn kept_pepper(data: &Path) -> Result<Pepper, Failure> {
         .map_err(|error| Failure::caused(format!("{} can't be made", data.display()), &error))?;
     Pepper::load_or_create(&path).map_err(|error| {
         Failure::caused("the keys' pepper can't be had", &error).help("restore it from a backup")
+    })
+}
+
+fn kept_secrets(data: &Path) -> Result<KeyRing, Failure> {
+    KeyRing::load_or_create(&data.join("secret.key")).map_err(|error| {
+        Failure::caused("the key of tenants' secrets can't be had", &error).help("restore it from a backup")
     })
 }
 

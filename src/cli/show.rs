@@ -62,6 +62,36 @@ pub(super) fn books(books: &Value) -> String {
     shown
 }
 
+pub(super) fn settings(listed: &Value) -> String {
+    let mut table = Table::new(["SETTING", "VALUE", "FROM", "ABOUT"]);
+    for setting in items(listed) {
+        table.row([
+            text(&setting["setting_key"]),
+            setting_value(setting),
+            text(&setting["source"]),
+            text(&setting["about"]),
+        ]);
+    }
+    list(listed, &table, "no settings\n")
+}
+
+pub(super) fn setting_set(setting: &Value) -> String {
+    format!("{}: {}\n", text(&setting["setting_key"]), setting_value(setting))
+}
+
+fn setting_value(setting: &Value) -> String {
+    match (&setting["is_encrypted"], &setting["is_set"], &setting["setting_value"]) {
+        (Value::Bool(true), Value::Bool(true), _) => "***".to_owned(),
+        (_, _, Value::String(value)) => value.clone(),
+        (_, _, Value::Null) => "-".to_owned(),
+        (_, _, other) => other.to_string(),
+    }
+}
+
+pub(super) fn rotated(rotated: &Value) -> String {
+    format!("{} keys wrapped with version {}\n", text(&rotated["rewrapped"]), text(&rotated["version"]))
+}
+
 pub(super) fn quota_set(quota: &Value) -> String {
     let (resource, period) = (text(&quota["resource_type"]), text(&quota["period"]));
     let (limit, used) = (limit(&quota["limit"]), text(&quota["used"]));

@@ -369,7 +369,12 @@ async fn serving(place: &Place) -> (LocalDoor, fs::File) {
 
 fn place(directory: &Path) -> Place {
     let store = StoreUrl::Sqlite(directory.join("tollgate.db"));
-    Place { data: directory.to_owned(), store: store.into(), pepper: Some(Pepper::new(1, &[7; 32])) }
+    Place {
+        data: directory.to_owned(),
+        store: store.into(),
+        pepper: Some(Pepper::new(1, &[7; 32])),
+        secrets: None,
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ mod tree;
 mod tests;
 
 pub use authority::{AuthorityConfig, AuthorityUrl, RedisForm, RedisUrl};
-pub use control::ControlConfig;
+pub use control::{ControlConfig, SecretKeyConfig};
 pub use data::DataConfig;
 pub use fault::{Fault, Faults, Position};
 pub use headers::{Dialect, HeadersConfig, SignConfig};

@@ -195,6 +195,11 @@ impl Plan {
             }
             ControlError::Forbidden { .. }
             | ControlError::Stale { .. }
+            | ControlError::Exceeded(_)
+            | ControlError::Stopped(_)
+            | ControlError::NoGateway
+            | ControlError::Unanswered(_)
+            | ControlError::Seal(_)
             | ControlError::Store(_)
             | ControlError::Random(_) => return Err(error),
         }

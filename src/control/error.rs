@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::domain::IllegalMove;
+use super::counting::Exceeded;
+use crate::domain::{IllegalMove, TenantStatus};
+use crate::secret::seal::SealError;
 use crate::store::{BadPage, StoreError};
 
 /// An operation was not done; nothing was changed.
@@ -25,8 +27,23 @@ pub enum ControlError {
     /// Somebody else changed it first.
     #[error("version {expected} was expected, but it is at version {actual}: read it again")]
     Stale { expected: i64, actual: i64 },
+    /// A quota has too little left; nothing was counted.
+    #[error("{} of {} are more than what is left", .0.requested, .0.resource_type)]
+    Exceeded(Box<Exceeded>),
+    /// The tenant, or one above it, is not served.
+    #[error("the tenant is not served: its status is {}", .0.as_str())]
+    Stopped(TenantStatus),
+    /// Only a running gateway counts.
+    #[error("usage is counted by a running gateway, and none runs on this data directory")]
+    NoGateway,
+    /// Something that has to be asked for units did not answer; nothing was counted.
+    #[error("{0} can't be asked right now")]
+    Unanswered(&'static str),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A secret can't be sealed or opened: a fault of the configuration, or of whoever touched the database.
+    #[error("a secret can't be sealed or opened")]
+    Seal(#[from] SealError),
     #[error("the operating system gave no random bytes")]
     Random(#[source] getrandom::Error),
 }

@@ -199,6 +199,7 @@ impl Work<'_> {
     ) -> Result<CreatedKey, ControlError> {
         let tenant = self.living_tenant_for(Operation::CreateKey, tenant).await?;
         let name = checked(new, self.now)?;
+        self.check_age(&tenant, &new.limits).await?;
         let kind = if new.test { KeyKind::Test } else { KeyKind::Live };
         self.make_key(&tenant, name, new.limits.clone(), kind).await
     }
@@ -263,6 +264,9 @@ impl Work<'_> {
         if after == before {
             return Ok(before);
         }
+        if after.limits.expires_at != before.limits.expires_at {
+            self.check_age(&tenant, &after.limits).await?;
+        }
         self.tx.set_key(&after).await?;
         let told = Told::changed(&shown(&before), &shown(&after));
         self.audit(Operation::ChangeKey, &Target::of(&tenant, "key", id.to_string()), told).await?;
@@ -281,7 +285,11 @@ impl Work<'_> {
             return Err(faults.refusal());
         }
         let kind = if before.prefix.starts_with("tg_test_") { KeyKind::Test } else { KeyKind::Live };
-        let made = self.make_key(&tenant, before.name.clone(), before.limits.clone(), kind).await?;
+        let mut limits = before.limits.clone();
+        if let Some(last) = self.last_expiry(&tenant).await? {
+            limits.expires_at = Some(limits.expires_at.map_or(last, |own| own.min(last)));
+        }
+        let made = self.make_key(&tenant, before.name.clone(), limits, kind).await?;
         self.copy_quotas(&tenant, id, made.key.id).await?;
         let mut after = before.clone();
         let end = self.now.plus(grace);
@@ -291,6 +299,21 @@ impl Work<'_> {
         told.reason = Some(format!("replaced by {}", made.key.id));
         self.audit(Operation::RotateKey, &Target::of(&tenant, "key", id.to_string()), told).await?;
         Ok(made)
+    }
+
+    /// The last instant that a key made now may expire at, if the tenant limits its keys' age.
+    async fn last_expiry(&mut self, tenant: &Tenant) -> Result<Option<Timestamp>, ControlError> {
+        let days = self.own_number(tenant, "key_age_days_max").await?;
+        Ok(days.map(|days| self.now.plus(Duration::from_secs(days.unsigned_abs() * 24 * 3_600))))
+    }
+
+    async fn check_age(&mut self, tenant: &Tenant, limits: &KeyLimits) -> Result<(), ControlError> {
+        let Some(last) = self.last_expiry(tenant).await? else { return Ok(()) };
+        let mut faults = Faults::default();
+        if limits.expires_at.is_none_or(|end| end > last) {
+            faults.add("expires_at", format!("the tenant's keys expire: by {last} at the latest"));
+        }
+        faults.finish()
     }
 
     async fn copy_quotas(

@@ -11,11 +11,16 @@
 mod apply;
 mod audit;
 mod authenticate;
+mod counting;
 mod error;
+mod idempotency;
+mod increments;
 mod keys;
 mod principal;
 mod quotas;
 mod reconcile;
+mod reservations;
+mod settings;
 mod tenants;
 mod tiers;
 mod usage;
@@ -31,17 +36,23 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::Tenant;
 use crate::journal::Journal;
 use crate::secret::hash::Pepper;
+use crate::secret::seal::KeyRing;
 use crate::store::{Snapshot, Store};
 use crate::till::Till;
 use principal::Operation;
 
 pub use crate::domain::TenantRef;
 pub use apply::{DryRun, Manifest, ManifestKey, ManifestQuota, ManifestTenant, Planned, PlannedAction};
+pub use counting::{Counting, Exceeded, Standing};
 pub use error::{ControlError, FieldFault};
+pub use idempotency::{Claim, Claimed};
+pub use increments::{CountedEvent, EVENTS_MAX, EventOutcome, NewEvent};
 pub use keys::{Brought, CreatedKey, KeyChange, NewKey};
 pub use principal::{Principal, Rights, Scope};
-pub use quotas::{QuotaChange, QuotaUse};
+pub use quotas::{QuotaChange, QuotaCheck, QuotaUse};
 pub use reconcile::{AccountBooks, Books};
+pub use reservations::{NewReservation, ReservedUnits};
+pub use settings::{NewSetting, Rotated, SettingSource, SettingView};
 pub use tenants::{NewTenant, TenantChange};
 
 /// The door of the room. Clones are the same control plane.
@@ -50,6 +61,7 @@ pub struct Control {
     parts: Arc<Parts>,
 }
 
+#[derive(Clone)]
 struct Parts {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -57,8 +69,10 @@ struct Parts {
     changed: Arc<Notify>,
     till: Option<Arc<Till>>,
     journal: Option<Arc<Journal>>,
+    counting: Option<Arc<Counting>>,
+    secrets: Option<KeyRing>,
     /// Keeps the order of ids that are made within one millisecond.
-    ids: Mutex<ContextV7>,
+    ids: Arc<Mutex<ContextV7>>,
 }
 
 // === impl Control ===
@@ -67,29 +81,33 @@ impl Control {
     /// `changed` is notified after each committed change, so that this process's directory need not wait for its
     /// next poll.
     pub fn new(store: Store, clock: Arc<dyn Clock>, pepper: Pepper, changed: Arc<Notify>) -> Control {
-        let ids = Mutex::new(ContextV7::new());
-        Control { parts: Arc::new(Parts { store, clock, pepper, changed, till: None, journal: None, ids }) }
+        let (till, journal, counting, secrets, ids) = (None, None, None, None, Arc::default());
+        let parts = Parts { store, clock, pepper, changed, till, journal, counting, secrets, ids };
+        Control { parts: Arc::new(parts) }
+    }
+
+    /// With the keys that tenants' secrets are sealed with; without them no secret can be set or read.
+    #[must_use]
+    pub fn with_secrets(self, secrets: KeyRing) -> Control {
+        Control { parts: Arc::new(Parts { secrets: Some(secrets), ..(*self.parts).clone() }) }
     }
 
     /// Beside a gateway: what its till knows of an account's use is newer than what the store was told.
     #[must_use]
     pub fn with_till(self, till: Arc<Till>) -> Control {
-        let journal = self.parts.journal.clone();
-        self.beside(Some(till), journal)
+        Control { parts: Arc::new(Parts { till: Some(till), ..(*self.parts).clone() }) }
     }
 
     /// Beside a gateway: with its journal the books can be compared.
     #[must_use]
     pub fn with_journal(self, journal: Arc<Journal>) -> Control {
-        let till = self.parts.till.clone();
-        self.beside(till, Some(journal))
+        Control { parts: Arc::new(Parts { journal: Some(journal), ..(*self.parts).clone() }) }
     }
 
-    fn beside(&self, till: Option<Arc<Till>>, journal: Option<Arc<Journal>>) -> Control {
-        let Parts { store, clock, pepper, changed, .. } = &*self.parts;
-        let (store, clock, pepper, changed) = (store.clone(), clock.clone(), pepper.clone(), changed.clone());
-        let ids = Mutex::new(ContextV7::new());
-        Control { parts: Arc::new(Parts { store, clock, pepper, changed, till, journal, ids }) }
+    /// Beside a gateway: usage can be reported.
+    #[must_use]
+    pub fn with_counting(self, counting: Arc<Counting>) -> Control {
+        Control { parts: Arc::new(Parts { counting: Some(counting), ..(*self.parts).clone() }) }
     }
 
     fn now(&self) -> Timestamp {
@@ -101,7 +119,7 @@ impl Control {
         let now = self.now().micros();
         let seconds = u64::try_from(now.div_euclid(1_000_000)).unwrap_or(0);
         let nanos = u32::try_from(now.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
-        Uuid::new_v7(uuid::Timestamp::from_unix(&self.parts.ids, seconds, nanos))
+        Uuid::new_v7(uuid::Timestamp::from_unix(&*self.parts.ids, seconds, nanos))
     }
 
     /// The store as it is now, for what the platform itself has to know.

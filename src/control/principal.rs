@@ -56,6 +56,12 @@ pub(super) enum Operation {
     RotateKey,
     RevokeKey,
     ReadUsage,
+    ReportUsage,
+    ReadSettings,
+    SetSetting,
+    RemoveSetting,
+    RotateSecrets,
+    EraseTenant,
     ReadAudit,
     ReadPlatformAudit,
     ReadTiers,
@@ -71,7 +77,7 @@ pub(super) enum Needs {
 }
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Needs); 22] = [
+const MATRIX: [(Operation, &str, Needs); 28] = [
     (Operation::CreateTenant, "tenant.create", Needs::Platform),
     (Operation::ReadTenant, "tenant.read", Needs::Scope(Scope::Read)),
     (Operation::ChangeTenant, "tenant.change", Needs::Scope(Scope::Admin)),
@@ -89,6 +95,12 @@ const MATRIX: [(Operation, &str, Needs); 22] = [
     (Operation::RotateKey, "key.rotate", Needs::Scope(Scope::Admin)),
     (Operation::RevokeKey, "key.revoke", Needs::Scope(Scope::Admin)),
     (Operation::ReadUsage, "usage.read", Needs::Scope(Scope::Read)),
+    (Operation::ReportUsage, "usage.report", Needs::Scope(Scope::Admin)),
+    (Operation::ReadSettings, "setting.read", Needs::Scope(Scope::Read)),
+    (Operation::SetSetting, "setting.set", Needs::Scope(Scope::Admin)),
+    (Operation::RemoveSetting, "setting.remove", Needs::Scope(Scope::Admin)),
+    (Operation::RotateSecrets, "secret.rotate", Needs::Platform),
+    (Operation::EraseTenant, "tenant.erase", Needs::Platform),
     (Operation::ReadAudit, "audit.read", Needs::Scope(Scope::Read)),
     (Operation::ReadPlatformAudit, "platform_audit.read", Needs::Platform),
     (Operation::ReadTiers, "tier.read", Needs::Scope(Scope::Read)),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::counting::Standing;
 use super::principal::Operation;
 use super::validate::Faults;
 use super::work::{Target, Told, Work};
@@ -69,6 +70,15 @@ pub struct QuotaChange {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Whether an amount would be admitted now. No promise: somebody else may take it first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QuotaCheck {
+    pub resource: Resource,
+    pub amount: Units,
+    pub allowed: bool,
+    pub standing: Standing,
+}
+
 /// What sets a limit: what was asked for, with what it leaves open filled in.
 pub(super) struct SetQuota {
     pub(super) before: Option<OwnQuota>,
@@ -125,6 +135,51 @@ impl Control {
         work.end(outcome).await
     }
 
+    /// Looks whether the tenant's quotas of a resource, and those of the tenants above it, have so many units left.
+    /// Takes nothing.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`]; [`ControlError::Invalid`] for a resource that there is not.
+    pub async fn check_quota(
+        &self,
+        principal: &Principal,
+        tenant: &TenantRef,
+        resource: Resource,
+        amount: Units,
+    ) -> Result<QuotaCheck, ControlError> {
+        let (_, tenant) = self.read_tenant(principal, Operation::ReadQuotas, tenant).await?;
+        // Tenants above are out of a tenant's reach.
+        let mut snapshot = self.read().await?;
+        if snapshot.resource_type(resource).await?.is_none() {
+            let mut faults = Faults::default();
+            faults.unknown_resource(&snapshot.resource_types().await?);
+            return Err(faults.refusal());
+        }
+        let mut own = self.uses_of(&mut snapshot, &tenant, resource).await?;
+        let mut allowed = own.iter().all(|quota| quota.admits(amount));
+        for above in snapshot.tenants_above(&tenant).await? {
+            let pool = self.uses_of(&mut snapshot, &above, resource).await?;
+            allowed &= pool.iter().all(|quota| quota.admits(amount));
+        }
+        let standing = Standing::tightest(own.drain(..).map(|quota| quota.standing()));
+        Ok(QuotaCheck { resource, amount, allowed, standing })
+    }
+
+    /// The tenant's quotas of a resource, without its keys'.
+    async fn uses_of(
+        &self,
+        snapshot: &mut Snapshot,
+        tenant: &Tenant,
+        resource: Resource,
+    ) -> Result<Vec<QuotaUse>, ControlError> {
+        let now = self.now();
+        let mut quotas = snapshot.quotas(tenant, now).await?;
+        quotas.retain(|quota| {
+            (quota.quota.owner, quota.quota.resource) == (Owner::Tenant(tenant.id), resource)
+        });
+        self.with_use(snapshot, tenant, quotas, now).await
+    }
+
     async fn with_use(
         &self,
         snapshot: &mut Snapshot,
@@ -147,7 +202,7 @@ impl Control {
     }
 }
 
-fn account(tenant: &Tenant, quota: &Quota, now: Timestamp) -> AccountKey {
+pub(super) fn account(tenant: &Tenant, quota: &Quota, now: Timestamp) -> AccountKey {
     let window = quota.period.window(tenant.anchor, &tenant.timezone, now);
     AccountKey { owner: quota.owner, resource: quota.resource, window }
 }
@@ -192,6 +247,17 @@ impl QuotaUse {
             expires_at,
             as_of,
         }
+    }
+}
+
+impl QuotaUse {
+    fn admits(&self, amount: Units) -> bool {
+        self.enforcement != Enforcement::Hard || self.remaining.is_none_or(|remaining| amount <= remaining)
+    }
+
+    fn standing(&self) -> Standing {
+        let resets_at = (self.window.period != Period::Forever).then_some(self.window.end);
+        Standing { limit: self.limit.units(), used: self.used, remaining: self.remaining, resets_at }
     }
 }
 
@@ -260,9 +326,7 @@ impl Work<'_> {
             faults.add("expires_at", "it would have expired already");
         }
         let Some(kind) = self.tx.resource_type(change.resource).await?.map(|resource| resource.kind) else {
-            let known = self.tx.resource_types().await?;
-            let known: Vec<_> = known.iter().map(|resource| resource.slug.as_str()).collect();
-            faults.add("resource_type", format!("there is no such resource; there are {}", known.join(", ")));
+            faults.unknown_resource(&self.tx.resource_types().await?);
             return Err(faults.refusal());
         };
         if kind == ResourceKind::Gauge && change.period.is_some_and(|period| period != Period::Forever) {

@@ -44,6 +44,8 @@ pub struct Books {
     pub database_units: u64,
     /// Of records that the database refused and that were set aside.
     pub quarantined_units: u64,
+    /// Set aside by the till for jobs that have not ended.
+    pub reserved_units: u64,
     /// Accounts that differ, at most 100.
     pub differing: Vec<AccountBooks>,
     pub as_of: Timestamp,
@@ -62,6 +64,7 @@ pub struct AccountBooks {
     pub journal_units: u64,
     pub database_units: u64,
     pub quarantined_units: u64,
+    pub reserved_units: u64,
 }
 
 /// Units of one account.
@@ -73,6 +76,7 @@ struct Entry {
     journal: u64,
     database: u64,
     quarantined: u64,
+    reserved: u64,
 }
 
 type Entries = HashMap<AccountKey, Entry>;
@@ -125,6 +129,9 @@ impl Control {
         for (account, units) in quarantined {
             entries.entry(account).and_modify(|entry| entry.quarantined += units.get());
         }
+        for (account, units) in self.parts.counting.iter().flat_map(|counting| counting.held_units()) {
+            entries.entry(account).or_default().reserved += units.get();
+        }
         Ok(entries)
     }
 }
@@ -173,7 +180,7 @@ impl Entry {
     /// How many units the books differ by, whatever went on while they were looked at.
     fn apart(&self, account: &AccountKey) -> u64 {
         let [before, after] = self.till;
-        let recorded = self.in_flight + self.journal + self.database + self.quarantined;
+        let recorded = self.in_flight + self.journal + self.database + self.quarantined + self.reserved;
         // Gauges are released without a record, so less may be held than was ever taken.
         let too_many = if account.window.period == Period::Forever {
             0
@@ -200,6 +207,7 @@ impl Books {
             journal_units: sum(|entry| entry.journal),
             database_units: sum(|entry| entry.database),
             quarantined_units: sum(|entry| entry.quarantined),
+            reserved_units: sum(|entry| entry.reserved),
             differing: differing.into_iter().take(NAMED_MAX).map(AccountBooks::of).collect(),
             as_of,
         }
@@ -221,6 +229,7 @@ impl AccountBooks {
             journal_units: entry.journal,
             database_units: entry.database,
             quarantined_units: entry.quarantined,
+            reserved_units: entry.reserved,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The room through its door, over a real store.
 
+mod settings;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::domain::{
     Resource, Tenant, TenantId, TenantStatus, Units,
 };
 use crate::secret::hash::Pepper;
+use crate::secret::seal::KeyRing;
 use crate::store::testing::{TestStore, on_both};
 use crate::store::{AuditEntry, AuditVerdict, Page, QuotaSource, TenantFilter, TenantSort};
 use crate::till::{Charge, Opening, Till, TillSettings, reserve};
@@ -75,6 +78,7 @@ impl House {
         let (clock, changed) = (TestClock::at("2026-11-23T06:00:00Z"), Arc::new(Notify::new()));
         let pepper = Pepper::new(1, &[7; 32]);
         let control = Control::new((*store).clone(), Arc::new(clock.clone()), pepper, changed.clone());
+        let control = control.with_secrets(ring(&[1]));
         let owner = Principal::platform(Actor::system("test"), Uuid::max());
         House { control, store, clock, changed, owner, directory }
     }
@@ -101,6 +105,12 @@ impl House {
     async fn changes(&self) -> i64 {
         self.store.latest_change().await.unwrap()
     }
+}
+
+/// A ring of these versions.
+fn ring(versions: &[i64]) -> KeyRing {
+    let texts: Vec<_> = versions.iter().map(|version| format!("{version:064x}")).collect();
+    KeyRing::parse(versions.iter().copied().zip(texts.iter().map(String::as_str))).unwrap()
 }
 
 fn named(name: &str) -> NewTenant {

@@ -1,7 +1,7 @@
 //! Checks of input: all faults at once, each naming its field.
 
 use super::{ControlError, FieldFault};
-use crate::domain::{Slug, Zone};
+use crate::domain::{ResourceType, Slug, Zone};
 
 /// Faults as they are found. A check that gives no value has left a fault.
 #[derive(Default)]
@@ -49,6 +49,11 @@ impl Faults {
 
     pub(super) fn finish(self) -> Result<(), ControlError> {
         if self.is_empty() { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    pub(super) fn unknown_resource(&mut self, known: &[ResourceType]) {
+        let known: Vec<_> = known.iter().map(|resource| resource.slug.as_str()).collect();
+        self.add("resource_type", format!("there is no such resource; there are {}", known.join(", ")));
     }
 
     pub(super) fn name(&mut self, field: &str, text: &str) -> Option<String> {

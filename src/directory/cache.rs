@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::entitlements::{Entitlements, Freshness, FreshnessOf, Source};
 use crate::clock::{Clock, Monotonic, Timestamp};
-use crate::domain::{LossPolicy, Resource, TenantRef, Units};
+use crate::domain::{LossPolicy, Resource, TenantId, TenantRef, Units};
 use crate::secret::hash::KeyDigest;
 use crate::store::{Changed, Profile, Store, StoreError};
 use crate::till::{Till, TillFull};
@@ -167,6 +167,28 @@ impl Directory {
             }
         }
         receiver.await.unwrap_or(Err(LookupFailed::Busy))
+    }
+
+    /// What the tenant pays from for these resources, read from the store as it is now; `None` if there is no such
+    /// tenant. For who reports usage seldom, and of resources that no route charges: nothing of it is cached.
+    ///
+    /// # Errors
+    /// [`LookupFailed`]
+    pub async fn paying(
+        &self,
+        tenant: TenantId,
+        resources: &[Resource],
+    ) -> Result<Option<Entitlements>, LookupFailed> {
+        let now = self.clock.now();
+        let read = self.store.tenant_profile(&TenantRef::Id(tenant), now).await;
+        let Some(profile) = read.map_err(|error| LookupFailed::Store(Arc::new(error)))? else {
+            return Ok(None);
+        };
+        let (profile, freshness) = (Arc::new(profile), FreshnessOf::new());
+        let source = Source { profile, freshness, settings: &self.settings, charged: resources };
+        let bases = self.bases(&source, now).await?;
+        let compiled = source.compile(&self.till, &bases, now);
+        compiled.map(Some).map_err(|error| LookupFailed::Till(Arc::new(error)))
     }
 
     /// Forgets what a change made untrue. What is unknown may have become known.

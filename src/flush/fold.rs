@@ -109,6 +109,8 @@ impl Fold {
 
     fn group(&self, record: &UsageRecord<'_>, resource: Resource) -> Group {
         let (date, request) = match self.detail {
+            // Its reporter may have said something of it.
+            _ if record.outcome == Outcome::Reported => (record.admitted_at, Some(record.request)),
             Detail::Folded => (bucket(record.admitted_at), None),
             Detail::Request => (record.admitted_at, Some(record.request)),
         };
@@ -205,8 +207,10 @@ impl Fold {
 
     fn logs(&self, new_id: impl Fn() -> Uuid) -> Vec<UsageLog> {
         let log = |(group, sums): (&Group, &UsageSums)| {
+            let reported = group.request.filter(|_| group.outcome == Outcome::Reported.code());
             Some(UsageLog {
-                id: new_id(),
+                // What is reported is of one resource: it makes one row.
+                id: reported.map_or_else(&new_id, |request| request.0),
                 tenant: group.tenant,
                 date: group.date,
                 resource: group.resource,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::admission::Admission;
+use super::admission;
 use super::connection::{self, Client};
 use super::forward::{Ended, Forward};
 use super::grace::Wakes;
@@ -24,6 +24,7 @@ use super::strangers::Strangers;
 use super::tokens::Tokens;
 use super::tunnel::Upgrade;
 use super::upstream::Upstream;
+use crate::authority::Admission;
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::directory::Directory;
 use crate::domain::RequestId;
@@ -172,7 +173,7 @@ impl Gateway {
         policy::permit(&caller, route, call, call.admitted_at)?;
         self.check_rate(route, &caller)?;
         let charges = policy::charges(&caller, route, call)?;
-        let reserved = self.shared.admission.reserve(&charges, call.admitted_at).await;
+        let reserved = admission::reserve(&self.shared.admission, &charges, call.admitted_at).await;
         let reservation = reserved.map_err(|refusal| self.denied(refusal, call, &caller, &charges))?;
         self.shared.headers.finish_request(&mut head, Some(&caller), call.request, call.admitted_at);
         let passage = Passage::begin(Admitted {

@@ -26,7 +26,6 @@ mod tokens;
 mod tunnel;
 mod upstream;
 
-pub use admission::{Admission, AdmissionSettings, Source};
 pub use handle::{Gateway, GatewayLimits, GatewayShared};
 pub use headers::{Dialect, HeaderSettings};
 pub use identity::{IdentityKinds, IdentitySettings};

@@ -53,9 +53,9 @@ pub struct Pepper {
 /// The pepper can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PepperError {
-    #[error("{0} holds no pepper: 64 hexadecimal digits are expected")]
+    #[error("{0} holds no secret: 64 hexadecimal digits are expected")]
     Malformed(String),
-    #[error("{0} can't be used as the pepper's file")]
+    #[error("{0} can't be used as a secret's file")]
     File(PathBuf, #[source] io::Error),
     #[error("the operating system gave no random bytes")]
     Random(#[source] getrandom::Error),
@@ -245,24 +245,7 @@ impl Pepper {
     /// # Errors
     /// [`PepperError`]; an existing file is never overwritten, because without it all keys are lost.
     pub fn load_or_create(path: &Path) -> Result<Pepper, PepperError> {
-        if let Some(pepper) = Pepper::load(path)? {
-            return Ok(pepper);
-        }
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(PepperError::Random)?;
-        create_whole(path, &secret).map_err(|error| PepperError::File(path.to_owned(), error))?;
-        // Ours, or that of whoever was faster.
-        Pepper::load(path)?.ok_or_else(|| PepperError::File(path.to_owned(), io::ErrorKind::NotFound.into()))
-    }
-
-    fn load(path: &Path) -> Result<Option<Pepper>, PepperError> {
-        match fs::read_to_string(path) {
-            Ok(text) => unhexed(text.trim_end())
-                .map(|secret| Some(Pepper::new(1, &secret)))
-                .ok_or_else(|| PepperError::Malformed(path.display().to_string())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(PepperError::File(path.to_owned(), error)),
-        }
+        load_or_create_secret(path).map(|secret| Pepper::new(1, &secret))
     }
 
     /// Stored beside each digest, so that peppers can be exchanged.
@@ -303,7 +286,7 @@ impl fmt::Debug for Pepper {
     }
 }
 
-fn unhexed(text: &str) -> Option<[u8; 32]> {
+pub(super) fn unhexed(text: &str) -> Option<[u8; 32]> {
     let mut secret = [0; 32];
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -312,6 +295,31 @@ fn unhexed(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(secret)
+}
+
+/// The secret in a file, made if it is not there: for its owner only, whole or not at all.
+///
+/// # Errors
+/// [`PepperError`]; an existing file is never overwritten.
+pub(super) fn load_or_create_secret(path: &Path) -> Result<[u8; 32], PepperError> {
+    if let Some(secret) = load_secret(path)? {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(PepperError::Random)?;
+    create_whole(path, &secret).map_err(|error| PepperError::File(path.to_owned(), error))?;
+    // Ours, or that of whoever was faster.
+    load_secret(path)?.ok_or_else(|| PepperError::File(path.to_owned(), io::ErrorKind::NotFound.into()))
+}
+
+fn load_secret(path: &Path) -> Result<Option<[u8; 32]>, PepperError> {
+    match fs::read_to_string(path) {
+        Ok(text) => unhexed(text.trim_end())
+            .map(Some)
+            .ok_or_else(|| PepperError::Malformed(path.display().to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PepperError::File(path.to_owned(), error)),
+    }
 }
 
 /// Puts a file there whole or not at all, and durably; leaves one that is there already alone.

@@ -6,4 +6,5 @@
 
 pub mod hash;
 pub mod jwt;
+pub mod seal;
 pub mod sign;

@@ -43,6 +43,24 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0004_grants.sql"),
         sqlite: include_str!("../../migrations/sqlite/0004_grants.sql"),
     },
+    Migration {
+        number: 5,
+        name: "0005_usage_events",
+        postgres: include_str!("../../migrations/postgres/0005_usage_events.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0005_usage_events.sql"),
+    },
+    Migration {
+        number: 6,
+        name: "0006_data_keys",
+        postgres: include_str!("../../migrations/postgres/0006_data_keys.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0006_data_keys.sql"),
+    },
+    Migration {
+        number: 7,
+        name: "0007_idempotency",
+        postgres: include_str!("../../migrations/postgres/0007_idempotency.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0007_idempotency.sql"),
+    },
 ];
 
 impl Store {

@@ -87,6 +87,19 @@ impl Snapshot {
             .await
     }
 
+    /// The security level of the version of its tier that the tenant has.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tier_security_level(&mut self, tenant: &Tenant) -> Result<String, StoreError> {
+        let row = query("SELECT security_level FROM tier_versions WHERE tier = $1 AND version = $2")
+            .bind(&tenant.tier)
+            .bind(tenant.tier_version)
+            .fetch_one(self.connection())
+            .await?;
+        get(&row, "security_level")
+    }
+
     /// What a version of a tier gives to each of its tenants.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod support;
 
 mod authority;
 mod config;
+mod control;
 mod crash;
 mod demo;
 mod doctor;

@@ -1,6 +1,7 @@
 //! The API through its door: the real router over a real SQLite file, one claim per test.
 
 mod errors;
+mod idempotency;
 mod keys;
 mod quotas;
 mod tenants;
@@ -20,6 +21,7 @@ use super::local::LocalToken;
 use crate::clock::TestClock;
 use crate::control::Control;
 use crate::secret::hash::Pepper;
+use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreUrl};
 
 /// An API on a directory of its own, entered as the local administrator.
@@ -28,11 +30,11 @@ pub(super) struct TestApi {
     token: LocalToken,
     pub(super) control: Control,
     pub(super) clock: TestClock,
-    _data: TempDir,
+    data: TempDir,
 }
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 15] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 26] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -41,11 +43,28 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 15] = [
     ("GET /api/tenants/{t}/quotas", None),
     ("PUT /api/tenants/{t}/quotas/api_calls", Some(r#"{"limit":null}"#)),
     ("DELETE /api/tenants/{t}/quotas/api_calls", None),
+    ("POST /api/tenants/{t}/quotas/check", Some(r#"{"resource_type":"api_calls","amount":1}"#)),
+    ("POST /api/tenants/{t}/quotas/reserve", Some(r#"{"resource_type":"api_calls","amount":1}"#)),
+    (
+        "POST /api/tenants/{t}/quotas/commit",
+        Some(r#"{"reservation_id":"00000000-0000-7000-8000-000000000000"}"#),
+    ),
+    (
+        "POST /api/tenants/{t}/quotas/release",
+        Some(r#"{"reservation_id":"00000000-0000-7000-8000-000000000000"}"#),
+    ),
+    ("POST /api/tenants/{t}/usage/increment", Some(r#"{"resource_type":"api_calls","amount":1}"#)),
+    ("POST /api/tenants/{t}/usage/increment/batch", Some(r#"{"events":[{"resource_type":"api_calls"}]}"#)),
     ("GET /api/tenants/{t}/keys", None),
     ("POST /api/tenants/{t}/keys", Some(r#"{"name":"mine"}"#)),
     ("POST /api/tenants/{t}/keys/{k}/revoke", None),
     ("DELETE /api/tenants/{t}/keys/{k}", None),
     ("POST /api/keys/{k}/revoke", None),
+    ("GET /api/tenants/{t}/settings", None),
+    ("GET /api/tenants/{t}/settings/security_level", None),
+    ("PUT /api/tenants/{t}/settings/security_level", Some(r#"{"setting_value":"basic"}"#)),
+    ("DELETE /api/tenants/{t}/settings/security_level", None),
+    ("POST /api/tenants/{t}/erase", None),
     ("GET /api/tenants/{t}/usage-logs", None),
     ("GET /api/tenants/{t}/audit-logs", None),
 ];
@@ -70,10 +89,17 @@ impl TestApi {
         store.migrate().await.unwrap();
         let clock = TestClock::at("2026-11-23T06:00:00Z");
         let pepper = Pepper::new(1, &[7; 32]);
+        let ring = KeyRing::parse([(1, "07".repeat(32).as_str())]).unwrap();
         let control = Control::new(store, Arc::new(clock.clone()), pepper, Arc::new(Notify::new()));
+        let control = control.with_secrets(ring);
         let token = LocalToken::draw().unwrap();
         let router = super::router(control.clone(), token.clone(), Arc::new(clock.clone()));
-        TestApi { router, token, control, clock, _data: data }
+        TestApi { router, token, control, clock, data }
+    }
+
+    /// Where its database is.
+    pub(super) fn data(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     /// A request of the local administrator; `line` is `METHOD /path`.

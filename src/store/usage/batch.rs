@@ -1,5 +1,6 @@
 //! One range of a journal, in one transaction, once.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use sqlx::postgres::PgDatabaseError;
@@ -45,6 +46,7 @@ pub struct JournalRange {
 /// What becomes a row of `tenant_usage_logs`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct UsageLog {
+    /// Of what was reported through the API: the request's, which finds what its reporter said of it.
     pub id: Uuid,
     pub tenant: TenantId,
     pub date: Timestamp,
@@ -126,6 +128,9 @@ pub enum Fault {
     /// Someone has to mend the database first.
     Broken,
 }
+
+/// Reported events that are asked for in one statement.
+const EVENTS_MAX: usize = 1_000;
 
 /// On Postgres rows lie with those that are kept as long, by the tenant's tier. Longest for a tenant that is not
 /// known here: somebody may still have to bill it.
@@ -252,7 +257,9 @@ impl Tx {
             ("bytes_out", Kind::Integer),
             ("latency_sum_micros", Kind::Integer),
             ("batch_id", Kind::Id),
+            ("description", Kind::Text),
         ];
+        let descriptions = self.descriptions(&batch.logs).await?;
         let rows = batch.logs.iter().map(|log| {
             [
                 log.tenant.0.value(),
@@ -270,10 +277,31 @@ impl Tx {
                 sql(log.sums.bytes_out).value(),
                 sql(log.sums.latency_micros).value(),
                 batch.id.value(),
+                descriptions.get(&log.id).cloned().value(),
             ]
         });
         let rows = Rows::of("tenant_usage_logs", columns, rows).looking_up(RETENTION_CLASS);
         rows.insert("", self.connection()).await
+    }
+
+    /// What reporters said of the events that are among the rows, by the rows' ids.
+    async fn descriptions(&mut self, logs: &[UsageLog]) -> Result<HashMap<Uuid, String>, StoreError> {
+        let reported: Vec<_> = logs.iter().filter(|log| log.outcome == Outcome::Reported).collect();
+        let mut descriptions = HashMap::new();
+        for logs in reported.chunks(EVENTS_MAX) {
+            let mut query = query(
+                "SELECT request_id, description FROM usage_events
+                 WHERE description IS NOT NULL AND request_id IN (",
+            );
+            for (number, log) in logs.iter().enumerate() {
+                query.push(if number > 0 { ", " } else { "" }).push_bind(log.id);
+            }
+            query.push(")");
+            for row in &query.once().fetch_all(self.connection()).await? {
+                descriptions.insert(get(row, "request_id")?, get(row, "description")?);
+            }
+        }
+        Ok(descriptions)
     }
 
     async fn add_rollups(&mut self, rollups: &[Rollup]) -> Result<(), StoreError> {

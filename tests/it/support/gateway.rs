@@ -343,14 +343,26 @@ impl TestGateway {
     /// The newest rows of the customer's usage log.
     #[track_caller]
     pub(crate) fn usage_rows(&self, customer: &Customer) -> Vec<Value> {
+        let target = format!("GET /api/tenants/{}/usage-logs?limit=1000", customer.tenant_id);
+        self.api(&target, None).1["items"].as_array().expect("items").clone()
+    }
+
+    /// What the API answers to the local administrator; `line` is `METHOD /path`.
+    #[track_caller]
+    pub(crate) fn api(&self, line: &str, body: Option<&Value>) -> (u16, Value) {
         let door = fs::read_to_string(self.path("data/admin.token")).expect("a running gateway's door");
         let token = door.lines().nth(1).expect("a token on the second line");
+        let body = body.map(Value::to_string).unwrap_or_default();
         let mut client = RawClient::connect(self.admin());
-        let target = format!("GET /api/tenants/{}/usage-logs?limit=1000 HTTP/1.1", customer.tenant_id);
-        let answer =
-            client.request(&[&target, "host: admin", &format!("authorization: Bearer {token}")], b"");
-        let json: Value = serde_json::from_str(&answer.text()).expect("JSON");
-        json["items"].as_array().expect("items").clone()
+        let lines = [
+            &format!("{line} HTTP/1.1"),
+            "host: admin",
+            "content-type: application/json",
+            &format!("content-length: {}", body.len()),
+            &format!("authorization: Bearer {token}"),
+        ];
+        let answer = client.request(&lines, body.as_bytes());
+        (answer.status, serde_json::from_str(&answer.text()).unwrap_or(Value::Null))
     }
 
     /// A path in the gateway's directory, which is its working directory.

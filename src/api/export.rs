@@ -1,0 +1,116 @@
+//! Lists in the form that is asked for by `Accept`: JSON, NDJSON or CSV.
+//!
+//! NDJSON and CSV hold one page, like JSON; where the next one begins stands in `x-next-cursor`.
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::store::Listed;
+
+/// A column of CSV: its name, and where its value is.
+pub(super) type Column = (&'static str, &'static [&'static str]);
+
+/// A form that a list can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Json,
+    Ndjson,
+    Csv,
+}
+
+const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
+
+/// The list as the caller wants it.
+pub(super) fn listed<T: Serialize>(headers: &HeaderMap, list: Listed<T>, columns: &[Column]) -> Response {
+    let (text, kind) = match Form::accepted(headers) {
+        Form::Json => return Json(list).into_response(),
+        Form::Ndjson => (lines(&list.items), "application/x-ndjson"),
+        Form::Csv => (table(&list.items, columns), "text/csv; charset=utf-8"),
+    };
+    let mut response = text.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(Ok(cursor)) = list.next_cursor.as_deref().map(HeaderValue::from_str) {
+        headers.insert(NEXT_CURSOR, cursor);
+    }
+    response
+}
+
+fn lines<T: Serialize>(items: &[T]) -> String {
+    let line = |item| serde_json::to_string(item).map(|line| line + "\n").unwrap_or_default();
+    items.iter().map(line).collect()
+}
+
+fn table<T: Serialize>(items: &[T], columns: &[Column]) -> String {
+    let mut text = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
+    text.push_str("\r\n");
+    for item in items {
+        let item = serde_json::to_value(item).unwrap_or(Value::Null);
+        let value = |path: &[&str]| path.iter().fold(&item, |value, part| &value[*part]).clone();
+        let cells: Vec<_> = columns.iter().map(|(_, path)| cell(&value(path))).collect();
+        text.push_str(&cells.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// RFC 4180. Text that a spreadsheet would take for a formula gets an apostrophe in front.
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return String::new(),
+        Value::Number(_) | Value::Bool(_) => return value.to_string(),
+        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Value::String(text) => text.clone(),
+        Value::Array(_) | Value::Object(_) => value.to_string(),
+    };
+    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+// === impl Form ===
+
+impl Form {
+    /// The first of the accepted types that there is; JSON if there is none.
+    fn accepted(headers: &HeaderMap) -> Form {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let forms = accept.split(',').filter_map(|kind| {
+            match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+                "text/csv" => Some(Form::Csv),
+                "application/x-ndjson" | "application/jsonl" => Some(Form::Ndjson),
+                "application/json" | "*/*" | "application/*" => Some(Form::Json),
+                _ => None,
+            }
+        });
+        forms.into_iter().next().unwrap_or(Form::Json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cell, table};
+    use serde_json::json;
+
+    #[test]
+    fn cells_are_quoted_where_they_must_be_and_are_no_formulas() {
+        for (value, expected) in [
+            (json!(null), ""),
+            (json!(-1), "-1"),
+            (json!("a"), "a"),
+            (json!("a,b"), "\"a,b\""),
+            (json!("say \"a\"\nb"), "\"say \"\"a\"\"\nb\""),
+            (json!("=1+1"), "'=1+1"),
+            (json!({ "a": 1 }), "\"{\"\"a\"\":1}\""),
+        ] {
+            assert_eq!(cell(&value), expected);
+        }
+    }
+
+    #[test]
+    fn a_table_has_its_head_even_without_rows() {
+        let columns: [super::Column; 2] = [("a", &["a"]), ("b", &["b", "c"])];
+        assert_eq!(table::<()>(&[], &columns), "a,b\r\n");
+        assert_eq!(table(&[json!({ "a": 1, "b": { "c": "x" } })], &columns), "a,b\r\n1,x\r\n");
+    }
+}

@@ -1,0 +1,223 @@
+//! Settings: what holds, what may be set, and what becomes of secrets.
+
+use serde_json::{Value, json};
+
+use super::{House, by_id, fields, named, ring};
+use crate::control::{ControlError, NewKey, NewSetting, NewTenant, SettingSource, SettingView};
+use crate::domain::{KeyLimits, Tenant, TenantStatus};
+use crate::secret::seal::SealError;
+use crate::store::testing::{TestStore, on_both};
+use crate::store::{AuditVerdict, StoredValue};
+
+on_both! {
+    what_is_not_set_has_the_tiers_or_the_default_value,
+    a_value_must_fit_and_the_tier_caps_it,
+    what_a_reseller_sets_is_inherited_as_far_as_it_may_be,
+    a_change_of_another_version_is_refused_and_a_removal_gives_the_default_back,
+    a_secret_is_sealed_shown_to_nobody_and_stays_one,
+    a_sealed_value_that_was_moved_does_not_open,
+    a_new_ring_key_rewraps_every_tenants_key_and_the_old_one_can_go,
+    an_erased_tenant_has_no_secrets_and_no_personal_data,
+    keys_expire_as_soon_as_the_tenant_wants_it,
+}
+
+impl House {
+    async fn set(&self, tenant: &Tenant, key: &str, value: Value) -> Result<SettingView, ControlError> {
+        let new = NewSetting { value, is_encrypted: None, if_version: None };
+        self.control.set_setting(&self.owner, &by_id(tenant), key, new).await
+    }
+
+    async fn setting(&self, tenant: &Tenant, key: &str) -> SettingView {
+        self.control.setting(&self.owner, &by_id(tenant), key).await.unwrap()
+    }
+
+    async fn of_tier(&self, name: &str, tier: &str, parent: Option<&Tenant>) -> Tenant {
+        let parent = parent.map(|parent| parent.slug.to_string());
+        let new = NewTenant { tier: Some(tier.to_owned()), parent, ..named(name) };
+        self.control.create_tenant(&self.owner, new).await.unwrap()
+    }
+}
+
+async fn what_is_not_set_has_the_tiers_or_the_default_value(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.of_tier("Acme", "pro", None).await;
+    let level = house.setting(&acme, "security_level").await;
+    assert_eq!(
+        (&level.setting_value, level.source, level.is_set),
+        (&json!("standard"), SettingSource::Tier, false)
+    );
+    let emails = house.setting(&acme, "alert_emails").await;
+    assert_eq!((&emails.setting_value, emails.source), (&json!([]), SettingSource::Default));
+    let missing = house.control.setting(&house.owner, &by_id(&acme), "nonsense").await;
+    assert!(matches!(missing, Err(ControlError::NotFound { .. })), "{missing:?}");
+}
+
+async fn a_value_must_fit_and_the_tier_caps_it(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.of_tier("Acme", "pro", None).await;
+    for (key, value) in [
+        ("security_level", json!("advanced")),
+        ("security_level", json!("nonsense")),
+        ("key_age_days_max", json!(0)),
+        ("branding_color", json!("red")),
+        ("upgrade_url", json!("javascript:alert(1)")),
+        ("alert_emails", json!("not a list")),
+    ] {
+        let refused = house.set(&acme, key, value.clone()).await.unwrap_err();
+        assert_eq!(fields(&refused), ["setting_value"], "{key} {value}");
+    }
+    let lower = house.set(&acme, "security_level", json!("basic")).await.unwrap();
+    assert_eq!((lower.setting_value, lower.source), (json!("basic"), SettingSource::Tenant));
+    assert_eq!(house.set(&acme, "key_age_days_max", json!("30")).await.unwrap().setting_value, json!(30));
+    let before = house.audit(&acme).await.len();
+    house.set(&acme, "key_age_days_max", json!(30)).await.unwrap();
+    assert_eq!(house.audit(&acme).await.len(), before, "what is so already writes nothing");
+}
+
+async fn what_a_reseller_sets_is_inherited_as_far_as_it_may_be(store: TestStore) {
+    let house = House::on(store);
+    let reseller = house.of_tier("Reseller", "msp", None).await;
+    let child = house.of_tier("Child", "free", Some(&reseller)).await;
+    house.set(&reseller, "branding_name", json!("Resold")).await.unwrap();
+    house.set(&reseller, "alert_emails", json!(["r@example.com"])).await.unwrap();
+    let name = house.setting(&child, "branding_name").await;
+    assert_eq!((&name.setting_value, name.source), (&json!("Resold"), SettingSource::Reseller));
+    assert_eq!(name.version, None, "it is not the child's own");
+    assert_eq!(house.setting(&child, "alert_emails").await.setting_value, json!([]));
+    house.set(&child, "branding_name", json!("Mine")).await.unwrap();
+    assert_eq!(house.setting(&child, "branding_name").await.setting_value, json!("Mine"));
+}
+
+async fn a_change_of_another_version_is_refused_and_a_removal_gives_the_default_back(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let first = house.set(&acme, "branding_name", json!("A")).await.unwrap().version;
+    let second = house.set(&acme, "branding_name", json!("B")).await.unwrap().version;
+    assert!(second > first);
+    let new = NewSetting { value: json!("C"), is_encrypted: None, if_version: first };
+    let stale = house.control.set_setting(&house.owner, &by_id(&acme), "branding_name", new).await;
+    assert!(matches!(stale, Err(ControlError::Stale { .. })), "{stale:?}");
+    let remove = async |version| {
+        house.control.remove_setting(&house.owner, &by_id(&acme), "branding_name", version).await
+    };
+    assert!(matches!(remove(first).await, Err(ControlError::Stale { .. })));
+    remove(second).await.unwrap();
+    assert_eq!(house.setting(&acme, "branding_name").await.setting_value, Value::Null);
+    assert!(matches!(remove(None).await, Err(ControlError::NotFound { .. })));
+}
+
+async fn a_secret_is_sealed_shown_to_nobody_and_stays_one(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let shown = house.set(&acme, "smtp_password", json!("hunter2")).await.unwrap();
+    assert_eq!((&shown.setting_value, shown.is_set, shown.is_encrypted), (&Value::Null, true, true));
+    assert_eq!(house.control.secret(acme.id, "smtp_password").await.unwrap().as_deref(), Some("hunter2"));
+    let rows = house.store.read().await.unwrap().settings(acme.id).await.unwrap();
+    let StoredValue::Sealed { bytes, .. } = &rows[0].value else { panic!("{rows:?}") };
+    assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+    assert!(!format!("{:?}", house.audit(&acme).await).contains("hunter2"), "no secret in the log");
+    for key in ["smtp_password", "custom.token"] {
+        let sealed = NewSetting { value: json!("x"), is_encrypted: Some(true), if_version: None };
+        house.control.set_setting(&house.owner, &by_id(&acme), key, sealed.clone()).await.unwrap();
+        let open = NewSetting { is_encrypted: Some(false), ..sealed };
+        let refused = house.control.set_setting(&house.owner, &by_id(&acme), key, open).await.unwrap_err();
+        assert_eq!(fields(&refused), ["is_encrypted"], "{key}");
+    }
+    // What was a secret is one without saying so again.
+    assert!(house.set(&acme, "custom.token", json!("y")).await.unwrap().is_encrypted);
+    let verdict = house.control.verify_audit(&house.owner, Some(&by_id(&acme))).await.unwrap();
+    assert!(matches!(verdict, AuditVerdict::Whole { .. }), "{verdict:?}");
+}
+
+async fn a_sealed_value_that_was_moved_does_not_open(store: TestStore) {
+    let house = House::on(store);
+    let (acme, other) = (house.tenant("Acme").await, house.tenant("Other").await);
+    house.set(&acme, "smtp_password", json!("hunter2")).await.unwrap();
+    house.set(&other, "smtp_password", json!("letmein")).await.unwrap();
+    let mine = house.store.read().await.unwrap().setting(acme.id, "smtp_password").await.unwrap().unwrap();
+    let theirs = house.store.read().await.unwrap().setting(other.id, "smtp_password").await.unwrap().unwrap();
+    let (StoredValue::Sealed { bytes, .. }, StoredValue::Sealed { data_key, .. }) =
+        (&mine.value, &theirs.value)
+    else {
+        panic!("not sealed")
+    };
+    let moved = [
+        (other.id, {
+            let mut moved = theirs.clone();
+            moved.value = StoredValue::Sealed { data_key: *data_key, bytes: bytes.clone() };
+            moved
+        }),
+        (acme.id, {
+            let mut moved = mine.clone();
+            "webhook_secret".clone_into(&mut moved.key);
+            moved
+        }),
+        (acme.id, {
+            let mut moved = mine.clone();
+            moved.version += 1;
+            moved
+        }),
+    ];
+    for (tenant, row) in moved {
+        let mut tx = house.store.begin().await.unwrap();
+        tx.set_setting(tenant, &row).await.unwrap();
+        tx.commit().await.unwrap();
+        let opened = house.control.secret(tenant, &row.key).await;
+        assert!(matches!(opened, Err(ControlError::Seal(SealError::Unopened))), "{opened:?}");
+    }
+}
+
+async fn a_new_ring_key_rewraps_every_tenants_key_and_the_old_one_can_go(store: TestStore) {
+    let house = House::on(store);
+    let tenants = [house.tenant("Acme").await, house.tenant("Other").await];
+    for tenant in &tenants {
+        house.set(tenant, "smtp_password", json!("hunter2")).await.unwrap();
+    }
+    let both = house.control.clone().with_secrets(ring(&[1, 2]));
+    let rotated = both.rotate_secrets(&house.owner).await.unwrap();
+    assert_eq!((rotated.version, rotated.rewrapped), (2, 2));
+    assert_eq!(both.rotate_secrets(&house.owner).await.unwrap().rewrapped, 0);
+    let new = house.control.clone().with_secrets(ring(&[2]));
+    for tenant in &tenants {
+        assert_eq!(new.secret(tenant.id, "smtp_password").await.unwrap().as_deref(), Some("hunter2"));
+    }
+    let old = house.control.secret(tenants[0].id, "smtp_password").await;
+    assert!(matches!(old, Err(ControlError::Seal(SealError::NoKey(2)))), "{old:?}");
+}
+
+async fn an_erased_tenant_has_no_secrets_and_no_personal_data(store: TestStore) {
+    let house = House::on(store);
+    let new = NewTenant { billing_email: Some("pay@acme.example".to_owned()), ..named("Acme") };
+    let acme = house.control.create_tenant(&house.owner, new).await.unwrap();
+    house.set(&acme, "smtp_password", json!("hunter2")).await.unwrap();
+    let early = house.control.erase_tenant(&house.owner, &by_id(&acme)).await;
+    assert!(matches!(early, Err(ControlError::Conflict(_))), "{early:?}");
+    house.control.set_status(&house.owner, &by_id(&acme), TenantStatus::Deleted, None).await.unwrap();
+    for _ in ["once", "and again"] {
+        let erased = house.control.erase_tenant(&house.owner, &by_id(&acme)).await.unwrap();
+        assert_eq!(
+            (erased.name.as_str(), erased.billing_email, &erased.slug),
+            ("Erased tenant", None, &acme.slug)
+        );
+    }
+    let mut snapshot = house.store.read().await.unwrap();
+    assert_eq!(snapshot.settings(acme.id).await.unwrap(), []);
+    assert_eq!(snapshot.data_keys(acme.id).await.unwrap(), []);
+}
+
+async fn keys_expire_as_soon_as_the_tenant_wants_it(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let create = async |limits: KeyLimits| {
+        let new = NewKey { name: "ci".to_owned(), limits, test: false };
+        house.control.create_key(&house.owner, &by_id(&acme), new).await
+    };
+    let old = create(KeyLimits::default()).await.unwrap().key;
+    house.set(&acme, "key_age_days_max", json!(30)).await.unwrap();
+    let refused = create(KeyLimits::default()).await.unwrap_err();
+    assert_eq!(fields(&refused), ["expires_at"]);
+    let month = house.control.now().plus(std::time::Duration::from_secs(30 * 86_400));
+    create(KeyLimits { expires_at: Some(month), ..KeyLimits::default() }).await.unwrap();
+    let rotated = house.control.rotate_key(&house.owner, old.id, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(rotated.key.limits.expires_at, Some(month));
+}

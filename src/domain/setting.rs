@@ -1,0 +1,261 @@
+//! What tenants can set: the registry of known settings, their types, defaults and caps.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// A setting that is known. Everybody else's are named `custom.…`, and are text or secret.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingSpec {
+    pub key: &'static str,
+    pub kind: SettingKind,
+    pub holds: Holds,
+    pub default: SettingDefault,
+    /// Whether tenants below a reseller have its value as long as they have none of their own.
+    pub is_inherited: bool,
+    /// What people read.
+    pub about: &'static str,
+}
+
+/// What a value is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingKind {
+    String,
+    Int,
+    Bool,
+    Json,
+    /// Text that is sealed at rest and never shown.
+    Secret,
+}
+
+/// What a value must be, beside its kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Holds {
+    AnyText,
+    OneOf(&'static [&'static str]),
+    Between(i64, i64),
+    EmailAddresses,
+    /// An http or https address.
+    Url,
+    /// `#rrggbb`
+    Color,
+}
+
+/// What holds where nothing is set.
+#[derive(Clone, Copy, Debug)]
+pub enum SettingDefault {
+    Nothing,
+    EmptyList,
+    /// The tier's security level, which is the most that can be set, too.
+    TierSecurityLevel,
+}
+
+/// Security levels, the lowest first.
+pub const SECURITY_LEVELS: [&str; 4] = ["basic", "standard", "advanced", "enterprise"];
+
+/// What text may be as long as, in characters.
+const SETTING_TEXT_MAX: usize = 4_096;
+/// Items of a list.
+const ITEMS_MAX: usize = 100;
+
+const fn text(key: &'static str, holds: Holds, default: SettingDefault, about: &'static str) -> SettingSpec {
+    SettingSpec { key, kind: SettingKind::String, holds, default, is_inherited: false, about }
+}
+
+const fn secret(key: &'static str, about: &'static str) -> SettingSpec {
+    let (kind, holds) = (SettingKind::Secret, Holds::AnyText);
+    SettingSpec { key, kind, holds, default: SettingDefault::Nothing, is_inherited: false, about }
+}
+
+/// Every setting that is known, by its key.
+pub const SETTINGS: [SettingSpec; 11] = [
+    SettingSpec {
+        kind: SettingKind::Json,
+        ..text(
+            "alert_emails",
+            Holds::EmailAddresses,
+            SettingDefault::EmptyList,
+            "Who is told when a quota runs out",
+        )
+    },
+    SettingSpec {
+        is_inherited: true,
+        ..text("branding_color", Holds::Color, SettingDefault::Nothing, "The console's accent, like #0a7cff")
+    },
+    SettingSpec {
+        is_inherited: true,
+        ..text("branding_logo_url", Holds::Url, SettingDefault::Nothing, "The console's logo")
+    },
+    SettingSpec {
+        is_inherited: true,
+        ..text("branding_name", Holds::AnyText, SettingDefault::Nothing, "What the console is called")
+    },
+    SettingSpec {
+        kind: SettingKind::Int,
+        ..text(
+            "key_age_days_max",
+            Holds::Between(1, 3_650),
+            SettingDefault::Nothing,
+            "For how many days a new key may work at most",
+        )
+    },
+    secret("oidc_client_secret", "The client secret at the tenant's identity provider"),
+    text(
+        "security_level",
+        Holds::OneOf(&SECURITY_LEVELS),
+        SettingDefault::TierSecurityLevel,
+        "How strict the tenant is with itself; at most as strict as the tier allows",
+    ),
+    secret("smtp_password", "The password of the tenant's own mail server"),
+    SettingSpec {
+        is_inherited: true,
+        ..text("support_url", Holds::Url, SettingDefault::Nothing, "Where the tenant's users find help")
+    },
+    SettingSpec {
+        is_inherited: true,
+        ..text("upgrade_url", Holds::Url, SettingDefault::Nothing, "Where more can be bought")
+    },
+    secret("webhook_secret", "What webhooks to the tenant are signed with"),
+];
+
+/// What settings outside of the registry begin with.
+const CUSTOM: &str = "custom.";
+const KEY_LENGTH_MAX: usize = 64;
+
+// === impl SettingSpec ===
+
+impl SettingSpec {
+    /// The setting of that name; a custom one is a secret if it is to be.
+    pub fn named(key: &str) -> Option<&'static SettingSpec> {
+        SETTINGS.iter().find(|spec| spec.key == key)
+    }
+
+    /// Whether `key` may name a setting that the registry does not know.
+    pub fn is_custom(key: &str) -> bool {
+        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
+        key.len() <= KEY_LENGTH_MAX
+            && key.strip_prefix(CUSTOM).is_some_and(|name| !name.is_empty() && name.bytes().all(letter))
+    }
+}
+
+// === impl SettingKind ===
+
+impl SettingKind {
+    const ALL: [SettingKind; 5] =
+        [SettingKind::String, SettingKind::Int, SettingKind::Bool, SettingKind::Json, SettingKind::Secret];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SettingKind::String => "string",
+            SettingKind::Int => "int",
+            SettingKind::Bool => "bool",
+            SettingKind::Json => "json",
+            SettingKind::Secret => "secret",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        SettingKind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+// === impl Holds ===
+
+impl Holds {
+    /// The value in its proper form, or what is expected. Numbers and truths may come as text.
+    ///
+    /// # Errors
+    /// What is expected, as the end of "… is expected".
+    pub fn read(self, value: &Value) -> Result<Value, String> {
+        let text = value.as_str();
+        match self {
+            Holds::AnyText => {
+                let good =
+                    text.filter(|text| text.chars().count() <= SETTING_TEXT_MAX && !text.contains('\0'));
+                good.map(Value::from).ok_or_else(|| format!("text of at most {SETTING_TEXT_MAX} characters"))
+            }
+            Holds::OneOf(words) => {
+                let good = text.filter(|text| words.contains(text));
+                good.map(Value::from).ok_or_else(|| format!("one of {}", words.join(", ")))
+            }
+            Holds::Between(least, most) => {
+                let number = value.as_i64().or_else(|| text?.parse().ok());
+                let good = number.filter(|number| (least..=most).contains(number));
+                good.map(Value::from).ok_or_else(|| format!("a whole number from {least} to {most}"))
+            }
+            Holds::EmailAddresses => {
+                list(value, |text| text.contains('@') && !text.contains(char::is_whitespace))
+                    .ok_or_else(|| "a list of e-mail addresses".to_owned())
+            }
+            Holds::Url => {
+                let is_url = |text: &&str| {
+                    ["https://", "http://"]
+                        .iter()
+                        .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+                        && text.len() <= 2_048
+                        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\".contains(&byte))
+                };
+                text.filter(is_url).map(Value::from).ok_or_else(|| "an http or https address".to_owned())
+            }
+            Holds::Color => {
+                let is_color = |text: &&str| {
+                    text.strip_prefix('#').is_some_and(|digits| {
+                        digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+                    })
+                };
+                text.filter(is_color).map(Value::from).ok_or_else(|| "a color like #0a7cff".to_owned())
+            }
+        }
+    }
+}
+
+fn list(value: &Value, is_good: impl Fn(&str) -> bool) -> Option<Value> {
+    let items = value.as_array().filter(|items| items.len() <= ITEMS_MAX)?;
+    let good = items.iter().all(|item| item.as_str().is_some_and(|text| text.len() <= 254 && is_good(text)));
+    good.then(|| json!(items))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Holds, SETTINGS, SettingDefault, SettingKind, SettingSpec};
+    use serde_json::json;
+
+    #[test]
+    fn every_setting_has_a_key_of_its_own_and_a_default_of_its_kind() {
+        for (at, spec) in SETTINGS.iter().enumerate() {
+            assert!(
+                SETTINGS[..at].iter().all(|other| other.key < spec.key),
+                "{}: in the order of keys",
+                spec.key
+            );
+            let fits = match spec.default {
+                SettingDefault::Nothing => true,
+                SettingDefault::TierSecurityLevel => spec.kind == SettingKind::String,
+                SettingDefault::EmptyList => spec.kind == SettingKind::Json,
+            };
+            assert!(fits && !SettingSpec::is_custom(spec.key), "{}", spec.key);
+        }
+    }
+
+    #[test]
+    fn values_are_read_as_what_they_must_be() {
+        let good = |holds: Holds, value: serde_json::Value| holds.read(&value).ok();
+        assert_eq!(good(Holds::Between(5, 10), json!("7")), Some(json!(7)));
+        assert_eq!(good(Holds::Between(5, 10), json!(11)), None);
+        assert_eq!(good(Holds::Between(5, 10), json!(7.5)), None);
+        assert_eq!(good(Holds::OneOf(&["a"]), json!("b")), None);
+        assert_eq!(good(Holds::EmailAddresses, json!(["a@b.c", 1])), None);
+        for bad in ["javascript:alert(1)", "https://", "https://a b", "http://\"x"] {
+            assert_eq!(good(Holds::Url, json!(bad)), None, "{bad}");
+        }
+        assert_eq!(good(Holds::Color, json!("#12345g")), None);
+    }
+
+    #[test]
+    fn names_of_ones_own_begin_with_custom() {
+        assert!(SettingSpec::is_custom("custom.crm_token"));
+        for bad in ["custom.", "crm", "custom.CRM", "custom.a b", &format!("custom.{}", "x".repeat(64))] {
+            assert!(!SettingSpec::is_custom(bad), "{bad}");
+        }
+    }
+}
