@@ -1,4 +1,4 @@
-//! What one admission costs: nanoseconds, without I/O.
+//! What one admission costs: nanoseconds, without I/O. And whether the time that a refusal takes tells anything of keys.
 //!
 //! `cargo bench --bench decide`
 
@@ -6,8 +6,15 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
+use hmac::{Hmac, KeyInit, Mac};
+use prometheus::Registry;
+use serde_json::json;
+use sha2::Sha256;
 use tollgate::authority::Embedded;
 use tollgate::clock::{Clock, Monotonic, SystemClock, Timestamp};
 use tollgate::control::{Control, NewKey, NewTenant, Principal, Rights, TenantRef};
@@ -15,7 +22,9 @@ use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup, Su
 use tollgate::domain::{
     AccountKey, Actor, Enforcement, Limit, LossPolicy, Owner, Period, Resource, TenantId, Units, Window,
 };
-use tollgate::secret::hash::{KeyText, Pepper};
+use tollgate::gateway::{IssuerSettings, KeySource, Tokens};
+use tollgate::secret::hash::{KeyKind, KeyText, Pepper};
+use tollgate::secret::jwt::{Algorithm, Claim, Rules};
 use tollgate::store::{Store, StoreUrl};
 use tollgate::till::refill::Ask;
 use tollgate::till::{Account, Charge, Opening, Till, TillSettings, reserve};
@@ -104,6 +113,109 @@ fn decide_by_key(bench: &mut Criterion) {
     bench.bench_function("of which: the key's entitlements, cached", |b| b.iter(|| door.entitlements(now)));
 }
 
+/// A token that was verified before: whatever its size, it is hashed once and compared.
+fn resolve_tokens(bench: &mut Criterion) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let now = clock.now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let settings = IssuerSettings {
+        rules: Rules {
+            issuer: "https://login.test".into(),
+            audiences: vec!["orders".into()],
+            leeway: Duration::ZERO,
+            tenant: Claim::new("tenant_id"),
+            subject: Claim::new("sub"),
+            scopes: Claim::new("scope"),
+            tier: None,
+        },
+        algorithms: vec![Algorithm::HS256],
+        keys: KeySource::Secret(SECRET.to_vec()),
+        ca: None,
+        passes_on: false,
+    };
+    let tokens =
+        Tokens::new(vec![settings], "x-tenant-".into(), &clock, &Registry::new()).expect("an issuer");
+    for padding in [0, 1_000, 5_000] {
+        let token = token(now, padding);
+        runtime.block_on(tokens.verify(&token, now)).expect("a good token");
+        let name = format!("token to caller, warm, {} bytes", token.len());
+        bench.bench_function(&name, |b| b.iter(|| tokens.known(black_box(&token), now).is_some()));
+    }
+}
+
+const SECRET: [u8; 32] = [7; 32];
+
+/// A token with a claim of that length.
+fn token(now: Timestamp, padding: usize) -> Vec<u8> {
+    let claims = json!({
+        "iss": "https://login.test",
+        "aud": "orders",
+        "exp": now.seconds() + 86_400,
+        "tenant_id": "acme",
+        "sub": "auth0|0123456789",
+        "padding": "x".repeat(padding),
+    });
+    let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
+    let signed =
+        format!("{}.{}", encode(br#"{"alg":"HS256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
+    let mut hmac = Hmac::<Sha256>::new_from_slice(&SECRET).expect("a key");
+    hmac.update(signed.as_bytes());
+    format!("{signed}.{}", encode(&hmac.finalize().into_bytes())).into_bytes()
+}
+
+/// Whoever measures how long a refusal takes must not learn whether the first part of a key is somebody's: looks up
+/// keys with the public prefix of a real one and keys of nobody's, in turn, and compares the times by Welch's t-test.
+/// Above 4.5 they would be told apart (Reparaz, Balasch, Verbauwhede: "dude, is my code constant time?", 2017).
+fn tell_keys_apart(_: &mut Criterion) {
+    const SAMPLES: usize = 20_000;
+    let gate = Gate::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let door = runtime.block_on(Door::open(&gate));
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..SAMPLES {
+        for (class, times) in times.iter_mut().enumerate() {
+            let made = KeyText::generate(KeyKind::Live).expect("random bytes");
+            let stranger =
+                if class == 0 { with_prefix_of(&door.key, &made) } else { made.as_str().to_owned() };
+            let began = Instant::now();
+            let text = KeyText::parse(black_box(stranger.as_bytes())).expect("its form is right");
+            let subject = Subject::Key(door.pepper.digest(text.as_bytes()));
+            let found = runtime.block_on(door.directory.load(subject));
+            times.push(began.elapsed().as_nanos() as f64);
+            assert!(matches!(found, Ok(Lookup::Unknown)));
+        }
+    }
+    let [known, unknown] = times.map(|mut times| {
+        // What interrupts a measurement tells nothing of keys.
+        times.sort_by(f64::total_cmp);
+        times.truncate(SAMPLES * 95 / 100);
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / times.len() as f64;
+        (mean, variance / times.len() as f64)
+    });
+    let t = (known.0 - unknown.0) / (known.1 + unknown.1).sqrt();
+    println!(
+        "unknown keys: {:.0} ns with the prefix of a real key, {:.0} ns with another; t = {t:.2}, told apart above 4.5",
+        known.0, unknown.0
+    );
+}
+
+/// The key `made` with the first part of `known`, and a checksum that is right.
+fn with_prefix_of(known: &str, made: &KeyText) -> String {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let (first, made) = (made.prefix().len(), made.as_str());
+    let secret = &made[first..made.len() - 6];
+    let text = format!("{}{secret}", &known[..first]);
+    let mut rest = crc32c::crc32c(text.as_bytes());
+    let mut checksum = [0; 6];
+    for letter in checksum.iter_mut().rev() {
+        *letter = LETTERS[(rest % 62) as usize];
+        rest /= 62;
+    }
+    text + str::from_utf8(&checksum).expect("letters")
+}
+
 /// What a worker holds to decide on a key.
 struct Door {
     directory: Arc<Directory>,
@@ -180,5 +292,5 @@ fn while_another_thread_spends(account: &Account, work: impl FnOnce()) {
     });
 }
 
-criterion_group!(benches, decide, decide_by_key);
+criterion_group!(benches, decide, decide_by_key, resolve_tokens, tell_keys_apart);
 criterion_main!(benches);

@@ -43,7 +43,7 @@ pub use self::recover::{Balanced, recover};
 pub enum Detail {
     /// One per tenant, key, resource, route, outcome and ten seconds.
     #[default]
-    Folded,
+    Aggregate,
     /// One per request and resource.
     Request,
 }
@@ -54,6 +54,9 @@ pub struct FlushSettings {
     pub interval: Duration,
     /// Bytes of records in one transaction, about.
     pub batch_bytes: u32,
+    /// The same while much more than that is pending, unless each request has rows of its own. Most of what a
+    /// transaction costs are its rows, and sixteen times the records make hardly more of them.
+    pub catch_up_bytes: u32,
     pub detail: Detail,
 }
 
@@ -105,7 +108,22 @@ impl Default for FlushSettings {
             interval: Duration::from_secs(1),
             // 8,000 requests: some 50 ms of folding and inserting, so that nobody else waits long for SQLite's writer.
             batch_bytes: 1 << 20,
-            detail: Detail::Folded,
+            catch_up_bytes: 16 << 20,
+            detail: Detail::Aggregate,
+        }
+    }
+}
+
+impl FlushSettings {
+    /// How long the next range may be when so much is pending.
+    fn range_bytes(&self, pending: u64) -> u32 {
+        match self.detail {
+            Detail::Request => self.batch_bytes,
+            // Half at most, so that shards still take turns.
+            Detail::Aggregate => {
+                let half = u32::try_from(pending / 2).unwrap_or(u32::MAX);
+                half.clamp(self.batch_bytes, self.catch_up_bytes.max(self.batch_bytes))
+            }
         }
     }
 }
@@ -395,7 +413,8 @@ fn take(journal: &Journal, settings: &FlushSettings) -> Result<Option<Taken>, Fl
     let cut = match journal.unfinished_cut() {
         Some(cut) => cut,
         None => {
-            let Some(cut) = journal.next_cut(settings.batch_bytes) else { return Ok(None) };
+            let bytes = settings.range_bytes(journal.depth().pending_bytes);
+            let Some(cut) = journal.next_cut(bytes) else { return Ok(None) };
             journal.begin_cut(cut)?;
             cut
         }

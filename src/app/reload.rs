@@ -86,7 +86,8 @@ impl Reload {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let table = Table::build(settings::table(&config)).map_err(|error| vec![error.to_string()])?;
+        let table = Table::build_after(&self.shared.table.load(), settings::table(&config));
+        let table = table.map_err(|error| vec![error.to_string()])?;
         let tls = settings::tls(&config).map(|settings| settings.load()).transpose();
         let tls = tls.map_err(|error| vec![format!("listen.tls: {error}")])?;
         if let (Some(tls), Some(ready)) = (&self.tls, tls) {

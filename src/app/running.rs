@@ -20,6 +20,7 @@ use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::domain::Units;
 use crate::flush::Flush;
+use crate::gateway::UpstreamKeeper;
 use crate::journal::Journal;
 use crate::listener::Phase;
 use crate::telemetry::readiness::Readiness;
@@ -38,6 +39,7 @@ pub struct Running {
     workers: Vec<Thread<()>>,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
     journal_keeper: Option<(Sender<()>, Thread<()>)>,
+    upstream_keeper: Option<UpstreamKeeper>,
     admin_end: watch::Sender<bool>,
     till: Arc<Till>,
     journal: Arc<Journal>,
@@ -113,6 +115,7 @@ impl Running {
             workers,
             tasks: Vec::new(),
             journal_keeper: None,
+            upstream_keeper: None,
             admin_end: watch::Sender::new(false),
             till,
             journal,
@@ -186,6 +189,10 @@ impl Running {
         Ok(())
     }
 
+    pub(super) fn keeps_upstreams(&mut self, keeper: UpstreamKeeper) {
+        self.upstream_keeper = Some(keeper);
+    }
+
     pub(super) fn reloads(&mut self, reload: Reload) {
         self.reload = Some(reload);
     }
@@ -220,6 +227,7 @@ impl Running {
     }
 
     async fn end_tasks(&mut self) {
+        self.upstream_keeper = None;
         self.admin_end.send_replace(true);
         for (name, task) in std::mem::take(&mut self.tasks) {
             if name != "admin" {

@@ -12,9 +12,10 @@ use crate::config::{self, ChargeUnits, Config, ControlConfig, RouteConfig};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
-    ChargeOn, ChargeSettings, Dialect, EndpointSettings, GatewayLimits, HeaderSettings, IdentityKinds,
-    IdentitySettings, IssuerSettings, KeySource, Protocol, RatePer, RouteRate, RouteSettings, TableSettings,
-    UnitsOf, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
+    Balance, BreakerSettings, CapSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings,
+    GatewayLimits, HeaderSettings, HealthSettings, IdentityKinds, IdentitySettings, IssuerSettings,
+    KeySource, Protocol, RatePer, RetrySettings, RouteRate, RouteSettings, TableSettings, UnitsOf,
+    UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
 };
 use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
@@ -41,35 +42,6 @@ pub fn unsupported(config: &Config) -> Vec<String> {
         config.listen.trust.proxy_protocol != config::ProxyProtocol::Off,
         "listen.trust.proxy_protocol: this version does not read the PROXY protocol",
     );
-    let defaults = config::UpstreamConfig::default();
-    for upstream in &config.upstreams {
-        let name = &upstream.name;
-        need(
-            upstream.balance != defaults.balance,
-            &format!("upstream `{name}`.balance: this version goes round robin"),
-        );
-        need(
-            upstream.urls.iter().any(|endpoint| endpoint.weight != 1),
-            &format!("upstream `{name}`.urls: this version has no weights"),
-        );
-        need(
-            upstream.health != defaults.health,
-            &format!("upstream `{name}`.health: this version does not check health"),
-        );
-        need(
-            upstream.retry != defaults.retry,
-            &format!("upstream `{name}`.retry: this version repeats only what never arrived"),
-        );
-        need(
-            upstream.breaker != defaults.breaker,
-            &format!("upstream `{name}`.breaker: this version has no breaker"),
-        );
-        need(
-            (upstream.pool.requests_max, upstream.pool.requests_per_tenant_max)
-                != (defaults.pool.requests_max, defaults.pool.requests_per_tenant_max),
-            &format!("upstream `{name}`.pool: this version does not cap requests"),
-        );
-    }
     missing
 }
 
@@ -119,7 +91,7 @@ pub(super) fn journal(config: &Config) -> JournalSettings {
 
 pub(super) fn flush(config: &Config) -> FlushSettings {
     let detail = match config.journal.detail {
-        config::Detail::Folded => Detail::Folded,
+        config::Detail::Aggregate => Detail::Aggregate,
         config::Detail::Request => Detail::Request,
     };
     FlushSettings { interval: config.journal.flush, detail, ..FlushSettings::default() }
@@ -300,6 +272,23 @@ fn upstream(config: &config::UpstreamConfig) -> UpstreamSettings {
     UpstreamSettings {
         name: config.name.clone(),
         endpoints: config.urls.iter().map(endpoint).collect(),
+        balance: match config.balance {
+            config::Balance::RoundRobin => Balance::RoundRobin,
+            config::Balance::LeastRequest => Balance::LeastRequest,
+            config::Balance::HashTenant => Balance::HashTenant,
+        },
+        health: health(&config.health),
+        retry: retry(&config.retry),
+        breaker: BreakerSettings {
+            failures_percent: config.breaker.failures_percent,
+            requests_min: config.breaker.requests_min,
+            window: config.breaker.window,
+            open_for: config.breaker.open_for,
+        },
+        caps: CapSettings {
+            requests: config.pool.requests_max,
+            requests_per_tenant: config.pool.requests_per_tenant_max,
+        },
         tls: upstream_tls(&config.tls),
         timeouts: UpstreamTimeouts {
             connect: config.timeouts.connect,
@@ -308,6 +297,32 @@ fn upstream(config: &config::UpstreamConfig) -> UpstreamSettings {
         },
         idle_per_worker_max: config.pool.idle_max,
         idle_for: config.pool.idle_timeout,
+        look_up_interval: config.dns.interval,
+    }
+}
+
+fn health(config: &config::HealthConfig) -> HealthSettings {
+    HealthSettings {
+        path: config.path.clone(),
+        host: config.host.clone(),
+        statuses: config.statuses.clone(),
+        interval: config.interval,
+        timeout: config.timeout,
+        healthy_after: config.healthy_after,
+        unhealthy_after: config.unhealthy_after,
+        eject_after: config.eject_after,
+        eject_for: config.eject_for,
+        eject_percent_max: config.eject_percent_max,
+    }
+}
+
+fn retry(config: &config::RetryConfig) -> RetrySettings {
+    RetrySettings {
+        attempts: config.attempts,
+        budget_percent: config.budget_percent,
+        body_bytes: usize::try_from(config.body_bytes).unwrap_or(usize::MAX),
+        statuses: config.statuses.clone(),
+        try_timeout: config.try_timeout,
     }
 }
 
@@ -320,6 +335,7 @@ fn endpoint(config: &config::EndpointConfig) -> EndpointSettings {
             config::Scheme::H2c => Protocol::H2c,
             config::Scheme::Https => Protocol::Https,
         },
+        weight: config.weight,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::control::{Control, ControlError, Counting};
 use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{
-    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens,
+    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens, UpstreamKeeper,
 };
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, Tls, bind, spawn};
@@ -168,6 +168,13 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         clock: clock.clone(),
     });
 
+    UpstreamKeeper::find_all(&shared).await;
+    let keeper = UpstreamKeeper::start(shared.clone(), readiness.clone());
+    let keeper = keeper.map_err(|source| StartError::Io {
+        attempt: "the thread that keeps the upstreams can't be started",
+        source,
+    })?;
+
     let (phase, phases) = watch::channel(Phase::Serving);
     let limits = &config.listen.limits;
     let admittance = Admittance::new(limits.connections, limits.connections_per_ip);
@@ -187,6 +194,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
     let ground = (till.clone(), journal, flush.clone());
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
+    running.keeps_upstreams(keeper);
     running.spawn("refresh", refresh.run());
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });

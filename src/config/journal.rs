@@ -54,7 +54,7 @@ pub enum OnFull {
 pub enum Detail {
     /// One row per tenant, key, resource, route, outcome and 10 s.
     #[default]
-    Folded,
+    Aggregate,
     /// One row per request.
     Request,
 }
@@ -69,7 +69,7 @@ impl Default for JournalConfig {
             segment_bytes: 64 << 20,
             capacity_bytes: 8 << 30,
             flush: Duration::from_secs(1),
-            detail: Detail::Folded,
+            detail: Detail::Aggregate,
         }
     }
 }

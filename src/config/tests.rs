@@ -146,9 +146,10 @@ fn the_contract_is_read_to_the_last_key() {
         name = "orders"
         urls = ["http://127.0.0.1:3000", { url = "h2c://[::1]", weight = 2 }, "https://orders.internal/"]
         balance = "hash(tenant)"
-        health = { path = "/up" }
+        health = { path = "/up", host = "up.test:81", statuses = [200, 401] }
         timeouts = { total = "5m" }
-        retry = { attempts = 2 }
+        retry = { attempts = 2, statuses = [503], try_timeout = "1s" }
+        dns = { interval = "1m" }
         breaker = { failures_percent = 0 }
         pool = { idle_max = 8 }
         tls = { server_name = "orders" }
@@ -567,11 +568,12 @@ urls = ["http://a/path", "ftp://a", "http://a:0", { weight = 2 }, "http://user@a
 name = "a"
 urls = ["http://a", { url = "http://a", weight = 0 }]
 balance = "random"
-health = { path = "up", healthy_after = 0 }
+health = { path = "up", healthy_after = 0, host = "a b", statuses = [20] }
 timeouts = { connect = "0s", total = "0s" }
-retry = { attempts = 99, budget_percent = 101 }
+retry = { attempts = 99, budget_percent = 101, statuses = [600], try_timeout = "0s" }
 breaker = { requests_min = 0 }
 pool = { idle_timeout = "0s" }
+dns = { interval = "0s" }
 tls = { cert = "a.crt", server_name = "a b" }
 "#,
         &expect![[r#"
@@ -586,15 +588,20 @@ tls = { cert = "a.crt", server_name = "a b" }
             x.toml:7:1: upstream[1].balance: expected `round_robin`, `least_request` or `hash(tenant)`, found "random"
             x.toml:8:12: upstream[1].health.path: must start with `/`
             x.toml:8:25: upstream[1].health.healthy_after: must be at least 1
+            x.toml:8:44: upstream[1].health.host: expected a host, with a port or without
+            x.toml:8:58: upstream[1].health.statuses: expected statuses from 200 to 599
             x.toml:9:14: upstream[1].timeouts.connect: must be longer than zero
             x.toml:9:30: upstream[1].timeouts.total: must be longer than zero
             x.toml:10:11: upstream[1].retry.attempts: must be from 0 to 10, found 99
             x.toml:10:26: upstream[1].retry.budget_percent: must be from 0 to 100, found 101
+            x.toml:10:48: upstream[1].retry.statuses: expected statuses from 200 to 599
+            x.toml:10:66: upstream[1].retry.try_timeout: must be longer than zero
             x.toml:11:13: upstream[1].breaker.requests_min: must be at least 1
             x.toml:12:10: upstream[1].pool.idle_timeout: must be longer than zero
-            x.toml:13:1: upstream[1].tls: is of no use: no URL of this upstream is https
-            x.toml:13:1: upstream[1].tls.key: is missing: the key of `cert`
-            x.toml:13:25: upstream[1].tls.server_name: expected the name of a host
+            x.toml:13:9: upstream[1].dns.interval: must be longer than zero
+            x.toml:14:1: upstream[1].tls: is of no use: no URL of this upstream is https
+            x.toml:14:1: upstream[1].tls.key: is missing: the key of `cert`
+            x.toml:14:25: upstream[1].tls.server_name: expected the name of a host
         "#]],
     );
 }

@@ -27,6 +27,7 @@ pub struct UpstreamConfig {
     pub retry: RetryConfig,
     pub breaker: BreakerConfig,
     pub pool: PoolConfig,
+    pub dns: DnsConfig,
     pub tls: UpstreamTlsConfig,
 }
 
@@ -76,24 +77,29 @@ pub enum Balance {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
-    /// What is asked for with GET; a 2xx is healthy. Absent: endpoints are not asked.
+    /// What is asked for with GET. Absent: endpoints are not asked.
     pub path: Option<String>,
-    /// Time between two questions.
+    /// The `Host` of the question. Absent: the endpoint's host and port.
+    pub host: Option<String>,
+    /// Good answers. Empty: 200 to 299.
+    pub statuses: Vec<u16>,
+    /// Time between two questions, give or take a tenth.
     #[serde(with = "One::<Duration>")]
     pub interval: Duration,
-    /// Longest wait for the answer.
+    /// Longest wait for a connection and the answer.
     #[serde(with = "One::<Duration>")]
     pub timeout: Duration,
-    /// Answers in a row after which an endpoint is healthy again.
+    /// Good answers in a row after which an endpoint is healthy again.
     pub healthy_after: u32,
-    /// Failures in a row after which it is not healthy.
+    /// Failures in a row after which it is not healthy, and gets no requests.
     pub unhealthy_after: u32,
-    /// Requests that fail in a row (no connection, reset, timeout) after which an endpoint is ejected. 0: never.
+    /// Requests that fail in a row (no connection, reset, timeout, or an answer of 502, 503 or 504) after which an
+    /// endpoint is ejected: it gets no requests for a while. 0: never.
     pub eject_after: u32,
-    /// How long an ejected endpoint gets no requests.
+    /// For how long the first time; each time soon after is twice as long, up to five minutes.
     #[serde(with = "One::<Duration>")]
     pub eject_for: Duration,
-    /// Most endpoints that may be ejected at a time, in percent.
+    /// Most endpoints that may be ejected at a time, in percent. 100: all, which is answered with 503.
     pub eject_percent_max: u32,
 }
 
@@ -115,24 +121,32 @@ pub struct TimeoutsConfig {
     pub total: Option<Duration>,
 }
 
-/// When a request is tried again on another connection.
+/// When a request is tried again, with another endpoint if there is one: if nothing was sent of it; or if its method is
+/// idempotent, its body at hand, and nothing of an answer has come. It is charged once.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
-    /// Tries after the first. Only if nothing was written, or the method is idempotent and the body is at hand.
+    /// Tries after the first.
     pub attempts: u32,
-    /// Most retries, in percent of requests.
+    /// Most retries, in percent of the requests of the last ten seconds; three are free. 0: none.
     pub budget_percent: u32,
+    /// Answers that are not passed on while the request can be tried again, such as 503.
+    pub statuses: Vec<u16>,
+    /// Longest wait for the first byte of an answer while the request can be tried again. Absent: what is late is not
+    /// tried again.
+    #[serde(with = "Maybe::<Duration>")]
+    pub try_timeout: Option<Duration>,
     /// Largest body that is kept to be sent again.
     #[serde(with = "Bytes")]
     pub body_bytes: u64,
 }
 
-/// When an upstream as a whole is spared.
+/// When an upstream as a whole is spared: requests are answered with 503 and `Retry-After`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// Failed requests, in percent, at which no more are sent. 0: never.
+    /// Failed requests (no connection, reset, timeout, or an answer of 502, 503 or 504), in percent, at which no more
+    /// are sent. 0: never.
     pub failures_percent: u32,
     /// Fewest requests in `window` that are judged.
     pub requests_min: u32,
@@ -153,10 +167,19 @@ pub struct PoolConfig {
     /// How long a connection is kept without a request. Shorter than the upstream's own limit.
     #[serde(with = "One::<Duration>")]
     pub idle_timeout: Duration,
-    /// Most requests under way to this upstream. 0: unlimited.
+    /// Most requests of this gateway under way to this upstream; more are answered with 503. 0: unlimited.
     pub requests_max: usize,
-    /// Most requests of one tenant under way to this upstream. 0: unlimited.
+    /// Most of one tenant; more are answered with 429. 0: unlimited.
     pub requests_per_tenant_max: usize,
+}
+
+/// Where names are. Each address is an endpoint with the weight of its URL.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsConfig {
+    /// How often names are looked up. One that is not found keeps the addresses it had.
+    #[serde(with = "One::<Duration>")]
+    pub interval: Duration,
 }
 
 /// TLS to `https` endpoints.
@@ -184,6 +207,7 @@ impl UpstreamConfig {
         self.retry.validate(&at.key("retry"));
         self.breaker.validate(&at.key("breaker"));
         self.pool.validate(&at.key("pool"));
+        at.key("dns").key("interval").positive(self.dns.interval);
         self.tls.validate(&at.key("tls"));
         let has_tls = self.urls.iter().any(|endpoint| endpoint.url.scheme == Scheme::Https);
         let needs_tls = self.tls != UpstreamTlsConfig::default();
@@ -330,6 +354,8 @@ impl Default for HealthConfig {
     fn default() -> Self {
         HealthConfig {
             path: None,
+            host: None,
+            statuses: Vec::new(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             healthy_after: 2,
@@ -345,7 +371,13 @@ impl HealthConfig {
     fn validate(&self, at: &Check<'_>) {
         if let Some(path) = &self.path {
             at.key("path").ensure(path.starts_with('/'), "must start with `/`");
+            at.key("path")
+                .ensure(path.bytes().all(|byte| byte.is_ascii_graphic()), "must be as it is in a request");
         }
+        if let Some(host) = &self.host {
+            at.key("host").ensure(is_authority(host), "expected a host, with a port or without");
+        }
+        check_statuses(&at.key("statuses"), &self.statuses);
         at.key("interval").positive(self.interval);
         at.key("timeout").positive(self.timeout);
         at.key("healthy_after").ensure(self.healthy_after > 0, "must be at least 1");
@@ -383,7 +415,13 @@ impl TimeoutsConfig {
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        RetryConfig { attempts: 1, budget_percent: 10, body_bytes: 64 << 10 }
+        RetryConfig {
+            attempts: 1,
+            budget_percent: 10,
+            statuses: Vec::new(),
+            try_timeout: None,
+            body_bytes: 64 << 10,
+        }
     }
 }
 
@@ -392,6 +430,10 @@ impl RetryConfig {
         at.key("attempts").within(self.attempts, 0, 10);
         at.key("budget_percent").within(self.budget_percent, 0, 100);
         at.key("body_bytes").within(self.body_bytes, 0, 16 << 20);
+        check_statuses(&at.key("statuses"), &self.statuses);
+        if let Some(time) = self.try_timeout {
+            at.key("try_timeout").positive(time);
+        }
     }
 }
 
@@ -400,7 +442,7 @@ impl RetryConfig {
 impl Default for BreakerConfig {
     fn default() -> Self {
         BreakerConfig {
-            failures_percent: 50,
+            failures_percent: 0,
             requests_min: 20,
             window: Duration::from_secs(10),
             open_for: Duration::from_secs(5),
@@ -436,6 +478,14 @@ impl PoolConfig {
     }
 }
 
+// === impl DnsConfig ===
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        DnsConfig { interval: Duration::from_secs(10) }
+    }
+}
+
 // === impl UpstreamTlsConfig ===
 
 impl UpstreamTlsConfig {
@@ -449,4 +499,14 @@ impl UpstreamTlsConfig {
             at.key("server_name").ensure(is_host(name), "expected the name of a host");
         }
     }
+}
+
+fn check_statuses(at: &Check<'_>, statuses: &[u16]) {
+    let all = statuses.iter().all(|status| (200..=599).contains(status));
+    at.ensure(all, "expected statuses from 200 to 599");
+}
+
+/// A host with a port or without.
+fn is_authority(text: &str) -> bool {
+    host_and_port(text, 80).is_some()
 }

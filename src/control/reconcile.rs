@@ -45,6 +45,7 @@ pub struct Books {
     /// Of records that the database refused and that were set aside.
     pub quarantined_units: u64,
     /// Set aside by the till for jobs that have not ended.
+    /// Of those in flight: set aside for jobs that have not ended.
     pub reserved_units: u64,
     /// Accounts that differ, at most 100.
     pub differing: Vec<AccountBooks>,
@@ -180,7 +181,7 @@ impl Entry {
     /// How many units the books differ by, whatever went on while they were looked at.
     fn apart(&self, account: &AccountKey) -> u64 {
         let [before, after] = self.till;
-        let recorded = self.in_flight + self.journal + self.database + self.quarantined + self.reserved;
+        let recorded = self.in_flight + self.journal + self.database + self.quarantined;
         // Gauges are released without a record, so less may be held than was ever taken.
         let too_many = if account.window.period == Period::Forever {
             0

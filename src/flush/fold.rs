@@ -111,7 +111,7 @@ impl Fold {
         let (date, request) = match self.detail {
             // Its reporter may have said something of it.
             _ if record.outcome == Outcome::Reported => (record.admitted_at, Some(record.request)),
-            Detail::Folded => (bucket(record.admitted_at), None),
+            Detail::Aggregate => (bucket(record.admitted_at), None),
             Detail::Request => (record.admitted_at, Some(record.request)),
         };
         Group {

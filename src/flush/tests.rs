@@ -28,12 +28,14 @@ on_both! {
     a_refunded_request_is_a_row_of_no_units,
     a_request_that_is_charged_nothing_is_counted_as_such,
     a_record_that_the_database_refuses_is_parked_and_the_others_go_on,
+    what_is_parked_is_a_book_of_its_own,
     a_database_that_is_away_costs_nothing_but_time,
     a_range_that_was_cut_differently_stops_the_flush,
     details_are_kept_where_they_are_asked_for,
     shards_that_are_gone_are_flushed_too,
     other_tills_are_what_the_store_knows_beyond_the_own,
     small_ranges_and_many_segments_come_to_the_same,
+    what_has_waited_long_is_caught_up_in_larger_ranges,
     the_lag_is_the_time_since_a_round_began_that_got_everything,
     while_the_cursor_can_not_be_written_the_till_is_told_nothing,
     settling_twice_tells_the_till_the_same,
@@ -334,6 +336,23 @@ async fn a_record_that_the_database_refuses_is_parked_and_the_others_go_on(store
     assert_eq!(Books::open(directory.path(), &store).await.balanced, Balanced::default());
 }
 
+async fn what_is_parked_is_a_book_of_its_own(store: TestStore) {
+    let directory = directory();
+    let books = Books::open(directory.path(), &store).await;
+    (0..3).for_each(|number| books.pass(number));
+    let taken = take(&books.journal, &FlushSettings::default()).unwrap().unwrap();
+    let mut fold =
+        super::Fold::of(&books.journal, &taken.cut, Detail::Aggregate, |ordinal| ordinal != 0).unwrap();
+    fold.park(&books.journal, &taken.cut, &[0], "refused").unwrap();
+    books.store.insert_usage(&books.flush.batch(&taken.cut, &fold)).await.unwrap();
+    let mut snapshot = books.read().await;
+    let mut parked = snapshot.quarantined_units(books.till.id().0).await.unwrap();
+    parked.sort();
+    let accounts = [account(Owner::Tenant(TENANT), &books.clock), account(Owner::Key(KEY), &books.clock)];
+    assert_eq!(parked, accounts.map(|account| (account, Units::ONE)));
+    assert_eq!(snapshot.quarantined_units(Uuid::from_u128(9)).await.unwrap(), []);
+}
+
 async fn a_database_that_is_away_costs_nothing_but_time(store: TestStore) {
     let directory = directory();
     let books = Books::open(directory.path(), &store).await;
@@ -353,7 +372,7 @@ async fn a_range_that_was_cut_differently_stops_the_flush(store: TestStore) {
     (0..10).for_each(|number| books.pass(number));
     let whole = books.journal.next_cut(u32::MAX).unwrap();
     let shorter = Cut { to: whole.from + (whole.to - whole.from) / 5, ..whole };
-    let fold = super::Fold::of(&books.journal, &shorter, Detail::Folded, |_| true).unwrap();
+    let fold = super::Fold::of(&books.journal, &shorter, Detail::Aggregate, |_| true).unwrap();
     books.store.insert_usage(&books.flush.batch(&shorter, &fold)).await.unwrap();
     books.journal.begin_cut(whole).unwrap();
     assert!(matches!(
@@ -409,7 +428,7 @@ async fn other_tills_are_what_the_store_knows_beyond_the_own(store: TestStore) {
 
 async fn small_ranges_and_many_segments_come_to_the_same(store: TestStore) {
     let directory = directory();
-    let settings = FlushSettings { batch_bytes: 1_000, ..FlushSettings::default() };
+    let settings = FlushSettings { batch_bytes: 1_000, catch_up_bytes: 1_000, ..FlushSettings::default() };
     let books = Books::open_with(directory.path(), &store, settings, 2).await;
     for number in 0..500 {
         books.pass(number);
@@ -419,6 +438,23 @@ async fn small_ranges_and_many_segments_come_to_the_same(store: TestStore) {
     assert_eq!(books.journal.depth().pending_bytes, 0);
     assert_eq!(books.units().await, (500, 500, 500));
     assert!(books.flush.batches() > 50, "{}", books.flush.batches());
+}
+
+async fn what_has_waited_long_is_caught_up_in_larger_ranges(store: TestStore) {
+    let directory = directory();
+    let settings = FlushSettings { batch_bytes: 1_000, catch_up_bytes: 8_000, ..FlushSettings::default() };
+    let books = Books::open_with(directory.path(), &store, settings, 2).await;
+    for number in 0..500 {
+        books.pass(number);
+        books.journal.prepare().unwrap();
+    }
+    books.drain().await;
+    assert_eq!(books.units().await, (500, 500, 500));
+    // 80 KB in ranges of 8,000 bytes, and what is left at the end in smaller ones.
+    assert!((10..40).contains(&books.flush.batches()), "{}", books.flush.batches());
+    assert_eq!(settings.range_bytes(900), 1_000);
+    let detailed = FlushSettings { detail: Detail::Request, ..settings };
+    assert_eq!(detailed.range_bytes(1 << 30), 1_000, "rows of their own are as many in any range");
 }
 
 async fn the_lag_is_the_time_since_a_round_began_that_got_everything(store: TestStore) {
@@ -466,7 +502,7 @@ async fn backends_that_are_terminated_at_any_moment_lose_and_repeat_nothing() {
     let store = TestStore::postgres().await;
     let directory = directory();
     // A few records in each batch, so that there are many commits to fall into.
-    let settings = FlushSettings { batch_bytes: 256, ..FlushSettings::default() };
+    let settings = FlushSettings { batch_bytes: 256, catch_up_bytes: 256, ..FlushSettings::default() };
     let books = Books::open_with(directory.path(), &store, settings, 2).await;
     (0..40).for_each(|number| books.pass(number));
     let terminate = async {
@@ -495,10 +531,36 @@ async fn backends_that_are_terminated_at_any_moment_lose_and_repeat_nothing() {
 }
 
 #[tokio::test]
+async fn a_lock_that_somebody_holds_delays_the_flush_and_no_longer_than_its_limit() {
+    let store = TestStore::postgres().await;
+    let directory = directory();
+    let mut books = Books::open(directory.path(), &store).await;
+    let hasty = store.with(|settings| settings.lock_timeout = Duration::from_millis(20)).await;
+    let clock = Arc::new(books.clock.clone());
+    let settings = FlushSettings::default();
+    books.flush = Flush::new(books.journal.clone(), books.till.clone(), hasty, clock, settings);
+    (0..5).for_each(|number| books.pass(number));
+    let holder = store.under_way("LOCK TABLE account_units IN EXCLUSIVE MODE").await;
+    let gives_up = async {
+        while books.flush.failures() < 2 {
+            tokio::task::yield_now().await;
+        }
+        holder.rollback().await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = books.drain() => {}
+        () = gives_up => {}
+    }
+    assert!(books.flush.failures() >= 2 && !books.flush.has_stopped());
+    assert_eq!(books.units().await, (5, 5, 5));
+}
+
+#[tokio::test]
 async fn commits_whose_answers_are_swallowed_count_once() {
     let store = TestStore::postgres().await;
     let directory = directory();
-    let settings = FlushSettings { batch_bytes: 256, ..FlushSettings::default() };
+    let settings = FlushSettings { batch_bytes: 256, catch_up_bytes: 256, ..FlushSettings::default() };
     let mut books = Books::open_with(directory.path(), &store, settings, 2).await;
     let line = store.behind_a_line_that_swallows_commits().await;
     let clock = Arc::new(books.clock.clone());

@@ -1,5 +1,9 @@
 //! The fifth door: to the upstream and back, streaming both ways.
 //!
+//! A request is tried again only while nothing of an answer has reached the client, where arriving twice does no more
+//! than arriving once, where all that was sent of it is at hand, and within the upstream's budget. However often it is
+//! sent, it is charged and recorded once.
+//!
 //! The request's body goes up while the answer comes down; each side waits for the other's socket, so memory stays at
 //! a few buffers whatever the bodies' size. A broken answer reaches the client as broken: it is never completed by us.
 
@@ -7,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -22,11 +27,12 @@ use super::identity::Caller;
 use super::meters::Answered;
 use super::passage::Passage;
 use super::policy::{ChargeSettings, Charges};
+use super::random::hash_of;
 use super::refusal::{Refusal, Unauthenticated};
 use super::tunnel::{Tunnel, Upgrade};
-use super::upstream::{Upstream, UpstreamConnection, Wanted};
+use super::upstream::{NoConnection, Tries, Unavailable, Upstream, UpstreamConnection, Wanted, Went};
 use crate::clock::Monotonic;
-use crate::domain::{Outcome, Units};
+use crate::domain::{Outcome, TenantId, Units};
 use crate::listener::http1::{AnswerHead, BadChunk, BodyCopy, BodyLength, HeadLimits, LINES_MAX, Parsed};
 use crate::listener::{Alarm, Buffer, Half, send};
 
@@ -66,8 +72,15 @@ pub(super) struct Ended {
 /// Why an exchange ended before its answer did.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
-    /// No endpoint could be reached, or none took a byte: the upstream knows nothing of the request.
+    /// No endpoint could be reached, or none took a byte.
     NotSent,
+    /// No endpoint could be reached in time.
+    NotReached,
+    /// It was not to be sent.
+    Unavailable(Unavailable),
+    /// The upstream is too slow, or its answer is one that is not passed on: the request is tried again, which the
+    /// budget has allowed.
+    TryAgain,
     ClientGone,
     ClientTooSlow,
     BadBody(BadChunk),
@@ -81,6 +94,14 @@ enum Fault {
 /// How far an exchange has come; outside its futures, so that it is known when they are dropped.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Something was sent that may have arrived: the upstream may know of the request.
+    reached: Cell<bool>,
+    /// All that was sent is at hand, and may be sent again.
+    repeatable: Cell<bool>,
+    /// Tries that are left.
+    tries_left: Cell<u32>,
+    /// The client was told to send its body.
+    continued: Cell<bool>,
     /// The upstream has the whole request.
     uploaded: Cell<bool>,
     /// Of the answer's head, once it is there.
@@ -151,7 +172,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         // What came with the head leaves with the head, in one write.
         body.advance(&mut client.buffer, &mut request).map_err(Refusal::MalformedBody)?;
         self.refuse_too_large(&body).map_err(|fault| fault.refusal(&self.gateway.shared.limits))?;
-        let exchanged = self.while_permitted(self.exchange(client, &request, &mut body)).await;
+        let exchanged = self.while_permitted(self.exchange(client, &mut request, &mut body)).await;
         self.settle(client, exchanged)
     }
 
@@ -170,60 +191,158 @@ impl<'f, 'c> Forward<'f, 'c> {
         permit.during(exchange, told).await.unwrap_or(Err(Fault::Stopped))
     }
 
-    /// One attempt, and a second one on a fresh connection if the pooled one turns out to have been closed.
+    /// Tries until there is an answer, or no try is left.
     async fn exchange(
         &self,
         client: &mut Client,
-        request: &Buffer,
+        request: &mut Buffer,
         body: &mut BodyCopy,
     ) -> Result<Begun, Fault> {
         let upstream = &self.serving.upstreams[self.serving.table.routes[self.call.route].upstream];
-        self.progress.uploaded.set(body.is_complete());
+        let seat = upstream.admit(self.tenant(), self.call.began).map_err(Fault::Unavailable)?;
         self.progress.bytes_in.set(body.bytes());
-        let wanted = if self.call.upgrade.is_some() { Wanted::Http1 } else { Wanted::Any };
-        let pooled = self.connect(upstream, client, wanted).await?;
-        let is_reused = pooled.is_reused;
-        let first = self.attempt(upstream, pooled, client, request, body).await;
-        if !(is_reused && self.may_repeat(first)) {
-            return first;
+        self.progress.repeatable.set(self.call.is_idempotent);
+        self.progress.tries_left.set(upstream.retry().attempts);
+        let mut tries = upstream.tries(|| self.key());
+        let mut now = self.call.began;
+        let last = loop {
+            let tried = self.try_once(upstream, &mut tries, now, client, request, body).await;
+            let again = match tried {
+                Err(Fault::TryAgain) => true,
+                Err(fault) => self.may_repeat(fault) && self.takes_retry(upstream),
+                Ok(_) => false,
+            };
+            if !again {
+                break tried;
+            }
+            now = self.gateway.shared.clock.monotonic();
+            tries.begin_again(now);
+        };
+        if let Some(went) = self.went(last) {
+            seat.went(went);
         }
-        let fresh = self.connect(upstream, client, Wanted::Fresh).await?;
-        self.attempt(upstream, fresh, client, request, body).await
+        last
     }
 
-    /// Nothing arrived at all, or the whole request did on a connection that was closed meanwhile, and arriving twice
-    /// does no more than arriving once.
-    fn may_repeat(&self, first: Result<Begun, Fault>) -> bool {
-        match first {
-            Err(Fault::NotSent) => true,
-            Err(Fault::UpstreamBroke) => {
-                self.call.is_idempotent && self.call.body.is_empty() && self.progress.status.get() == 0
-            }
+    /// One try, and a second one on a fresh connection if the pooled one turns out to have been closed: that says
+    /// nothing of the upstream and costs no retry.
+    async fn try_once(
+        &self,
+        upstream: &Upstream,
+        tries: &mut Tries,
+        now: Monotonic,
+        client: &mut Client,
+        request: &mut Buffer,
+        body: &mut BodyCopy,
+    ) -> Result<Begun, Fault> {
+        let wanted = if self.call.upgrade.is_some() { Wanted::Http1 } else { Wanted::Any };
+        let pooled = self.connect(upstream, tries, client, now, wanted).await?;
+        let is_reused = pooled.is_reused;
+        let mut tried = self.attempt(upstream, tries, pooled, client, request, body).await;
+        if let Err(fault) = tried
+            && is_reused
+            && self.may_repeat(fault)
+        {
+            tries.was_stale();
+            let fresh = self.connect(upstream, tries, client, now, Wanted::Fresh).await?;
+            tried = self.attempt(upstream, tries, fresh, client, request, body).await;
+        }
+        if let Some(went) = self.went(tried) {
+            upstream.went(tries, went, self.gateway.shared.clock.monotonic());
+        }
+        tried
+    }
+
+    /// How it went at the upstream; `None` if that is not known, because the client was at fault.
+    fn went(&self, tried: Result<Begun, Fault>) -> Option<Went> {
+        match tried {
+            Ok(_) => Some(Went::of_status(self.progress.status.get())),
+            Err(
+                Fault::NotSent
+                | Fault::NotReached
+                | Fault::UpstreamBroke
+                | Fault::UpstreamTooSlow
+                | Fault::TryAgain,
+            ) => Some(Went::Badly),
+            Err(
+                Fault::Unavailable(_)
+                | Fault::ClientGone
+                | Fault::ClientTooSlow
+                | Fault::BadBody(_)
+                | Fault::BodyTooLarge
+                | Fault::Stopped,
+            ) => None,
+        }
+    }
+
+    /// Nothing arrived at all, or something did that may arrive twice and was not answered.
+    fn may_repeat(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::NotSent => true,
+            Fault::UpstreamBroke => self.progress.repeatable.get() && self.progress.status.get() == 0,
             _ => false,
+        }
+    }
+
+    /// One try fewer is left, if there was one and the budget allows it.
+    fn takes_retry(&self, upstream: &Upstream) -> bool {
+        let left = self.progress.tries_left.get();
+        let takes = left > 0 && upstream.may_retry(self.gateway.shared.clock.monotonic());
+        if takes {
+            self.progress.tries_left.set(left - 1);
+        }
+        takes
+    }
+
+    fn tenant(&self) -> Option<TenantId> {
+        self.charged.as_ref().map(|charged| charged.caller.entitlements().tenant())
+    }
+
+    /// What the request is hashed by: the tenant, or the client's address where there is none.
+    fn key(&self) -> u64 {
+        match self.tenant() {
+            Some(tenant) => hash_of(tenant.0.as_bytes()),
+            None => match self.call.client.to_canonical() {
+                IpAddr::V4(address) => hash_of(&address.octets()),
+                IpAddr::V6(address) => hash_of(&address.octets()),
+            },
         }
     }
 
     async fn connect(
         &self,
         upstream: &Upstream,
+        tries: &mut Tries,
         client: &Client,
+        now: Monotonic,
         wanted: Wanted,
     ) -> Result<UpstreamConnection, Fault> {
-        upstream.connect(&client.alarm, self.call.began, wanted).await.map_err(|_| Fault::NotSent)
+        let connected = upstream.connect(tries, &client.alarm, now, wanted).await;
+        connected.map_err(|fault| match fault {
+            // All were tried by now.
+            NoConnection::Unreachable => {
+                self.progress.tries_left.set(0);
+                Fault::NotSent
+            }
+            NoConnection::TooSlow => Fault::NotReached,
+            NoConnection::Unavailable(why) => Fault::Unavailable(why),
+        })
     }
 
     async fn attempt(
         &self,
         upstream: &Upstream,
+        tries: &Tries,
         mut connection: UpstreamConnection,
         client: &mut Client,
-        request: &Buffer,
+        request: &mut Buffer,
         body: &mut BodyCopy,
     ) -> Result<Begun, Fault> {
+        self.progress.uploaded.set(body.is_complete());
         self.send(&mut connection, &client.alarm, upstream, request.filled()).await?;
-        let begun = self.relay(upstream, &mut connection, client, body).await?;
+        let begun = self.relay(upstream, &mut connection, client, request, body).await?;
         if !begun.upstream_closes && self.progress.uploaded.get() {
-            upstream.put_back(connection, self.gateway.shared.clock.monotonic());
+            upstream.put_back(tries, connection, self.gateway.shared.clock.monotonic());
         }
         Ok(begun)
     }
@@ -239,6 +358,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         let mut written = 0;
         let tells_all = connection.stream.tells_what_left();
         let stream = &mut connection.stream;
+        let reached = &self.progress.reached;
         let sending = async {
             while written < request.len() {
                 // Between this mark and the system call that follows it lie a few instructions: a kill just there
@@ -247,16 +367,20 @@ impl<'f, 'c> Forward<'f, 'c> {
                 if let Some(passage) = &mut *self.passage.borrow_mut() {
                     passage.sent();
                 }
+                reached.set(reached.get() || !tells_all);
                 match poll_fn(|context| Pin::new(&mut *stream).poll_write(context, &request[written..]))
                     .await?
                 {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
-                    count => written += count,
+                    count => {
+                        written += count;
+                        reached.set(true);
+                    }
                 }
             }
             stream.flush().await
         };
-        match alarm.within(upstream.timeouts.idle, sending).await {
+        match alarm.within(upstream.timeouts().idle, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) if written == 0 && tells_all => Err(Fault::NotSent),
             // What was written may be enough for an answer: it is read next.
@@ -270,10 +394,11 @@ impl<'f, 'c> Forward<'f, 'c> {
         upstream: &Upstream,
         connection: &mut UpstreamConnection,
         client: &mut Client,
+        request: &mut Buffer,
         body: &mut BodyCopy,
     ) -> Result<Begun, Fault> {
         let Client { stream, buffer, alarm, .. } = client;
-        if self.call.expects_continue && !body.is_complete() {
+        if self.call.expects_continue && !body.is_complete() && !self.progress.continued.replace(true) {
             let go_on = send(stream, b"HTTP/1.1 100 Continue\r\n\r\n");
             self.within_patience(alarm, self.gateway.shared.limits.write, go_on).await?;
         }
@@ -287,12 +412,12 @@ impl<'f, 'c> Forward<'f, 'c> {
                 // A tunnel lasts as long as it is used.
                 alarm.bound(None);
                 self.progress.is_tunnel.set(true);
-                tunnel.run(alarm, upstream.timeouts.idle, buffer, &mut rest).await;
+                tunnel.run(alarm, upstream.timeouts().idle, buffer, &mut rest).await;
             }
             return Ok(begun);
         }
         let upload_alarm = self.gateway.parts.alarms.alarm();
-        let upload = self.upload(upstream, client, buffer, server, body, &upload_alarm);
+        let upload = self.upload(upstream, (client, buffer), server, (body, request), &upload_alarm);
         beside(download, upload).await
     }
 
@@ -305,26 +430,27 @@ impl<'f, 'c> Forward<'f, 'c> {
     async fn upload(
         &self,
         upstream: &Upstream,
-        mut from: Half<'_>,
-        buffer: &mut Buffer,
+        (mut from, buffer): (Half<'_>, &mut Buffer),
         mut to: Half<'_>,
-        body: &mut BodyCopy,
+        (body, request): (&mut BodyCopy, &mut Buffer),
         alarm: &Alarm,
     ) -> Result<(), Fault> {
         let limits = &self.gateway.shared.limits;
         let began = self.gateway.shared.clock.monotonic();
         let mut out = self.gateway.parts.buffers.take();
+        let kept_max = request.len() + self.kept_bytes_max(upstream);
         // Messages may be as far apart as the service's answers.
-        let idle = if self.call.is_grpc { upstream.timeouts.idle } else { limits.body_idle };
+        let idle = if self.call.is_grpc { upstream.timeouts().idle } else { limits.body_idle };
         while !body.is_complete() {
             match self.within_patience(alarm, idle, fill(buffer, &mut from)).await? {
                 0 => return Err(Fault::ClientGone),
                 _ => body.advance(buffer, &mut out).map_err(Fault::BadBody)?,
             }
             self.progress.bytes_in.set(body.bytes());
+            self.keep(request, &out, kept_max);
             self.refuse_too_large(body)?;
             self.refuse_dripping(limits, began, body.bytes())?;
-            match alarm.within(upstream.timeouts.idle, send(&mut to, out.filled())).await {
+            match alarm.within(upstream.timeouts().idle, send(&mut to, out.filled())).await {
                 Ok(Ok(())) => out.consume(out.len()),
                 // It takes no more, but may have answered: the download tells.
                 Ok(Err(_)) => return Ok(()),
@@ -333,6 +459,23 @@ impl<'f, 'c> Forward<'f, 'c> {
         }
         self.progress.uploaded.set(true);
         Ok(())
+    }
+
+    /// How much of a body is worth keeping.
+    fn kept_bytes_max(&self, upstream: &Upstream) -> usize {
+        if self.progress.tries_left.get() > 0 { upstream.retry().body_bytes } else { 0 }
+    }
+
+    /// What is sent is kept behind the head, as long as it is little, so that all of it can be sent again.
+    fn keep(&self, request: &mut Buffer, sent: &Buffer, bytes_max: usize) {
+        if !self.progress.repeatable.get() {
+            return;
+        }
+        if request.len() + sent.len() > bytes_max {
+            self.progress.repeatable.set(false);
+        } else {
+            request.push(sent.filled());
+        }
     }
 
     /// A chunked body tells its size only as it comes.
@@ -360,7 +503,8 @@ impl<'f, 'c> Forward<'f, 'c> {
     ) -> Result<Delivered, Fault> {
         let waits_since = self.gateway.shared.clock.monotonic();
         self.wait_for_answer(upstream, &mut from, alarm).await?;
-        self.progress.upstream_wait.set(self.gateway.shared.clock.monotonic().since(waits_since));
+        let waited = self.gateway.shared.clock.monotonic().since(waits_since);
+        self.progress.upstream_wait.set(self.progress.upstream_wait.get() + waited);
         // Whoever waits for an upstream holds no buffers for its answer.
         let (mut buffer, mut out) = (self.gateway.parts.buffers.take(), self.gateway.parts.buffers.take());
         let begun = self.answer_head(upstream, (&mut from, &mut to), &mut buffer, &mut out, alarm).await?;
@@ -389,7 +533,7 @@ impl<'f, 'c> Forward<'f, 'c> {
                 let upstream_closes = begun.upstream_closes || !buffer.is_empty();
                 return Ok((Begun { upstream_closes, ..begun }, buffer));
             }
-            match alarm.within(upstream.timeouts.idle, fill(&mut buffer, &mut from)).await {
+            match alarm.within(upstream.timeouts().idle, fill(&mut buffer, &mut from)).await {
                 Ok(Ok(0)) => body.close(),
                 Ok(Ok(_)) => continue,
                 Ok(Err(_)) => return Err(Fault::UpstreamBroke),
@@ -401,22 +545,44 @@ impl<'f, 'c> Forward<'f, 'c> {
         }
     }
 
-    /// Until the answer's first byte is there.
+    /// Until the answer's first byte is there. Time counts from the request's end.
     async fn wait_for_answer(
         &self,
         upstream: &Upstream,
         from: &mut Half<'_>,
         alarm: &Alarm,
     ) -> Result<(), Fault> {
+        let first_byte = upstream.timeouts().first_byte;
+        let mut patience = self.try_timeout(upstream).unwrap_or(first_byte);
         loop {
-            match alarm.within(upstream.timeouts.first_byte, from.readable()).await {
+            match alarm.within(patience, from.readable()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(_)) => return Err(Fault::UpstreamBroke),
-                // The time counts from the request's end, which is still to come.
-                Err(_) if !self.progress.uploaded.get() && !alarm.is_past_bound() => {}
-                Err(_) => return Err(Fault::UpstreamTooSlow),
+                Err(_) if alarm.is_past_bound() => return Err(Fault::UpstreamTooSlow),
+                // Its end is still to come.
+                Err(_) if !self.progress.uploaded.get() => {}
+                Err(_) if patience >= first_byte => return Err(Fault::UpstreamTooSlow),
+                Err(_) if self.takes_retry(upstream) => return Err(Fault::TryAgain),
+                // Nobody else is to be asked, so this one gets the time that is left.
+                Err(_) => {
+                    self.progress.tries_left.set(0);
+                    patience = first_byte - patience;
+                    let rest = alarm.within(patience, from.readable()).await;
+                    return match rest {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(_)) => Err(Fault::UpstreamBroke),
+                        Err(_) => Err(Fault::UpstreamTooSlow),
+                    };
+                }
             }
         }
+    }
+
+    /// How long this try may take, if there can be another one.
+    fn try_timeout(&self, upstream: &Upstream) -> Option<Duration> {
+        let may = self.progress.tries_left.get() > 0 && self.progress.repeatable.get();
+        let own = upstream.retry().try_timeout.filter(|_| may)?;
+        (own < upstream.timeouts().first_byte).then_some(own)
     }
 
     /// Reads the answer's head and writes the client's to `out`; interim heads go to the client at once.
@@ -429,12 +595,12 @@ impl<'f, 'c> Forward<'f, 'c> {
         alarm: &Alarm,
     ) -> Result<Begun, Fault> {
         loop {
-            match alarm.within(upstream.timeouts.first_byte, fill(buffer, from)).await {
+            match alarm.within(upstream.timeouts().first_byte, fill(buffer, from)).await {
                 Ok(Ok(count)) if count > 0 => {}
                 Ok(_) => return Err(Fault::UpstreamBroke),
                 Err(_) => return Err(Fault::UpstreamTooSlow),
             }
-            if let Some(begun) = self.begin_answer(buffer, out, alarm)? {
+            if let Some(begun) = self.begin_answer(upstream, buffer, out, alarm)? {
                 return Ok(begun);
             }
             if !out.is_empty() {
@@ -448,6 +614,7 @@ impl<'f, 'c> Forward<'f, 'c> {
     /// itself.
     fn begin_answer(
         &self,
+        upstream: &Upstream,
         buffer: &mut Buffer,
         out: &mut Buffer,
         alarm: &Alarm,
@@ -458,6 +625,7 @@ impl<'f, 'c> Forward<'f, 'c> {
             let (begun, length) = match parsed {
                 Ok(Parsed::Partial) => return Ok(None),
                 Ok(Parsed::Complete(answer, length)) if answer.status == 101 || answer.status >= 200 => {
+                    self.refuse_listed(upstream, answer.status)?;
                     (Some(self.write_answer_head(&answer, out, alarm)?), length)
                 }
                 Ok(Parsed::Complete(interim, length)) => {
@@ -474,6 +642,15 @@ impl<'f, 'c> Forward<'f, 'c> {
                 return Ok(begun);
             }
         }
+    }
+
+    /// An answer that is not passed on while the request can be tried again.
+    fn refuse_listed(&self, upstream: &Upstream, status: u16) -> Result<(), Fault> {
+        let is_listed = upstream.retry().statuses.contains(&status);
+        if is_listed && self.progress.repeatable.get() && self.takes_retry(upstream) {
+            return Err(Fault::TryAgain);
+        }
+        Ok(())
     }
 
     fn write_answer_head(
@@ -557,7 +734,11 @@ impl<'f, 'c> Forward<'f, 'c> {
         };
         // Nothing of the answer is left to be held back: nobody waits for these records to be synced.
         match exchanged {
-            Err(Fault::NotSent) => self.close_unsent(),
+            Err(Fault::NotSent | Fault::NotReached | Fault::Unavailable(_))
+                if !self.progress.reached.get() =>
+            {
+                self.close_unsent();
+            }
             Err(fault) => drop(self.close_books(fault.outcome(), status)),
             Ok(_) => drop(self.close_books(Outcome::Answered, status)),
         }
@@ -665,8 +846,8 @@ fn said(charges: &[ChargeSettings], answer: &AnswerHead<'_>) -> Said {
 impl Fault {
     const fn outcome(self) -> Outcome {
         match self {
-            Fault::UpstreamBroke | Fault::NotSent => Outcome::UpstreamBroke,
-            Fault::UpstreamTooSlow => Outcome::UpstreamTimeout,
+            Fault::UpstreamBroke | Fault::NotSent | Fault::Unavailable(_) => Outcome::UpstreamBroke,
+            Fault::UpstreamTooSlow | Fault::NotReached | Fault::TryAgain => Outcome::UpstreamTimeout,
             Fault::ClientGone
             | Fault::ClientTooSlow
             | Fault::BadBody(_)
@@ -678,12 +859,13 @@ impl Fault {
     const fn refusal(self, limits: &GatewayLimits) -> Refusal {
         match self {
             Fault::NotSent => Refusal::UpstreamUnreachable,
+            Fault::Unavailable(why) => Refusal::Unavailable(why),
             Fault::ClientGone | Fault::ClientTooSlow => Refusal::BodyTimeout,
             Fault::Stopped => Refusal::Unauthenticated(Unauthenticated::Unusable),
             Fault::BadBody(fault) => Refusal::MalformedBody(fault),
             Fault::BodyTooLarge => Refusal::BodyTooLarge { bytes_max: limits.body_bytes },
             Fault::UpstreamBroke => Refusal::UpstreamBroke,
-            Fault::UpstreamTooSlow => Refusal::UpstreamTimeout,
+            Fault::UpstreamTooSlow | Fault::NotReached | Fault::TryAgain => Refusal::UpstreamTimeout,
         }
     }
 }

@@ -23,7 +23,7 @@ use super::route::{Route, Table};
 use super::strangers::Strangers;
 use super::tokens::Tokens;
 use super::tunnel::Upgrade;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, UpstreamTarget};
 use crate::authority::Admission;
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::directory::Directory;
@@ -282,7 +282,7 @@ impl Service for Gateway {
         self.writer.tick();
         self.wakes.tick(self.shared.directory.changes(), &self.parts.alarms);
         let now = self.shared.clock.monotonic();
-        serving.upstreams.iter().for_each(|upstream| upstream.close_idle(now));
+        serving.upstreams.iter().for_each(|upstream| upstream.tick(now));
         let table = self.shared.table.load();
         if !Arc::ptr_eq(&table, &serving.table) {
             *self.serving.borrow_mut() =
@@ -299,8 +299,9 @@ impl Service for Gateway {
 
 impl Serving {
     fn new(table: Arc<Table>, metrics: &GatewayMetrics, buffers: &Buffers) -> Self {
-        let upstreams =
-            table.upstreams.iter().map(|target| Upstream::new(target, metrics, buffers)).collect();
+        let upstream =
+            |target: &Arc<UpstreamTarget>| Upstream::new(target.clone(), &metrics.upstreams, buffers);
+        let upstreams = table.upstreams.iter().map(upstream).collect();
         let meters = Meters::new(&table.routes, metrics);
         Serving { table, upstreams, meters }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::policy::ChargeSettings;
 use super::route::{Route, RouteSettings};
+use super::upstream::UpstreamMetrics;
 use crate::domain::Units;
 
 use prometheus::core::Collector;
@@ -31,7 +32,7 @@ pub struct GatewayMetrics {
     charged: IntCounterVec,
     denied: IntCounterVec,
     bytes: IntCounterVec,
-    unreachable: IntCounterVec,
+    pub(super) upstreams: UpstreamMetrics,
     pub(super) connections: IntGauge,
     pub(super) handshake_failures: IntCounter,
     pub(super) http2_failures: IntCounter,
@@ -113,11 +114,7 @@ impl GatewayMetrics {
                 "Bytes of bodies, by route and direction (in: from the client).",
                 &["route", "direction"],
             ),
-            unreachable: counters(
-                "tollgate_upstream_connect_failures_total",
-                "Attempts to connect to an endpoint of an upstream that failed.",
-                &["endpoint"],
-            ),
+            upstreams: UpstreamMetrics::register(registry),
             connections: registered(
                 registry,
                 IntGauge::new("tollgate_connections", "Open connections of clients."),
@@ -161,11 +158,6 @@ impl GatewayMetrics {
         let status = crate::listener::decimal(status.into(), &mut digits);
         let status = std::str::from_utf8(status).unwrap_or_default();
         self.refusals.with_label_values(&[route, reason, status]).inc();
-    }
-
-    /// The counter of failures to connect to that endpoint.
-    pub(super) fn unreachable(&self, endpoint: &str) -> IntCounter {
-        self.unreachable.with_label_values(&[endpoint])
     }
 
     pub(super) fn denied(&self, route: &str, resource: &str) {

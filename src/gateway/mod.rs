@@ -33,8 +33,8 @@ pub use meters::GatewayMetrics;
 pub use policy::{ChargeSettings, UnitsOf};
 pub use route::{BadRoutes, ChargeOn, RatePer, RouteRate, RouteSettings, Table, TableSettings};
 pub use strangers::Strangers;
-pub use tokens::{BadIssuer, IssuerSettings, KeySource, Tokens};
+pub use tokens::{BadIssuer, IssuerSettings, KeySource, Rejected, Tokens, Verified};
 pub use upstream::{
-    BadUpstream, BadUpstreamTls, EndpointSettings, Protocol, UpstreamSettings, UpstreamTimeouts,
-    UpstreamTlsSettings,
+    BadUpstream, BadUpstreamTls, Balance, BreakerSettings, CapSettings, EndpointSettings, HealthSettings,
+    Protocol, RetrySettings, UpstreamKeeper, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
 };

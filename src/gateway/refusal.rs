@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::headers::percent_encoded;
+use super::upstream::Unavailable;
 use crate::clock::Timestamp;
 use crate::domain::{Limit, Owner, RequestId, Resource, TenantId, TenantStatus, Units};
 use crate::listener::Buffer;
@@ -48,6 +49,8 @@ pub(super) enum Refusal {
     UpstreamUnreachable,
     UpstreamBroke,
     UpstreamTimeout,
+    /// The upstream was not asked.
+    Unavailable(Unavailable),
 }
 
 /// Why nobody was recognized. The client only sees that it was not.
@@ -126,9 +129,12 @@ impl Refusal {
             Refusal::MethodNotAllowed { .. } => 405,
             Refusal::HeadTimeout | Refusal::BodyTimeout => 408,
             Refusal::BodyTooLarge { .. } => 413,
-            Refusal::Exceeded(_) | Refusal::TooFast { .. } | Refusal::Strange { .. } => 429,
+            Refusal::Exceeded(_)
+            | Refusal::TooFast { .. }
+            | Refusal::Strange { .. }
+            | Refusal::Unavailable(Unavailable::TenantBusy) => 429,
             Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => 502,
-            Refusal::ReducedCapacity(_) => 503,
+            Refusal::ReducedCapacity(_) | Refusal::Unavailable(_) => 503,
             Refusal::UpstreamTimeout => 504,
         }
     }
@@ -148,13 +154,15 @@ impl Refusal {
             Refusal::Exceeded(_)
             | Refusal::TooFast { .. }
             | Refusal::Strange { .. }
-            | Refusal::BodyTooLarge { .. } => RESOURCE_EXHAUSTED,
+            | Refusal::BodyTooLarge { .. }
+            | Refusal::Unavailable(Unavailable::TenantBusy) => RESOURCE_EXHAUSTED,
             Refusal::NoRoute | Refusal::MethodNotAllowed { .. } => UNIMPLEMENTED,
             Refusal::Malformed(_) | Refusal::MalformedBody(_) | Refusal::AmbiguousPath => INTERNAL,
             Refusal::HeadTimeout | Refusal::BodyTimeout | Refusal::UpstreamTimeout => DEADLINE_EXCEEDED,
-            Refusal::ReducedCapacity(_) | Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => {
-                UNAVAILABLE
-            }
+            Refusal::ReducedCapacity(_)
+            | Refusal::UpstreamUnreachable
+            | Refusal::UpstreamBroke
+            | Refusal::Unavailable(_) => UNAVAILABLE,
         }
     }
 
@@ -186,6 +194,10 @@ impl Refusal {
             Refusal::UpstreamUnreachable => "upstream_unreachable",
             Refusal::UpstreamBroke => "upstream_broke",
             Refusal::UpstreamTimeout => "upstream_timeout",
+            Refusal::Unavailable(Unavailable::Unhealthy) => "upstream_unhealthy",
+            Refusal::Unavailable(Unavailable::Spared { .. }) => "upstream_breaker_open",
+            Refusal::Unavailable(Unavailable::Busy) => "upstream_busy",
+            Refusal::Unavailable(Unavailable::TenantBusy) => "tenant_busy",
         }
     }
 
@@ -248,7 +260,10 @@ impl Refusal {
     fn wait(&self) -> Option<Duration> {
         match self {
             Refusal::Exceeded(denial) => denial.wait,
-            Refusal::TooFast { wait } | Refusal::Strange { wait } => Some(*wait),
+            Refusal::TooFast { wait }
+            | Refusal::Strange { wait }
+            | Refusal::Unavailable(Unavailable::Spared { wait }) => Some(*wait),
+            Refusal::Unavailable(_) => Some(Duration::from_secs(1)),
             Refusal::ReducedCapacity(_) | Refusal::UpstreamUnreachable => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -277,7 +292,9 @@ impl Refusal {
 
     fn problem_type(&self) -> String {
         match self {
-            Refusal::Exceeded(_) | Refusal::TooFast { .. } => iana("quota-exceeded"),
+            Refusal::Exceeded(_)
+            | Refusal::TooFast { .. }
+            | Refusal::Unavailable(Unavailable::TenantBusy) => iana("quota-exceeded"),
             Refusal::ReducedCapacity(_) => iana("temporary-reduced-capacity"),
             Refusal::Unauthenticated(_) => ours("unauthenticated"),
             Refusal::Strange { .. } => ours("too-many-unknown-keys"),
@@ -293,6 +310,7 @@ impl Refusal {
             Refusal::UpstreamUnreachable => ours("upstream-unreachable"),
             Refusal::UpstreamBroke => ours("upstream-broke"),
             Refusal::UpstreamTimeout => ours("upstream-timeout"),
+            Refusal::Unavailable(_) => ours("upstream-unavailable"),
         }
     }
 
@@ -334,6 +352,18 @@ impl Refusal {
                 "the service behind the gateway broke off or answered with no HTTP".into()
             }
             Refusal::UpstreamTimeout => "the service behind the gateway did not answer in time".into(),
+            Refusal::Unavailable(Unavailable::Unhealthy) => {
+                "no endpoint of the service behind the gateway is healthy".into()
+            }
+            Refusal::Unavailable(Unavailable::Spared { .. }) => {
+                "the service behind the gateway fails too often and is spared for a while".into()
+            }
+            Refusal::Unavailable(Unavailable::Busy) => {
+                "the service behind the gateway has as many requests as it may have at a time".into()
+            }
+            Refusal::Unavailable(Unavailable::TenantBusy) => {
+                "as many requests are under way as may be at a time; wait for answers".into()
+            }
         }
     }
 }

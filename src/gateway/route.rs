@@ -4,6 +4,7 @@
 //! A prefix ends at a segment's end: `/v1` leads to `/v1` and `/v1/x`, not to `/v1beta`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::IdentityKinds;
@@ -70,10 +71,10 @@ pub enum RatePer {
 }
 
 /// All routes and upstreams, checked. Shared by the workers; a reload swaps it whole.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Table {
     pub(super) routes: Vec<Route>,
-    pub(super) upstreams: Vec<UpstreamTarget>,
+    pub(super) upstreams: Vec<Arc<UpstreamTarget>>,
 }
 
 /// One route, ready to be matched.
@@ -113,11 +114,20 @@ impl Table {
     /// # Errors
     /// [`BadRoutes`], the first fault found. A configuration that passed its check has none.
     pub fn build(settings: TableSettings) -> Result<Table, BadRoutes> {
+        Table::build_after(&Table::default(), settings)
+    }
+
+    /// The same, after another table: what it knows of upstreams that are still there goes on to hold.
+    ///
+    /// # Errors
+    /// As [`Table::build`].
+    pub fn build_after(before: &Table, settings: TableSettings) -> Result<Table, BadRoutes> {
         let mut upstreams = Vec::new();
         for upstream in &settings.upstreams {
-            let target = UpstreamTarget::resolve(upstream)
+            let before = before.upstreams.iter().find(|before| before.name() == upstream.name);
+            let target = UpstreamTarget::resolve(upstream, before.map(|before| &**before))
                 .map_err(|error| BadRoutes::Upstream(upstream.name.clone(), Box::new(error)))?;
-            upstreams.push(target);
+            upstreams.push(Arc::new(target));
         }
         let mut names = HashSet::new();
         let mut routes = Vec::new();
@@ -270,9 +280,7 @@ fn is_ambiguous(path: &str) -> bool {
 mod tests {
     use super::{IdentityKinds, RouteSettings, Table, TableSettings, host_of, is_ambiguous};
     use crate::gateway::refusal::Refusal;
-    use crate::gateway::upstream::{
-        EndpointSettings, Protocol, UpstreamSettings, UpstreamTimeouts, UpstreamTlsSettings,
-    };
+    use crate::gateway::upstream::{EndpointSettings, Protocol, UpstreamSettings};
     use crate::listener::http1::{BodyLength, Head};
 
     fn route(name: &str, hosts: &[&str], path: &str, exact: bool, methods: &[&str]) -> RouteSettings {
@@ -297,11 +305,13 @@ mod tests {
     fn table() -> Table {
         let upstream = UpstreamSettings {
             name: "u".into(),
-            endpoints: vec![EndpointSettings { host: "127.0.0.1".into(), port: 1, protocol: Protocol::Http }],
-            tls: UpstreamTlsSettings::default(),
-            timeouts: UpstreamTimeouts::default(),
-            idle_per_worker_max: 1,
-            idle_for: std::time::Duration::from_secs(1),
+            endpoints: vec![EndpointSettings {
+                host: "127.0.0.1".into(),
+                port: 1,
+                protocol: Protocol::Http,
+                weight: 1,
+            }],
+            ..UpstreamSettings::default()
         };
         let routes = vec![
             route("any", &[], "/", false, &[]),

@@ -1,133 +1,121 @@
-//! The services behind the gateway: where they are, and each worker's open connections to them.
+//! The services behind the gateway: where they are, how they stand, and each worker's open connections to them.
 //!
-//! A worker pools its own connections: taking one needs no lock and no system call. Whether the upstream has closed
-//! an idle one is known from the socket's readiness, which the runtime keeps anyway.
+//! Of an upstream the workers share what is known ([`target`]), and each has connections and turns of its own, so that
+//! a request takes no lock and no memory from the heap to get to its endpoint.
 //!
-//! Endpoints take turns, also where the next one has no idle connection yet. One that can't be reached rests, so that
-//! requests do not wait for it one after the other.
-//!
-//! An endpoint of HTTP/2 has few connections with many streams each. A stream is handed out as a connection that serves
-//! one request, so that nobody else need know the difference.
+//! A request first takes a [`Seat`]: the breaker must be closed, and the caps on requests under way not reached. Then an
+//! endpoint is chosen by [`balance`] among those that serve ([`standing`]); if it can't be reached the next one is, at
+//! once. Why a request failed there is noted, and may eject the endpoint. Whether it is tried again is `forward`'s to
+//! say, within the upstream's [`budget`].
 
+mod balance;
+mod breaker;
+mod budget;
+mod endpoint;
+mod keeper;
+mod meters;
+mod pool;
+mod recent;
+mod seats;
+mod settings;
+mod standing;
+mod target;
 mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntCounter;
 use smallvec::SmallVec;
-use tokio::net::{TcpStream, lookup_host};
 
+pub use self::balance::Balance;
+pub use self::breaker::BreakerSettings;
+pub use self::keeper::UpstreamKeeper;
+pub(super) use self::meters::UpstreamMetrics;
+pub use self::seats::CapSettings;
+pub use self::settings::{
+    EndpointSettings, HealthSettings, Protocol, RetrySettings, UpstreamSettings, UpstreamTimeouts,
+};
+pub use self::target::BadUpstream;
+pub(super) use self::target::UpstreamTarget;
 pub use self::tls::{BadUpstreamTls, UpstreamTlsSettings};
 
-use self::tls::Secured;
-use super::meters::GatewayMetrics;
+use self::balance::Balancer;
+use self::breaker::Passed;
+use self::endpoint::Endpoint;
+use self::meters::{EndpointMeters, UpstreamMeters};
+use self::pool::Pool;
+use self::standing::Standing;
+use self::target::Endpoints;
 use crate::clock::Monotonic;
-use crate::listener::{Alarm, Buffers, Http2Sender, Stream, connect_http2};
+use crate::domain::TenantId;
+use crate::listener::{Alarm, Buffers, Stream};
 
 /// An endpoint that could not be reached is tried last for this long, after the time that connecting may take.
 const REST: Duration = Duration::from_secs(1);
 
-/// One upstream, as configured.
-#[derive(Clone, Debug)]
-pub struct UpstreamSettings {
-    pub name: String,
-    pub endpoints: Vec<EndpointSettings>,
-    pub tls: UpstreamTlsSettings,
-    pub timeouts: UpstreamTimeouts,
-    /// Idle connections that each worker keeps open.
-    pub idle_per_worker_max: usize,
-    /// An idle connection older than this is not used again: many servers close theirs after a minute.
-    pub idle_for: Duration,
-}
+/// Endpoints that one try of a request attempts to connect to: together with the time of one attempt this bounds how
+/// long a request waits when all are gone.
+const CONNECTS_MAX: usize = 8;
 
-/// One endpoint of an upstream, as configured.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EndpointSettings {
-    /// A name, an IPv4 address, or an IPv6 address in brackets.
-    pub host: String,
-    pub port: u16,
-    pub protocol: Protocol,
-}
-
-/// What an endpoint speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
-    Http,
-    /// As the endpoint prefers: HTTP/2 or HTTP/1.1.
-    Https,
-    /// HTTP/2 in clear, by prior knowledge.
-    H2c,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UpstreamTimeouts {
-    pub connect: Duration,
-    /// From the request's end to the answer's head.
-    pub first_byte: Duration,
-    /// Between two parts of an answer's body.
-    pub idle: Duration,
-}
-
-/// An upstream whose URLs were understood. Shared by the workers.
-#[derive(Debug)]
-pub(super) struct UpstreamTarget {
-    pub(super) timeouts: UpstreamTimeouts,
-    endpoints: Vec<EndpointTarget>,
-    idle_max: usize,
-    idle_for: Duration,
-}
-
-/// Where and how an endpoint is reached.
-#[derive(Clone, Debug)]
-struct EndpointTarget {
-    /// `host:port`.
-    authority: Arc<str>,
-    /// Known without asking DNS.
-    address: Option<SocketAddr>,
-    /// Absent: in clear.
-    secured: Option<Secured>,
-    /// HTTP/2 is spoken without asking.
-    is_h2c: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum BadUpstream {
-    #[error("it has no URL")]
-    NoUrl,
-    #[error(transparent)]
-    Tls(#[from] BadUpstreamTls),
-}
-
-/// One worker's connections to an upstream.
+/// One worker's way to an upstream.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    endpoints: Vec<Endpoint>,
-    next: Cell<usize>,
-    pub(super) timeouts: UpstreamTimeouts,
-    idle_max: usize,
-    idle_for: Duration,
-}
-
-#[derive(Debug)]
-struct Endpoint {
-    target: EndpointTarget,
-    idle: RefCell<Vec<Idle>>,
-    /// Connections of HTTP/2, and when a stream was last opened on each.
-    http2: RefCell<Vec<(Http2Sender, Monotonic)>>,
+    target: Arc<UpstreamTarget>,
+    /// As the endpoints were at the last tick.
+    lanes: RefCell<Rc<Lanes>>,
     buffers: Buffers,
-    /// It could not be reached, and is tried last until then.
-    rests_until: Cell<Option<Monotonic>>,
-    failures: IntCounter,
+    metrics: UpstreamMetrics,
+    meters: UpstreamMeters,
+    tally: Tally,
+}
+
+/// What a worker has counted since its last tick.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: Cell<u64>,
+    /// Requests of which is known how they went, and those that failed.
+    judged: Cell<u64>,
+    failed: Cell<u64>,
+    /// Begun less ended.
+    under_way: Cell<i64>,
+}
+
+/// One worker's connections to the endpoints, and whose turn it is.
+#[derive(Debug)]
+struct Lanes {
+    of: Arc<Endpoints>,
+    balancer: Balancer,
+    lanes: Vec<Lane>,
 }
 
 #[derive(Debug)]
-struct Idle {
-    stream: Stream,
-    since: Monotonic,
+struct Lane {
+    pool: Rc<Pool>,
+    meters: EndpointMeters,
+}
+
+/// A place among the requests under way to an upstream; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Seat<'u> {
+    upstream: &'u Upstream,
+    /// Where requests are capped.
+    is_counted: bool,
+    /// Where requests of a tenant are.
+    tenant: Option<TenantId>,
+    is_probe: bool,
+}
+
+/// One request's way through the endpoints.
+#[derive(Debug)]
+pub(super) struct Tries {
+    lanes: Rc<Lanes>,
+    /// What the request is hashed by.
+    key: u64,
+    /// Endpoints that it was tried with, the last one last.
+    tried: SmallVec<[usize; 8]>,
 }
 
 /// A connection to an endpoint.
@@ -136,7 +124,15 @@ pub(super) struct UpstreamConnection {
     pub(super) stream: Stream,
     /// It has served a request before, so the upstream may have closed it meanwhile.
     pub(super) is_reused: bool,
-    endpoint: usize,
+    lane: usize,
+    _busy: Option<Busy>,
+}
+
+/// Counts a request of [`Balance::LeastRequest`] as under way.
+#[derive(Debug)]
+struct Busy {
+    lanes: Rc<Lanes>,
+    lane: usize,
 }
 
 /// What a connection is for.
@@ -150,207 +146,366 @@ pub(super) enum Wanted {
     Http1,
 }
 
-/// No endpoint could be connected to in time.
+/// Why a request was not even tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Unreachable;
-
-// === impl UpstreamTimeouts ===
-
-impl Default for UpstreamTimeouts {
-    fn default() -> Self {
-        UpstreamTimeouts {
-            connect: Duration::from_secs(2),
-            first_byte: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-        }
-    }
+pub(super) enum Unavailable {
+    /// All endpoints are unhealthy or ejected.
+    Unhealthy,
+    /// Too many of the last requests failed; the next one may try after that time.
+    Spared { wait: Duration },
+    /// As many requests are under way as may be.
+    Busy,
+    /// As many of this tenant's.
+    TenantBusy,
 }
 
-// === impl UpstreamTarget ===
+/// Why there is no connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoConnection {
+    /// No endpoint could be connected to.
+    Unreachable,
+    /// The last one took too long.
+    TooSlow,
+    Unavailable(Unavailable),
+}
 
-impl UpstreamTarget {
-    pub(super) fn resolve(settings: &UpstreamSettings) -> Result<UpstreamTarget, BadUpstream> {
-        if settings.endpoints.is_empty() {
-            return Err(BadUpstream::NoUrl);
-        }
-        let is_secured = settings.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Https);
-        let tls = is_secured.then(|| settings.tls.load()).transpose()?;
-        let endpoint = |endpoint: &EndpointSettings| {
-            let EndpointSettings { host, port, protocol } = endpoint;
-            let authority: Arc<str> = format!("{host}:{port}").into();
-            let secured = match (protocol, &tls) {
-                (Protocol::Https, Some(tls)) => Some(settings.tls.secured(tls, host)?),
-                _ => None,
-            };
-            let is_h2c = *protocol == Protocol::H2c;
-            Ok(EndpointTarget { address: authority.parse().ok(), authority, secured, is_h2c })
-        };
-        let endpoints = settings.endpoints.iter().map(endpoint).collect::<Result<_, BadUpstreamTls>>()?;
-        Ok(UpstreamTarget {
-            timeouts: settings.timeouts,
-            endpoints,
-            idle_max: settings.idle_per_worker_max,
-            idle_for: settings.idle_for,
-        })
-    }
+/// How a request went at its upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Went {
+    Well,
+    /// No connection, a broken answer, one too late, or one that says as much (502, 503, 504).
+    Badly,
 }
 
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn new(target: &UpstreamTarget, metrics: &GatewayMetrics, buffers: &Buffers) -> Self {
-        let endpoints = target.endpoints.iter().map(|target| Endpoint {
-            idle: RefCell::default(),
-            http2: RefCell::default(),
-            buffers: buffers.clone(),
-            rests_until: Cell::new(None),
-            failures: metrics.unreachable(&target.authority),
-            target: target.clone(),
-        });
+    pub(super) fn new(target: Arc<UpstreamTarget>, metrics: &UpstreamMetrics, buffers: &Buffers) -> Self {
+        let lanes = Lanes::new(&target, None, metrics, buffers);
         Upstream {
-            endpoints: endpoints.collect(),
-            next: Cell::new(0),
-            timeouts: target.timeouts,
-            idle_max: target.idle_max,
-            idle_for: target.idle_for,
+            lanes: RefCell::new(Rc::new(lanes)),
+            meters: metrics.of_upstream(target.name()),
+            metrics: metrics.clone(),
+            buffers: buffers.clone(),
+            tally: Tally::default(),
+            target,
         }
     }
 
-    /// An open connection to the endpoint whose turn it is, or to the next one that can be reached, as `wanted`.
+    pub(super) fn timeouts(&self) -> UpstreamTimeouts {
+        self.target.settings.timeouts
+    }
+
+    pub(super) fn retry(&self) -> &RetrySettings {
+        &self.target.settings.retry
+    }
+
+    /// A place for one more request.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the request is not to be sent.
+    pub(super) fn admit(&self, tenant: Option<TenantId>, now: Monotonic) -> Result<Seat<'_>, Unavailable> {
+        let caps = self.target.settings.caps;
+        // From here on the seat gives back what it has, also when there is not all it needs.
+        let mut seat = Seat::new(self);
+        if caps.requests_per_tenant > 0
+            && let Some(tenant) = tenant
+        {
+            if !self.target.seats.take_of(tenant, caps.requests_per_tenant) {
+                return Err(Unavailable::TenantBusy);
+            }
+            seat.tenant = Some(tenant);
+        }
+        if caps.requests > 0 {
+            if !self.target.seats.take(caps.requests) {
+                return Err(Unavailable::Busy);
+            }
+            seat.is_counted = true;
+        }
+        match self.target.breaker.pass(now) {
+            Ok(passed) => seat.is_probe = passed == Passed::Probe,
+            Err(wait) => return Err(Unavailable::Spared { wait }),
+        }
+        add(&self.tally.requests, 1);
+        Ok(seat)
+    }
+
+    /// The way of one request; `key` is what it is hashed by, if it is.
+    pub(super) fn tries(&self, key: impl FnOnce() -> u64) -> Tries {
+        let key = if self.target.settings.balance == Balance::HashTenant { key() } else { 0 };
+        Tries { lanes: self.lanes.borrow().clone(), key, tried: SmallVec::new() }
+    }
+
+    /// An open connection, as `wanted`, to the endpoint whose turn it is, or to the next one that can be reached.
     ///
     /// Dropping the future drops a connection that is being made.
+    ///
+    /// # Errors
+    /// [`NoConnection`]
     pub(super) async fn connect(
         &self,
+        tries: &mut Tries,
         alarm: &Alarm,
         now: Monotonic,
         wanted: Wanted,
-    ) -> Result<UpstreamConnection, Unreachable> {
-        for endpoint in self.turn(now) {
+    ) -> Result<UpstreamConnection, NoConnection> {
+        let mut error = NoConnection::Unavailable(Unavailable::Unhealthy);
+        for _ in 0..CONNECTS_MAX {
+            let Some(lane) = tries.next(now) else { break };
+            let busy = self.busy(tries, lane);
+            let connection = |stream, is_reused| UpstreamConnection { stream, is_reused, lane, _busy: busy };
+            let pool = &tries.lanes.lanes[lane].pool;
             let idle = match wanted {
-                Wanted::Any => self.endpoints[endpoint].take_idle(now),
+                Wanted::Any => pool.take_idle(now),
                 Wanted::Fresh | Wanted::Http1 => None,
             };
             if let Some(stream) = idle {
-                return Ok(UpstreamConnection { stream, is_reused: true, endpoint });
+                return Ok(connection(stream, true));
             }
-            if let Some(stream) = self.reach(endpoint, alarm, now, wanted).await {
-                return Ok(UpstreamConnection { stream, is_reused: false, endpoint });
+            match self.reach(&tries.lanes.lanes[lane], alarm, now, wanted).await {
+                Ok(stream) => return Ok(connection(stream, false)),
+                Err(fault) => error = fault,
+            }
+            if alarm.is_past_bound() {
+                break;
             }
         }
-        Err(Unreachable)
+        Err(error)
+    }
+
+    fn busy(&self, tries: &Tries, lane: usize) -> Option<Busy> {
+        let asks = self.target.settings.balance == Balance::LeastRequest;
+        asks.then(|| Busy::new(tries.lanes.clone(), lane))
     }
 
     /// A new connection. An endpoint that can't be reached rests from then on.
-    async fn reach(&self, index: usize, alarm: &Alarm, now: Monotonic, wanted: Wanted) -> Option<Stream> {
-        let endpoint = &self.endpoints[index];
-        let reached = alarm.within(self.timeouts.connect, endpoint.connect(now, wanted)).await;
-        let error = match reached {
+    async fn reach(
+        &self,
+        lane: &Lane,
+        alarm: &Alarm,
+        now: Monotonic,
+        wanted: Wanted,
+    ) -> Result<Stream, NoConnection> {
+        let standing = &lane.pool.endpoint.standing;
+        let connect = self.timeouts().connect;
+        let error = match alarm.within(connect, lane.pool.connect(now, wanted)).await {
             Ok(Ok(stream)) => {
-                endpoint.rests_until.set(None);
-                return Some(stream);
+                standing.reached();
+                return Ok(stream);
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
-        endpoint.failures.inc();
+        let is_late = error.kind() == io::ErrorKind::TimedOut;
+        lane.meters.unreachable.inc();
         // Once per rest: an outage must not fill the log with a line for each request.
-        if !endpoint.rests(now) {
-            self.log_unreachable(index, &error);
+        if !standing.rests(now) {
+            self.log_unreachable(lane, &error);
         }
         // Whoever waited in vain waited that long before.
-        endpoint.rests_until.set(Some(now.plus(self.timeouts.connect + REST)));
-        None
+        standing.rest(now, connect + REST);
+        self.failed_at(lane, now);
+        Err(if is_late { NoConnection::TooSlow } else { NoConnection::Unreachable })
     }
 
-    /// The endpoints in the order to try them: each is first in its turn, and those that rest come last.
-    fn turn(&self, now: Monotonic) -> SmallVec<[usize; 8]> {
-        let (first, count) = (self.next.get(), self.endpoints.len());
-        self.next.set((first + 1) % count);
-        let mut order: SmallVec<[usize; 8]> = (0..count).map(|step| (first + step) % count).collect();
-        order.sort_by_key(|endpoint| self.endpoints[*endpoint].rests(now));
-        order
+    /// Notes how the last try went at its endpoint.
+    pub(super) fn went(&self, tries: &Tries, went: Went, now: Monotonic) {
+        let Some(lane) = tries.tried.last().map(|lane| &tries.lanes.lanes[*lane]) else { return };
+        match went {
+            Went::Well => lane.pool.endpoint.standing.answered(),
+            Went::Badly => self.failed_at(lane, now),
+        }
+    }
+
+    fn failed_at(&self, lane: &Lane, now: Monotonic) {
+        lane.meters.failures.inc();
+        let Some(time) = self.target.failed(&lane.pool.endpoint, now) else { return };
+        lane.meters.ejections.inc();
+        let (upstream, name) = (self.target.name(), &lane.pool.endpoint.name);
+        tracing::warn!(
+            upstream, upstream.endpoint = %name, seconds = time.as_secs_f64(),
+            "requests to the upstream at {name} failed in a row: it gets none for {time:?}"
+        );
+    }
+
+    /// Whether one more request may be tried again; takes it from the budget.
+    pub(super) fn may_retry(&self, now: Monotonic) -> bool {
+        self.target.budget.count(now, self.tally.requests.take());
+        let may = self.target.budget.take(now, self.retry().budget_percent);
+        let counter = if may { &self.meters.retries } else { &self.meters.retries_denied };
+        counter.inc();
+        may
     }
 
     /// Takes a connection back whose last answer is complete.
-    pub(super) fn put_back(&self, connection: UpstreamConnection, now: Monotonic) {
-        if connection.stream.is_one_of_many() {
-            return;
-        }
-        let mut idle = self.endpoints[connection.endpoint].idle.borrow_mut();
-        if idle.len() < self.idle_max {
-            idle.push(Idle { stream: connection.stream, since: now });
+    pub(super) fn put_back(&self, tries: &Tries, connection: UpstreamConnection, now: Monotonic) {
+        let pool = &tries.lanes.lanes[connection.lane].pool;
+        pool.put_back(connection.stream, now, self.target.settings.idle_per_worker_max);
+    }
+
+    /// Short housekeeping: closes connections that have idled too long, adds up what was counted, and goes on with
+    /// other endpoints if there are others.
+    pub(super) fn tick(&self, now: Monotonic) {
+        let idle_for = self.target.settings.idle_for;
+        self.lanes.borrow().lanes.iter().for_each(|lane| lane.pool.close_idle(now, idle_for));
+        self.add_up(now);
+        if !self.target.has(&self.lanes.borrow().of) {
+            let lanes = Lanes::new(&self.target, Some(&self.lanes.borrow()), &self.metrics, &self.buffers);
+            self.lanes.replace(Rc::new(lanes));
         }
     }
 
-    /// Closes connections that have idled too long.
-    pub(super) fn close_idle(&self, now: Monotonic) {
-        for endpoint in &self.endpoints {
-            endpoint.idle.borrow_mut().retain(|idle| now.since(idle.since) < self.idle_for);
-            endpoint.http2.borrow_mut().retain(|(sender, used)| {
-                sender.is_open() && (sender.streams() > 0 || now.since(*used) < self.idle_for)
-            });
+    fn add_up(&self, now: Monotonic) {
+        let Tally { requests, judged, failed, under_way } = &self.tally;
+        self.meters.under_way.add(under_way.take());
+        if requests.get() > 0 {
+            self.target.budget.count(now, requests.take());
+        }
+        if self.target.breaker.count(now, judged.take(), failed.take()) {
+            self.meters.openings.inc();
+            let upstream = self.target.name();
+            tracing::warn!(
+                upstream,
+                "too many requests to the upstream `{upstream}` failed: it is spared for a while"
+            );
         }
     }
 
-    fn log_unreachable(&self, endpoint: usize, error: &io::Error) {
-        let authority = &self.endpoints[endpoint].target.authority;
-        tracing::warn!(upstream.endpoint = %authority, error = %error, "the upstream at {authority} can't be reached: {error}");
+    fn log_unreachable(&self, lane: &Lane, error: &io::Error) {
+        let (upstream, name) = (self.target.name(), &lane.pool.endpoint.name);
+        tracing::warn!(
+            upstream, upstream.endpoint = %name, error = %error,
+            "the upstream at {name} can't be reached: {error}"
+        );
     }
 }
 
-// === impl Endpoint ===
+impl Drop for Upstream {
+    /// Requests that outlived a reload have ended here.
+    fn drop(&mut self) {
+        self.meters.under_way.add(self.tally.under_way.take());
+    }
+}
 
-impl Endpoint {
-    /// A stream of an open connection, or the most recently used connection that is still open.
-    fn take_idle(&self, now: Monotonic) -> Option<Stream> {
-        if let Some((sender, used)) = self.http2.borrow_mut().iter_mut().find(|(sender, _)| sender.has_room())
-        {
-            *used = now;
-            return Some(sender.open(self.buffers.take()));
-        }
-        let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { mut stream, .. }) = idle.pop() {
-            if stream.is_open() {
-                return Some(stream);
+fn add(cell: &Cell<u64>, count: u64) {
+    cell.set(cell.get() + count);
+}
+
+// === impl Lanes ===
+
+impl Lanes {
+    /// Connections to endpoints that were there `before` are kept.
+    fn new(
+        target: &UpstreamTarget,
+        before: Option<&Lanes>,
+        metrics: &UpstreamMetrics,
+        buffers: &Buffers,
+    ) -> Self {
+        let of = target.endpoints();
+        let known = |endpoint: &Arc<Endpoint>| {
+            let mut lanes = before?.lanes.iter();
+            lanes.find(|lane| Arc::ptr_eq(&lane.pool.endpoint, endpoint)).map(|lane| lane.pool.clone())
+        };
+        let lane = |endpoint: &Arc<Endpoint>| Lane {
+            meters: metrics.of_endpoint(target.name(), &endpoint.name),
+            pool: known(endpoint).unwrap_or_else(|| Rc::new(Pool::new(endpoint.clone(), buffers.clone()))),
+        };
+        let weighted = of.iter().map(|endpoint| (endpoint.weight, endpoint.hash));
+        let balancer = Balancer::new(target.settings.balance, weighted);
+        Lanes { balancer, lanes: of.iter().map(lane).collect(), of }
+    }
+
+    fn standing(&self, lane: usize) -> &Standing {
+        &self.lanes[lane].pool.endpoint.standing
+    }
+}
+
+// === impl Seat ===
+
+impl<'u> Seat<'u> {
+    fn new(upstream: &'u Upstream) -> Self {
+        upstream.tally.under_way.set(upstream.tally.under_way.get() + 1);
+        Seat { upstream, is_counted: false, tenant: None, is_probe: false }
+    }
+
+    /// How the request went in the end: what the breaker judges by. Without a word, as when the client went away, it
+    /// counts as neither.
+    pub(super) fn went(&self, went: Went) {
+        let Upstream { tally, target, .. } = self.upstream;
+        match went {
+            Went::Well if self.is_probe => target.breaker.close(),
+            Went::Well => add(&tally.judged, 1),
+            // A probe that fails leaves things as they are.
+            Went::Badly if self.is_probe => {}
+            Went::Badly => {
+                add(&tally.judged, 1);
+                add(&tally.failed, 1);
             }
         }
-        None
-    }
-
-    fn rests(&self, now: Monotonic) -> bool {
-        self.rests_until.get().is_some_and(|until| now < until)
-    }
-
-    async fn connect(&self, now: Monotonic, wanted: Wanted) -> io::Result<Stream> {
-        let stream = match self.target.address {
-            Some(address) => TcpStream::connect(address).await?,
-            None => connect_by_name(&self.target.authority).await?,
-        };
-        // Without it the kernel waits for more to send; with it each request leaves at once.
-        stream.set_nodelay(true)?;
-        let stream = match &self.target.secured {
-            Some(secured) => secured.connect(stream, wanted == Wanted::Http1).await?,
-            None => Stream::Tcp(stream),
-        };
-        if self.target.is_h2c || stream.protocol() == Some(b"h2") {
-            let sender = connect_http2(stream).await.map_err(io::Error::other)?;
-            let stream = sender.open(self.buffers.take());
-            self.http2.borrow_mut().push((sender, now));
-            return Ok(stream);
-        }
-        Ok(stream)
     }
 }
 
-async fn connect_by_name(authority: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let mut addresses: Vec<_> = lookup_host(authority).await?.collect();
-    addresses.sort_by_key(|address| matches!(address.ip(), IpAddr::V6(_)));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let Upstream { tally, target, .. } = self.upstream;
+        tally.under_way.set(tally.under_way.get() - 1);
+        if self.is_counted {
+            target.seats.leave();
+        }
+        if let Some(tenant) = self.tenant {
+            target.seats.leave_of(tenant);
         }
     }
-    Err(last)
+}
+
+// === impl Tries ===
+
+impl Tries {
+    /// The last endpoint's connection was stale, which says nothing of the endpoint: it may be chosen again.
+    pub(super) fn was_stale(&mut self) {
+        self.tried.pop();
+    }
+
+    /// The next endpoint that serves: one that does not rest, if there is any, and none twice.
+    fn next(&mut self, now: Monotonic) -> Option<usize> {
+        let Tries { lanes, key, tried } = &*self;
+        let busy = |lane: usize| lanes.standing(lane).busy();
+        let serves = |lane: usize| lanes.standing(lane).serves(now) && !tried.contains(&lane);
+        let is_awake = |lane: usize| serves(lane) && !lanes.standing(lane).rests(now);
+        let chosen = lanes.balancer.choose(*key, is_awake, busy);
+        let chosen = chosen.or_else(|| lanes.balancer.choose(*key, serves, busy))?;
+        self.tried.push(chosen);
+        Some(chosen)
+    }
+
+    /// The request is tried again: with another endpoint if one is left, otherwise with any.
+    pub(super) fn begin_again(&mut self, now: Monotonic) {
+        let is_left = |lane: usize| self.lanes.standing(lane).serves(now) && !self.tried.contains(&lane);
+        if !(0..self.lanes.lanes.len()).any(is_left) {
+            self.tried.clear();
+        }
+    }
+}
+
+// === impl Busy ===
+
+impl Busy {
+    fn new(lanes: Rc<Lanes>, lane: usize) -> Busy {
+        lanes.standing(lane).begin();
+        Busy { lanes, lane }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.lanes.standing(self.lane).end();
+    }
+}
+
+// === impl Went ===
+
+impl Went {
+    pub(super) const fn of_status(status: u16) -> Went {
+        if matches!(status, 502..=504) { Went::Badly } else { Went::Well }
+    }
 }

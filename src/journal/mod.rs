@@ -14,7 +14,8 @@
 //! published records are exactly the requests that an upstream may have seen.
 //!
 //! The [`Journal`] itself is the handle for everybody else: it makes segments ahead, syncs, and hands ranges of
-//! published records to the flush, which moves the [`cursor`].
+//! published records to the flush, which moves the [`cursor`]. A file whose sync failed is written anew ([`mend`]).
+//! Who only wants to look has an [`Inspection`].
 //!
 //! May not know tokio, SQL, the clock or the till: time and identities come in as arguments, files through
 //! [`Disk`].
@@ -27,6 +28,7 @@
 mod commit;
 mod counted;
 mod cursor;
+mod desk;
 mod disk;
 mod handle;
 mod header;
@@ -40,6 +42,7 @@ mod segment;
 mod writer;
 
 pub use cursor::{Cut, Position};
+pub use desk::Desk;
 pub use disk::{Disk, FileDisk, Region};
 pub use handle::{
     Depth, Journal, JournalError, JournalId, JournalSettings, Moment, OnFull, Pressure, Sums, SyncPolicy,

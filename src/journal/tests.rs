@@ -12,7 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use self::tape::TapeDisk;
-use super::{Cut, Journal, JournalSettings, OnFull, Read, SyncPolicy, Writer};
+use super::{Cut, Journal, JournalError, JournalSettings, OnFull, Read, SyncPolicy, Writer};
 use crate::clock::Timestamp;
 use crate::domain::{
     AccountKey, Anchor, ApiKeyId, Outcome, Owner, Period, RecordedCharge, RequestId, TenantId, Units,
@@ -109,7 +109,11 @@ fn pass(writer: &Writer, sample: &Sample) {
 
 /// All records of a cut, and how many bytes of it are damaged.
 fn read(journal: &Journal, cut: &Cut) -> (Vec<Sample>, u32) {
-    let mut reader = journal.read(cut).unwrap();
+    try_read(journal, cut).unwrap()
+}
+
+fn try_read(journal: &Journal, cut: &Cut) -> Result<(Vec<Sample>, u32), JournalError> {
+    let mut reader = journal.read(cut)?;
     let (mut samples, mut damaged) = (Vec::new(), 0);
     while let Some(read) = reader.next() {
         match read {
@@ -117,18 +121,22 @@ fn read(journal: &Journal, cut: &Cut) -> (Vec<Sample>, u32) {
             Read::Damaged(bytes) => damaged += bytes,
         }
     }
-    (samples, damaged)
+    Ok((samples, damaged))
 }
 
 /// Takes everything that is published out of the journal, as a flush would.
 fn flush(journal: &Journal) -> Vec<Sample> {
+    try_flush(journal).unwrap()
+}
+
+fn try_flush(journal: &Journal) -> Result<Vec<Sample>, JournalError> {
     let mut samples = Vec::new();
     while let Some(cut) = journal.unfinished_cut().or_else(|| journal.next_cut(1_000)) {
-        journal.begin_cut(cut).unwrap();
-        samples.extend(read(journal, &cut).0);
-        journal.finish_cut(cut, Vec::new()).unwrap();
+        journal.begin_cut(cut)?;
+        samples.extend(try_read(journal, &cut)?.0);
+        journal.finish_cut(cut, Vec::new())?;
     }
-    samples
+    Ok(samples)
 }
 
 fn requests(samples: &[Sample]) -> Vec<u128> {

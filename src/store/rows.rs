@@ -85,7 +85,7 @@ impl<const N: usize> Rows<N> {
         for (number, row) in rows.iter().enumerate() {
             query.push(if number > 0 { ", (" } else { "(" });
             for (number, value) in row.iter().enumerate() {
-                query.push(if number > 0 { ", " } else { "" }).push_value(value.clone());
+                query.push(if number > 0 { ", " } else { "" }).push_unnumbered(value.clone());
             }
             query.push(")");
         }

@@ -157,6 +157,13 @@ impl Query {
         self.push("$").push(&number.to_string())
     }
 
+    /// The same for SQLite alone, without a number: it looks for a numbered parameter among all before it, which makes
+    /// a statement with thousands of them take seconds.
+    pub(super) fn push_unnumbered(&mut self, value: Value) -> &mut Query {
+        self.values.push(value);
+        self.push("?")
+    }
+
     /// Not kept prepared: its text will hardly come again.
     pub(super) fn once(mut self) -> Query {
         self.is_kept = false;

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::sql::Query;
-use super::{Snapshot, Store, StoreError, StoreUrl};
+use super::{Snapshot, Store, StoreError, StoreSettings, StoreUrl, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{
     Actor, Anchor, ApiKey, ApiKeyId, AuditOutcome, AuditRow, KeyLimits, Slug, Tenant, TenantId, TenantStatus,
@@ -119,6 +119,21 @@ impl TestStore {
         let mut tx = self.owner.begin_migration().await.unwrap();
         tx.connection().run(sql).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// What somebody else does for long, until it is dropped.
+    pub(crate) async fn under_way(&self, sql: &'static str) -> Tx {
+        let mut tx = self.owner.begin_migration().await.unwrap();
+        tx.connection().run(sql).await.unwrap();
+        tx
+    }
+
+    /// The same Postgres database with other settings.
+    pub(crate) async fn with(&self, change: impl FnOnce(&mut StoreSettings)) -> Store {
+        let Kept::Database(database) = &self.kept else { panic!("SQLite heeds no settings") };
+        let mut settings = StoreSettings::from(database.url(LOGIN));
+        change(&mut settings);
+        Store::open_with(&settings).await.unwrap()
     }
 
     pub(crate) fn is_postgres(&self) -> bool {

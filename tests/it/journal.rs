@@ -12,7 +12,7 @@ use crate::support::{Customer, StubUpstream, Tally, TestGateway, load, until};
 const MANY: usize = 60_000;
 
 /// Two segments for each of two workers, the smallest that can be configured, and no flush that would empty them.
-const SMALL: &str = "segment_bytes = \"1MiB\"\ncapacity_bytes = \"4MiB\"\nflush = \"1h\"";
+const SMALL: &str = "segment_bytes = \"1MiB\"\ncapacity_bytes = \"6MiB\"\nflush = \"1h\"";
 
 fn configuration(upstream: &StubUpstream, journal: &str) -> String {
     format!(
@@ -84,6 +84,19 @@ fn a_full_journal_that_blocks_refuses_what_it_can_not_record() {
     gateway.restart();
     recorded(&gateway, &customer, passed as u64);
     assert_eq!(crowd(&gateway, &customer, 10).of(200), 10, "there is space again");
+}
+
+#[test]
+fn a_request_has_a_row_of_its_own_where_detail_is_asked_for() {
+    let upstream = StubUpstream::start();
+    for detail in ["request", "aggregate"] {
+        let gateway = TestGateway::start_with(&configuration(&upstream, &format!("detail = \"{detail}\"")));
+        let customer = gateway.customer_with_limit("Acme", 1_000);
+        assert_eq!(crowd(&gateway, &customer, 100).of(200), 100);
+        recorded(&gateway, &customer, 100);
+        let rows = gateway.usage_rows(&customer).len();
+        assert_eq!(rows == 100, detail == "request", "{detail}: {rows} rows");
+    }
 }
 
 #[test]

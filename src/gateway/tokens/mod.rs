@@ -49,7 +49,7 @@ pub struct Tokens {
 }
 
 /// A caller that somebody else vouches for: proof that a trusted issuer signed its token.
-pub(super) struct Verified {
+pub struct Verified {
     /// The tenant that it belongs to.
     pub(super) tenant: Subject,
     pub(super) subject: Option<String>,
@@ -69,7 +69,7 @@ pub(super) struct Verified {
 
 /// Why a token makes nobody a caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Rejected {
+pub enum Rejected {
     Bad(BadToken),
     /// Its issuer's keys are not to be had: not the caller's fault.
     NoKeys,
@@ -114,7 +114,7 @@ impl Tokens {
     }
 
     /// The caller of a token that was verified before and still holds at `now`. Neither waits nor allocates.
-    pub(super) fn known(&self, text: &[u8], now: Timestamp) -> Option<Arc<Verified>> {
+    pub fn known(&self, text: &[u8], now: Timestamp) -> Option<Arc<Verified>> {
         let verified = self.verified.get(text)?;
         (now < verified.remembered_until && verified.generation.is_current()).then_some(verified)
     }
@@ -126,7 +126,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Rejected`]
-    pub(super) async fn verify(&self, text: &[u8], now: Timestamp) -> Result<Arc<Verified>, Rejected> {
+    pub async fn verify(&self, text: &[u8], now: Timestamp) -> Result<Arc<Verified>, Rejected> {
         let token = Token::read(text).map_err(Rejected::Bad)?;
         let named = token.issuer().unwrap_or_default();
         let issuer = self.issuers.iter().find(|issuer| issuer.is_named(named));

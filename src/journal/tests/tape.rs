@@ -90,6 +90,19 @@ impl TapeDisk {
         words[bit / 64].fetch_xor(1 << (bit % 64), Ordering::SeqCst);
     }
 
+    /// The same story, told by a journal that removes segments before it moves the cursor past them.
+    pub(in crate::journal) fn unlinking_first(&self) -> TapeDisk {
+        let mut steps = self.tape().steps.clone();
+        for at in 0..steps.len() {
+            let removed =
+                steps[at + 1..].iter().take_while(|step| matches!(step, Step::Remove { .. })).count();
+            if matches!(steps[at], Step::Replace { .. }) {
+                steps[at..=at + removed].rotate_left(1);
+            }
+        }
+        TapeDisk { tape: Arc::new(Mutex::new(Tape { steps, ..Tape::default() })), boot: self.boot }
+    }
+
     /// The next sync of the file fails, and what it holds may never reach the disk.
     pub(in crate::journal) fn fail_sync(&self, path: &Path) {
         let mut tape = self.tape();

@@ -9,10 +9,17 @@ mod identity;
 mod openid;
 mod routes;
 mod signature;
+mod slow;
 mod tls;
 mod tokens;
 mod upgrades;
 mod upstream;
+mod upstream_balance;
+mod upstream_caps;
+mod upstream_faults;
+mod upstream_health;
+mod upstream_names;
+mod upstream_retry;
 
 use std::net::SocketAddr;
 

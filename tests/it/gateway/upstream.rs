@@ -2,6 +2,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::{customer_of, open_gateway, route, upstream_at, used};
 use crate::support::{Answer, RawClient, Response, StubUpstream, TestGateway, until};
@@ -54,6 +57,20 @@ fn an_upstream_that_takes_too_long_is_504() {
         );
     }
     assert_eq!(upstream.count(), 6, "none was tried again");
+}
+
+#[test]
+fn an_upstream_that_takes_no_connection_is_504() {
+    let full = FullBacklog::new();
+    let gateway = gateway_at(&[full.address], "timeouts = { connect = \"200ms\" }");
+    let response = get(&gateway, "/");
+    assert_eq!(
+        (response.status, response.json()["type"].as_str()),
+        (504, Some("/problems/upstream-timeout"))
+    );
+    let good = StubUpstream::start();
+    let gateway = gateway_at(&[full.address, good.address()], "timeouts = { connect = \"200ms\" }");
+    (0..4).for_each(|_| assert_eq!(get(&gateway, "/").status, 200));
 }
 
 #[test]
@@ -129,8 +146,8 @@ fn a_connection_that_was_closed_meanwhile_is_exchanged_for_what_may_be_repeated(
         ("DELETE", "", 200, 2),
         ("POST", "", 502, 1),
         ("PATCH", "", 502, 1),
-        // The body is gone: it was not kept.
-        ("PUT", "body", 502, 1),
+        // The body is at hand.
+        ("PUT", "body", 200, 2),
     ] {
         let mut client = gateway.client();
         upstream.answer(|_| Answer::ok(""));
@@ -147,9 +164,9 @@ fn a_connection_that_was_closed_meanwhile_is_exchanged_for_what_may_be_repeated(
 }
 
 #[test]
-fn a_new_connection_that_breaks_is_not_tried_again() {
+fn a_new_connection_that_breaks_is_not_tried_again_without_retries() {
     let upstream = StubUpstream::answering(|_| Answer::Close(Vec::new()));
-    let gateway = open_gateway(&upstream, "");
+    let gateway = gateway_at(&[upstream.address()], "retry = { attempts = 0 }");
     assert_eq!(get(&gateway, "/").status, 502);
     assert_eq!(upstream.count(), 1);
 }
@@ -238,17 +255,17 @@ fn an_endpoint_that_comes_back_is_used_again() {
 // === instruments ===
 
 #[track_caller]
-fn gateway_at(addresses: &[SocketAddr], more: &str) -> TestGateway {
+pub(super) fn gateway_at(addresses: &[SocketAddr], more: &str) -> TestGateway {
     TestGateway::start_with(&(upstream_at(addresses, more) + &route("all", "/", "public = true")))
 }
 
 #[track_caller]
-fn get(gateway: &TestGateway, path: &str) -> Response {
+pub(super) fn get(gateway: &TestGateway, path: &str) -> Response {
     ask(&mut gateway.client(), "GET", path)
 }
 
 #[track_caller]
-fn ask(client: &mut RawClient, method: &str, path: &str) -> Response {
+pub(super) fn ask(client: &mut RawClient, method: &str, path: &str) -> Response {
     client.request(&[&format!("{method} {path} HTTP/1.1"), "host: a"], b"")
 }
 
@@ -261,7 +278,34 @@ fn close_once(upstream: &StubUpstream) {
     });
 }
 
+/// A listener whose backlog is full: whoever connects hears nothing.
+struct FullBacklog {
+    address: SocketAddr,
+    _listener: Socket,
+    _waiting: Vec<Socket>,
+}
+
+impl FullBacklog {
+    fn new() -> Self {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let listener = socket();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        listener.listen(0).expect("a listener");
+        let address = listener.local_addr().ok().and_then(|address| address.as_socket());
+        let address = address.expect("a bound socket has an address");
+        let mut waiting = Vec::new();
+        loop {
+            let client = socket();
+            let connected = client.connect_timeout(&address.into(), Duration::from_millis(300));
+            waiting.push(client);
+            if connected.is_err() {
+                return FullBacklog { address, _listener: listener, _waiting: waiting };
+            }
+        }
+    }
+}
+
 /// Where nobody listens.
-fn closed_port() -> SocketAddr {
+pub(super) fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }

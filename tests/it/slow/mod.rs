@@ -1,4 +1,5 @@
 //! What takes its time: many rounds, many clients, figures of how long things take.
 
+mod fleet;
 mod flood;
 mod revocation;

@@ -24,7 +24,7 @@ fn a_change_is_obeyed_by_all_gateways_within_a_second_and_within_five_without_it
     let gateways = fleet.gateways(3, &upstream);
     let customer = gateways[0].customer("Acme", "enterprise");
     let pushed = changes(&gateways, &customer);
-    let deaf = Deaf::make(&postgres.url("administrator", "tollgate"));
+    let deaf = Deaf::make(&postgres.url("postgres", "tollgate"));
     assert_eq!(deaf.0.len(), gateways.len());
     let polled = changes(&gateways, &customer);
     drop(deaf);

@@ -250,6 +250,24 @@ impl TestGateway {
         kill_process(Pid::from_child(process), signal).expect("a child takes signals");
     }
 
+    /// The most memory that the process has had since [`TestGateway::peak_memory_from_now`], in bytes.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let process = self.process.as_ref().expect("a running gateway");
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("a process");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kibibytes.expect("the kernel knows the peak") * 1_024
+    }
+
+    /// Forgets what the process needed at its start (proc(5), `clear_refs`); gives what it has now.
+    #[track_caller]
+    pub(crate) fn peak_memory_from_now(&self) -> u64 {
+        let process = self.process.as_ref().expect("a running gateway");
+        fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("a process of our own");
+        self.peak_memory()
+    }
+
     /// The first address of the data plane.
     #[track_caller]
     pub(crate) fn proxy(&self) -> SocketAddr {

@@ -177,6 +177,12 @@ impl Response {
         self.message.text()
     }
 
+    /// The type of the problem that the answer is, if it is one.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let json: serde_json::Value = serde_json::from_slice(&self.message.body).ok()?;
+        json["type"].as_str().map(str::to_owned)
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.message.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))

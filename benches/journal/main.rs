@@ -1,13 +1,17 @@
-//! What recording one request costs its worker: nanoseconds, and no system call.
+//! What recording one request costs its worker: nanoseconds, and no system call; and how fast the records come back and
+//! reach a database.
 //!
-//! `cargo bench --bench journal`. In real files on a real disk: fresh pages and changes of segments are in it. The
-//! background's work between two bursts is not.
+//! `cargo bench --bench journal`; beside a Postgres with `tests/run -- cargo bench --bench journal`. In real files on a
+//! real disk: fresh pages and changes of segments are in it. The background's work between two bursts is not.
+
+mod calls;
+mod flush;
 
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use tollgate::clock::Timestamp;
 use tollgate::domain::{
     AccountKey, ApiKeyId, Outcome, Owner, Period, RecordedCharge, RequestId, TenantId, Units, UsageRecord,
@@ -28,6 +32,10 @@ fn open(directory: &Path) -> (Journal, Writer) {
     let (journal, mut writers) =
         Journal::open(directory, &settings, 1, Uuid::from_u128(7), now).expect("a journal");
     (journal, writers.remove(0))
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(".").expect("a directory on a real disk")
 }
 
 fn charges() -> [RecordedCharge; 3] {
@@ -90,7 +98,7 @@ fn bursts(journal: &Journal, writer: &Writer, charges: &[RecordedCharge], reques
 }
 
 fn journal(bench: &mut Criterion) {
-    let directory = tempfile::tempdir_in(".").expect("a directory on a real disk");
+    let directory = directory();
     let (journal, writer) = open(directory.path());
     let charges = charges();
     for (name, count) in [("one charge", 1), ("three charges", 3)] {
@@ -108,4 +116,14 @@ fn journal(bench: &mut Criterion) {
 }
 
 criterion_group!(benches, journal);
-criterion_main!(benches);
+
+#[expect(clippy::print_stdout, reason = "a benchmark's results are what it prints")]
+fn main() {
+    if let Some(requests) = calls::wanted() {
+        return calls::pass_all(requests);
+    }
+    println!("{}", calls::report());
+    benches();
+    flush::reports().for_each(|report| println!("{report}"));
+    Criterion::default().configure_from_args().final_summary();
+}
