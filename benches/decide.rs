@@ -166,6 +166,7 @@ fn token(now: Timestamp, padding: usize) -> Vec<u8> {
 /// Whoever measures how long a refusal takes must not learn whether the first part of a key is somebody's: looks up
 /// keys with the public prefix of a real one and keys of nobody's, in turn, and compares the times by Welch's t-test.
 /// Above 4.5 they would be told apart (Reparaz, Balasch, Verbauwhede: "dude, is my code constant time?", 2017).
+#[expect(clippy::print_stdout, reason = "a figure of the bench")]
 fn tell_keys_apart(_: &mut Criterion) {
     const SAMPLES: usize = 20_000;
     let gate = Gate::new();

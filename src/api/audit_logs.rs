@@ -1,18 +1,21 @@
-//! `/api/tenants/{tenant}/audit-logs`
+//! `/api/tenants/{tenant}/audit-logs`, and `/api/audit-logs` of the platform itself.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::Problem;
+use super::export::{self, Column};
 use super::extract::{Caller, Params, TenantPath};
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
-use crate::domain::{Actor, AuditOutcome, TenantId};
-use crate::store::AuditEntry;
+use crate::control::{Principal, TenantRef};
+use crate::domain::{Actor, ActorKind, AuditOutcome, TenantId};
+use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint};
 
 /// Who did what, with its place in the chain: a gap in `seq`, or a `prev_hash` that is not the `hash` before, is
 /// tampering.
@@ -40,16 +43,107 @@ struct Target {
     id: String,
 }
 
+/// What became of a chain, and the place to write down for the next time.
+#[derive(Serialize)]
+struct VerdictView {
+    #[serde(flatten)]
+    verdict: AuditVerdict,
+    checkpoint: Checkpoint,
+}
+
+const COLUMNS: [Column; 15] = [
+    ("seq", &["seq"]),
+    ("at", &["at"]),
+    ("tenant_id", &["tenant_id"]),
+    ("actor_kind", &["actor", "kind"]),
+    ("actor_id", &["actor", "id"]),
+    ("actor_name", &["actor", "name"]),
+    ("actor_ip", &["actor", "ip"]),
+    ("action", &["action"]),
+    ("target_kind", &["target", "kind"]),
+    ("target_id", &["target", "id"]),
+    ("outcome", &["outcome"]),
+    ("reason", &["reason"]),
+    ("before", &["before"]),
+    ("after", &["after"]),
+    ("hash", &["hash"]),
+];
+
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
+    headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
+    let (filter, page) = (filter(&mut params), params.page());
     params.finish()?;
-    let listed = api.control.audit_logs(&principal, &tenant, &page).await?;
-    Ok(axum::Json(viewed(listed, AuditView::from)).into_response())
+    let listed = api.control.audit_logs(&principal, &tenant, &filter, &page).await?;
+    Ok(export::listed(&headers, viewed(listed, AuditView::from), &COLUMNS))
+}
+
+/// What concerns no single tenant.
+pub(super) async fn list_of_platform(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let (filter, page) = (filter(&mut params), params.page());
+    params.finish()?;
+    let listed = api.control.platform_audit_logs(&principal, &filter, &page).await?;
+    Ok(export::listed(&headers, viewed(listed, AuditView::from), &COLUMNS))
+}
+
+pub(super) async fn verify(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    params: Params,
+) -> Result<Response, Problem> {
+    verified(&api, &principal, Some(&tenant), params).await
+}
+
+pub(super) async fn verify_platform(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    params: Params,
+) -> Result<Response, Problem> {
+    verified(&api, &principal, None, params).await
+}
+
+async fn verified(
+    api: &Api,
+    principal: &Principal,
+    tenant: Option<&TenantRef>,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let checkpoint = params.read("checkpoint", "SEQ:HASH, as a verification answers it", checkpoint);
+    params.finish()?;
+    let (verdict, checkpoint) = api.control.verify_audit(principal, tenant, checkpoint.as_ref()).await?;
+    Ok(axum::Json(VerdictView { verdict, checkpoint }).into_response())
+}
+
+fn checkpoint(text: &str) -> Option<Checkpoint> {
+    let (seq, hash) = text.split_once(':')?;
+    let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let seq = seq.parse().ok().filter(|seq: &i64| *seq > 0 && is_hash)?;
+    Some(Checkpoint { seq, hash: hash.to_ascii_lowercase() })
+}
+
+fn filter(params: &mut Params) -> AuditFilter {
+    let (id, instant) = ("an id", "an RFC 3339 instant like 2026-11-23T06:00:00Z");
+    AuditFilter {
+        actor_kind: params.read("actor_kind", "a kind of actor, like user or api_key", ActorKind::parse),
+        actor_id: params.read("actor_id", id, |text| Uuid::try_parse(text).ok()),
+        action: params.text("action"),
+        target_kind: params.text("target_kind"),
+        target_id: params.text("target_id"),
+        outcome: params.read("outcome", "done or denied", AuditOutcome::parse),
+        correlation: params.read("request_id", id, |text| Uuid::try_parse(text).ok()),
+        from: params.read("from", instant, Timestamp::parse),
+        to: params.read("to", instant, Timestamp::parse),
+    }
 }
 
 // === impl AuditView ===

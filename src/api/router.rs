@@ -13,7 +13,9 @@ use super::extract::authenticate;
 use super::idempotency::idempotent;
 use super::local::LocalToken;
 use super::seal::{method_not_allowed, no_such_address, seal};
-use super::{apply, audit_logs, keys, quotas, reconcile, reported, settings, tenants, tiers, usage_logs};
+use super::{
+    apply, audit_logs, health, keys, quotas, reconcile, reported, settings, tenants, tiers, usage_logs,
+};
 use crate::clock::Clock;
 use crate::control::Control;
 
@@ -34,6 +36,9 @@ pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Rou
     let routes = Router::new()
         .route("/api/tenants", get(tenants::list).post(tenants::create))
         .route("/api/tenants/current", get(tenants::current))
+        .route("/api/tenants/metrics", get(health::metrics))
+        .route("/api/tenants/{tenant}/health", get(health::show))
+        .route("/api/tenants/{tenant}/children", get(health::children))
         .route(
             "/api/tenants/{tenant}",
             get(tenants::show).put(tenants::change).patch(tenants::change).delete(tenants::remove),
@@ -60,6 +65,9 @@ pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Rou
         .route("/api/secrets/rotate", post(settings::rotate))
         .route("/api/tenants/{tenant}/usage-logs", get(usage_logs::list))
         .route("/api/tenants/{tenant}/audit-logs", get(audit_logs::list))
+        .route("/api/tenants/{tenant}/audit-logs/verify", get(audit_logs::verify))
+        .route("/api/audit-logs", get(audit_logs::list_of_platform))
+        .route("/api/audit-logs/verify", get(audit_logs::verify_platform))
         .route("/api/keys/{key}", patch(keys::change))
         .route("/api/keys/{key}/rotate", post(keys::rotate))
         .route("/api/keys/{key}/revoke", post(keys::revoke))

@@ -1,11 +1,13 @@
 //! `/api/tenants/{tenant}/usage-logs`
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::Problem;
+use super::export::{self, Column};
 use super::extract::{Caller, Params, TenantPath};
 use super::router::Api;
 use super::tenants::viewed;
@@ -31,10 +33,27 @@ struct UsageView {
     latency_sum_micros: u64,
 }
 
+const COLUMNS: [Column; 13] = [
+    ("usage_id", &["usage_id"]),
+    ("tenant_id", &["tenant_id"]),
+    ("resource_type", &["resource_type"]),
+    ("usage_amount", &["usage_amount"]),
+    ("usage_date", &["usage_date"]),
+    ("description", &["description"]),
+    ("key_id", &["key_id"]),
+    ("route", &["route"]),
+    ("outcome", &["outcome"]),
+    ("requests", &["requests"]),
+    ("bytes_in", &["bytes_in"]),
+    ("bytes_out", &["bytes_out"]),
+    ("latency_sum_micros", &["latency_sum_micros"]),
+];
+
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
+    headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
     let instant = "an RFC 3339 instant like 2026-11-23T06:00:00Z";
@@ -48,7 +67,7 @@ pub(super) async fn list(
     let page = params.page();
     params.finish()?;
     let listed = api.control.usage_logs(&principal, &tenant, &filter, &page).await?;
-    Ok(axum::Json(viewed(listed, UsageView::from)).into_response())
+    Ok(export::listed(&headers, viewed(listed, UsageView::from), &COLUMNS))
 }
 
 // === impl UsageView ===

@@ -15,7 +15,5 @@ mod tasks;
 
 pub use demo::{Demo, DemoError, demo};
 pub use running::{Running, serve};
-pub use settings::{
-    redis as redis_settings, store as store_settings, store_url, tls as tls_settings, unsupported,
-};
+pub use settings::{redis as redis_settings, store as store_settings, store_url, tls as tls_settings};
 pub use start::{StartError, Started};

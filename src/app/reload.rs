@@ -82,10 +82,6 @@ impl Reload {
     }
 
     fn take(&mut self, config: Config) -> Result<(), Vec<String>> {
-        let missing = settings::unsupported(&config);
-        if !missing.is_empty() {
-            return Err(missing);
-        }
         let table = Table::build_after(&self.shared.table.load(), settings::table(&config));
         let table = table.map_err(|error| vec![error.to_string()])?;
         let tls = settings::tls(&config).map(|settings| settings.load()).transpose();

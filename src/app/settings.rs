@@ -19,7 +19,7 @@ use crate::gateway::{
 };
 use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
-use crate::listener::{CertificateSettings, TlsSettings};
+use crate::listener::{CertificateSettings, ProxyProtocol, TlsSettings};
 use crate::secret::jwt::{Algorithm, Claim, Rules};
 use crate::secret::seal::{KeyRing, RingError};
 use crate::secret::sign::{BadSigningKey, Signer};
@@ -29,21 +29,6 @@ use crate::till::{Rate, TillSettings};
 
 /// Keys, and tenants of tokens, that are cached. At about 1 KiB each this bounds the cache at 100 MiB.
 const SUBJECTS_MAX: u64 = 100_000;
-
-/// What the configuration asks for and this version does not do, each a sentence. Better refused than ignored.
-pub fn unsupported(config: &Config) -> Vec<String> {
-    let mut missing = Vec::new();
-    let mut need = |is_asked: bool, what: &str| {
-        if is_asked {
-            missing.push(what.to_owned());
-        }
-    };
-    need(
-        config.listen.trust.proxy_protocol != config::ProxyProtocol::Off,
-        "listen.trust.proxy_protocol: this version does not read the PROXY protocol",
-    );
-    missing
-}
 
 /// The address of the store.
 pub fn store_url(url: &config::StoreUrl) -> StoreUrl {
@@ -244,6 +229,14 @@ pub(super) fn limits(config: &Config) -> GatewayLimits {
         write: limits.write_timeout,
         body_rate_min: limits.body_min_rate,
         idle: limits.idle_timeout,
+    }
+}
+
+pub(super) fn proxy_protocol(config: &Config) -> ProxyProtocol {
+    match config.listen.trust.proxy_protocol {
+        config::ProxyProtocol::Off => ProxyProtocol::Off,
+        config::ProxyProtocol::Optional => ProxyProtocol::Optional,
+        config::ProxyProtocol::Required => ProxyProtocol::Required,
     }
 }
 

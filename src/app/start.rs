@@ -27,7 +27,7 @@ use crate::gateway::{
     BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens, UpstreamKeeper,
 };
 use crate::journal::{Journal, JournalError, Writer};
-use crate::listener::{Admittance, BadTls, Entrance, Phase, Tls, bind, spawn};
+use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, bind, spawn};
 use crate::secret::hash::{Pepper, PepperError};
 use crate::secret::seal::RingError;
 use crate::secret::sign::BadSigningKey;
@@ -46,6 +46,8 @@ pub struct Started {
     pub proxy: Vec<SocketAddr>,
     /// Addresses that speak TLS.
     pub tls: Vec<SocketAddr>,
+    /// Addresses where other proxies ask.
+    pub authorize: Vec<SocketAddr>,
     pub admin: SocketAddr,
     pub source: Source,
 }
@@ -53,8 +55,6 @@ pub struct Started {
 /// Why the gateway did not start. Nothing is left behind but what a later start goes on with.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the configuration asks for what this version does not do:\n  {}", .0.join("\n  "))]
-    Unsupported(Vec<String>),
     #[error("the data directory {0} can't be made")]
     DataDirectory(PathBuf, #[source] io::Error),
     #[error("the till can't be opened")]
@@ -102,10 +102,6 @@ struct Ground {
 /// [`StartError`]
 pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
     let Loaded { config, source } = loaded;
-    let missing = settings::unsupported(&config);
-    if !missing.is_empty() {
-        return Err(StartError::Unsupported(missing));
-    }
     let table = Table::build(settings::table(&config))?;
     let tls = settings::tls(&config).map(|settings| settings.load()).transpose()?;
     let tls = tls.map(|ready| Arc::new(Tls::new(ready)));
@@ -177,7 +173,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
 
     let (phase, phases) = watch::channel(Phase::Serving);
     let limits = &config.listen.limits;
-    let admittance = Admittance::new(limits.connections, limits.connections_per_ip);
+    let trusted = config.listen.trust.proxies.clone();
+    let admittance = Admittance::new(limits.connections, limits.connections_per_ip, trusted);
     let (addresses, threads) = start_workers(&config, writers, &shared, tls.as_ref(), &admittance, &phases)?;
     readiness.ready("listeners");
 
@@ -215,8 +212,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         attempt: "the addresses can't be written to the data directory",
         source,
     })?;
-    let Addresses { proxy, tls } = addresses;
-    running.started(Started { platform_token, proxy, tls, admin, source }, config);
+    let Addresses { proxy, tls, authorize } = addresses;
+    running.started(Started { platform_token, proxy, tls, authorize, admin, source }, config);
     Ok(running)
 }
 
@@ -259,6 +256,7 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
 struct Addresses {
     proxy: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
+    authorize: Vec<SocketAddr>,
 }
 
 type Workers = (Addresses, Vec<std::thread::JoinHandle<()>>);
@@ -275,10 +273,22 @@ fn start_workers(
     let (proxy, plain) = bind_all(&config.listen.proxy, writers.len())?;
     let secured = config.listen.tls.as_ref().map_or(&[][..], |tls| &tls.address);
     let (secured, encrypted) = bind_all(secured, writers.len())?;
-    let mut entrances = plain.into_iter().zip(encrypted).map(|(plain, encrypted)| {
-        let plain = plain.into_iter().map(|socket| Entrance { socket, tls: None });
-        let encrypted = encrypted.into_iter().map(|socket| Entrance { socket, tls: tls.cloned() });
-        plain.chain(encrypted).collect::<Vec<_>>()
+    let (authorize, asking) = bind_all(&config.listen.authorize, writers.len())?;
+    let entrance = |purpose, tls: Option<&Arc<Tls>>| {
+        let tls = tls.cloned();
+        let proxy_protocol = match purpose {
+            Purpose::Proxy => settings::proxy_protocol(config),
+            // Who asks does so for itself.
+            Purpose::Authorize => ProxyProtocol::Off,
+        };
+        move |socket| Entrance { socket, purpose, proxy_protocol, tls: tls.clone() }
+    };
+    let sockets = plain.into_iter().zip(encrypted).zip(asking);
+    let mut entrances = sockets.map(|((plain, encrypted), asking)| {
+        let plain = plain.into_iter().map(entrance(Purpose::Proxy, None));
+        let encrypted = encrypted.into_iter().map(entrance(Purpose::Proxy, tls));
+        let asking = asking.into_iter().map(entrance(Purpose::Authorize, None));
+        plain.chain(encrypted).chain(asking).collect::<Vec<_>>()
     });
     let mut threads = Vec::new();
     for (number, writer) in writers.into_iter().enumerate() {
@@ -293,7 +303,7 @@ fn start_workers(
         threads
             .push(thread.map_err(|source| StartError::Io { attempt: "a worker can't be started", source })?);
     }
-    Ok((Addresses { proxy, tls: secured }, threads))
+    Ok((Addresses { proxy, tls: secured, authorize }, threads))
 }
 
 /// The bound addresses, and for each worker a socket on each of them. Port 0 is chosen once for all workers.
@@ -350,8 +360,8 @@ async fn open_admin(
 /// For scripts and tests that asked for port 0.
 fn write_addresses(config: &Config, addresses: &Addresses, admin: SocketAddr) -> io::Result<()> {
     let path = config.data.directory.join("addresses.json");
-    let Addresses { proxy, tls } = addresses;
-    let addresses = serde_json::json!({ "proxy": proxy, "tls": tls, "admin": admin });
+    let Addresses { proxy, tls, authorize } = addresses;
+    let addresses = serde_json::json!({ "proxy": proxy, "tls": tls, "authorize": authorize, "admin": admin });
     let new = path.with_extension("json.new");
     std::fs::write(&new, format!("{addresses}\n"))?;
     std::fs::rename(new, path)

@@ -76,6 +76,9 @@ Examples:
     /// Show and set the settings of a tenant
     #[command(subcommand)]
     Settings(Settings),
+    /// List and verify who did what
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show what a tenant has used in the current windows, and what is left
     #[command(after_help = "\
 Examples:
@@ -365,6 +368,58 @@ pub struct SettingSet {
     /// Seal it: a custom setting that is a secret
     #[arg(long)]
     pub encrypt: bool,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Audit {
+    /// List what was done, newest first: of a tenant, or of the platform itself
+    #[command(after_help = "\
+Examples:
+  tollgate audit list acme --action key.create
+  tollgate audit list acme --outcome denied --from 2026-11-01T00:00:00Z --json
+  tollgate audit list")]
+    List(AuditList),
+    /// Recompute the chain of a log, and name its first broken row
+    #[command(after_help = "\
+Examples:
+  tollgate audit verify acme
+  tollgate audit verify acme --checkpoint 1201:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+
+Write the checkpoint that it answers down elsewhere: with it, rows that were rewritten or cut off are found even if whoever
+did it has recomputed the chain. Exit status: 0 the chain is whole, 1 it is broken.")]
+    Verify(AuditVerify),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct AuditList {
+    /// The tenant's id or slug; the platform's own log if not given
+    pub tenant: Option<String>,
+    /// What was done, for example key.create
+    #[arg(long)]
+    pub action: Option<String>,
+    /// user, api_key, platform_token, local_admin or system
+    #[arg(long, value_name = "KIND")]
+    pub actor_kind: Option<String>,
+    /// done or denied
+    #[arg(long)]
+    pub outcome: Option<String>,
+    /// From this instant on, for example 2026-11-01T00:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub from: Option<String>,
+    /// Before this instant
+    #[arg(long, value_name = "INSTANT")]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct AuditVerify {
+    /// The tenant's id or slug; the platform's own log if not given
+    pub tenant: Option<String>,
+    /// What an earlier verification answered
+    #[arg(long, value_name = "SEQ:HASH")]
+    pub checkpoint: Option<String>,
 }
 
 #[derive(Subcommand, Clone, Debug)]

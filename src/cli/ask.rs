@@ -67,6 +67,30 @@ pub(super) fn key(command: &args::Key) -> Ask {
     }
 }
 
+pub(super) fn audit(command: &args::Audit) -> Ask {
+    let log = |tenant: Option<&String>| {
+        tenant.map_or_else(|| path(&["audit-logs"]), |tenant| path(&["tenants", tenant, "audit-logs"]))
+    };
+    match command {
+        args::Audit::List(list) => {
+            let query = [
+                ("action", list.action.clone()),
+                ("actor_kind", list.actor_kind.clone()),
+                ("outcome", list.outcome.clone()),
+                ("from", list.from.clone()),
+                ("to", list.to.clone()),
+                ("limit", list.page.limit.map(|limit| limit.to_string())),
+                cursor(&list.page),
+            ];
+            Ask::get(with_query(log(list.tenant.as_ref()), query), show::audit)
+        }
+        args::Audit::Verify(verify) => {
+            let path = format!("{}/verify", log(verify.tenant.as_ref()));
+            Ask::get(with_query(path, [("checkpoint", verify.checkpoint.clone())]), show::audit_verdict)
+        }
+    }
+}
+
 /// # Errors
 /// When the value can't be read.
 pub(super) fn settings(command: &args::Settings) -> Result<Ask, Failure> {

@@ -43,7 +43,6 @@ pub(super) fn doctor(config: Option<&Path>) -> Result<Found, Failure> {
 
 impl Examined {
     async fn examine(&mut self, config: &Config) {
-        app::unsupported(config).into_iter().for_each(|what| self.fault("config", what));
         self.examine_data(config);
         let store = self.examine_store(config).await;
         self.examine_authority(config, store.as_ref()).await;

@@ -67,6 +67,7 @@ fn announce(started: &Started, json: bool) {
             json!({
                 "proxy": started.proxy,
                 "tls": started.tls,
+                "authorize": started.authorize,
                 "admin": started.admin,
                 "platform_token": started.platform_token,
             })

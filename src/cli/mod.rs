@@ -75,6 +75,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Quota(quota) => answered(config, ask::quota(&quota)),
         Command::Key(key) => answered(config, ask::key(&key)),
         Command::Settings(settings) => answered(config, ask::settings(&settings)?),
+        Command::Audit(audit) => audited(config, &audit),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
         Command::Journal(command) => journal::journal(command, config),
@@ -104,6 +105,14 @@ fn reconciled(config: Option<&Path>) -> Result<Found, Failure> {
     let found = answered(config, ask::reconcile())?;
     let agrees = serde_json::from_str::<Value>(&found.json).is_ok_and(|books| books["difference"] == 0);
     Ok(Found { status: u8::from(!agrees), ..found })
+}
+
+/// A broken chain is a problem that was found.
+fn audited(config: Option<&Path>, audit: &args::Audit) -> Result<Found, Failure> {
+    let found = answered(config, ask::audit(audit))?;
+    let is_broken =
+        serde_json::from_str::<Value>(&found.json).is_ok_and(|answer| answer["verdict"] == "broken");
+    Ok(Found { status: u8::from(is_broken), ..found })
 }
 
 fn migrate(place: &Place, url: Option<&str>) -> Result<Found, Failure> {

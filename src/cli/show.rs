@@ -62,6 +62,31 @@ pub(super) fn books(books: &Value) -> String {
     shown
 }
 
+pub(super) fn audit(listed: &Value) -> String {
+    let mut table = Table::new(["SEQ", "AT", "WHO", "DID", "TO", "OUTCOME", "REASON"]);
+    for row in items(listed) {
+        table.row([
+            text(&row["seq"]),
+            moment(&row["at"]),
+            text(&row["actor"]["name"]),
+            text(&row["action"]),
+            format!("{} {}", text(&row["target"]["kind"]), text(&row["target"]["id"])),
+            text(&row["outcome"]),
+            text(&row["reason"]),
+        ]);
+    }
+    list(listed, &table, "nothing was done\n")
+}
+
+pub(super) fn audit_verdict(verdict: &Value) -> String {
+    let place = &verdict["checkpoint"];
+    let checkpoint = format!("checkpoint {}:{}\n", text(&place["seq"]), text(&place["hash"]));
+    match verdict["verdict"].as_str() {
+        Some("whole") => format!("whole: {} rows\n{checkpoint}", text(&verdict["rows"])),
+        _ => format!("broken at row {}: {}\n", text(&verdict["seq"]), text(&verdict["fault"])),
+    }
+}
+
 pub(super) fn settings(listed: &Value) -> String {
     let mut table = Table::new(["SETTING", "VALUE", "FROM", "ABOUT"]);
     for setting in items(listed) {

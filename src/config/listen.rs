@@ -21,6 +21,10 @@ pub struct ListenConfig {
     /// Address of the REST API, the console, `/metrics`, `/healthz` and `/readyz`. Never on the proxy's port.
     #[serde(with = "One::<SocketAddr>")]
     pub admin: SocketAddr,
+    /// Addresses where other proxies ask whether a request may pass (`GET /.tollgate/authorize`): one, or a list. Only
+    /// those of `trust.proxies` may ask. Empty: nobody can.
+    #[serde(with = "OneOrMany::<SocketAddr>")]
+    pub authorize: Vec<SocketAddr>,
     /// Worker threads of the data plane. 0: one per core.
     pub workers: usize,
     /// After SIGTERM, how long requests that have begun may take to end.
@@ -102,7 +106,8 @@ pub struct LimitsConfig {
     pub idle_timeout: Duration,
     /// Most open client connections of the process. Beyond it new ones wait in the backlog.
     pub connections: usize,
-    /// Most open connections of one client address. 0: unlimited.
+    /// Most open connections of one client address. 0: unlimited, as for trusted proxies; behind the PROXY protocol it
+    /// is the client's address that counts.
     pub connections_per_ip: usize,
 }
 
@@ -116,16 +121,17 @@ pub struct TrustConfig {
     pub proxy_protocol: ProxyProtocol,
 }
 
-/// The PROXY protocol (versions 1 and 2) on connections from trusted proxies.
+/// The PROXY protocol (versions 1 and 2), before TLS, on the addresses `proxy` and `tls.address`. Only trusted proxies are
+/// believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProxyProtocol {
     /// Never read.
     #[default]
     Off,
-    /// Read when a connection begins with it.
+    /// Read when a trusted proxy's connection begins with it.
     Optional,
-    /// A connection without it is closed.
+    /// A connection without it, or from anybody else, is closed.
     Required,
 }
 
@@ -136,6 +142,7 @@ impl Default for ListenConfig {
         ListenConfig {
             proxy: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            authorize: Vec::new(),
             workers: 0,
             drain_timeout: Duration::from_secs(30),
             tls: None,
@@ -157,6 +164,7 @@ impl ListenConfig {
         if let Some(proxy) = self.proxy.iter().find(|proxy| collide(**proxy, self.admin)) {
             at.key("admin").fault(format_args!("is on the proxy's port ({proxy}): the two must be apart"));
         }
+        self.validate_authorize(&at.key("authorize"));
         if let Some(tls) = &self.tls {
             tls.validate(&at.key("tls"));
             self.validate_tls_addresses(tls, &at.key("tls").key("address"));
@@ -165,8 +173,23 @@ impl ListenConfig {
         self.trust.validate(&at.key("trust"));
     }
 
-    fn validate_tls_addresses(&self, tls: &TlsConfig, at: &Check<'_>) {
+    fn validate_authorize(&self, at: &Check<'_>) {
+        distinct(&self.authorize, at);
         let others: Vec<SocketAddr> = self.proxy.iter().copied().chain([self.admin]).collect();
+        for address in &self.authorize {
+            if let Some(other) = others.iter().find(|other| collide(**other, *address)) {
+                at.fault(format_args!("{address} is on the port of {other}: the two must be apart"));
+            }
+        }
+        at.ensure(
+            self.authorize.is_empty() || !self.trust.proxies.is_empty(),
+            "needs `trust.proxies`: the networks of the proxies that may ask",
+        );
+    }
+
+    fn validate_tls_addresses(&self, tls: &TlsConfig, at: &Check<'_>) {
+        let others = self.proxy.iter().chain(&self.authorize).copied().chain([self.admin]);
+        let others: Vec<SocketAddr> = others.collect();
         for address in &tls.address {
             if let Some(other) = others.iter().find(|other| collide(**other, *address)) {
                 at.fault(format_args!("{address} is on the port of {other}, which speaks no TLS"));

@@ -23,7 +23,7 @@ fn variable(name: &str) -> Option<String> {
         "WORKERS" => "3",
         "PROXY" => "127.0.0.1:8081",
         "WORD" => "hunter2",
-        "PEPPER" | "TOLLGATE_PEPPER" | "TOLLGATE_PLATFORM_TOKEN" => {
+        "PEPPER" | "TOLLGATE_PEPPER" | "TOLLGATE_PLATFORM_TOKEN" | "TOLLGATE_SECRET_KEY" => {
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         }
         "TOLLGATE_SIGNING_KEY" => "c2lnbmluZyBrZXk=",

@@ -61,6 +61,8 @@ pub(super) enum Operation {
     SetSetting,
     RemoveSetting,
     RotateSecrets,
+    ReadChildren,
+    ReadMetrics,
     EraseTenant,
     ReadAudit,
     ReadPlatformAudit,
@@ -77,7 +79,7 @@ pub(super) enum Needs {
 }
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Needs); 28] = [
+const MATRIX: [(Operation, &str, Needs); 30] = [
     (Operation::CreateTenant, "tenant.create", Needs::Platform),
     (Operation::ReadTenant, "tenant.read", Needs::Scope(Scope::Read)),
     (Operation::ChangeTenant, "tenant.change", Needs::Scope(Scope::Admin)),
@@ -100,6 +102,8 @@ const MATRIX: [(Operation, &str, Needs); 28] = [
     (Operation::SetSetting, "setting.set", Needs::Scope(Scope::Admin)),
     (Operation::RemoveSetting, "setting.remove", Needs::Scope(Scope::Admin)),
     (Operation::RotateSecrets, "secret.rotate", Needs::Platform),
+    (Operation::ReadChildren, "children.read", Needs::Scope(Scope::Read)),
+    (Operation::ReadMetrics, "metrics.read", Needs::Platform),
     (Operation::EraseTenant, "tenant.erase", Needs::Platform),
     (Operation::ReadAudit, "audit.read", Needs::Scope(Scope::Read)),
     (Operation::ReadPlatformAudit, "platform_audit.read", Needs::Platform),
@@ -242,7 +246,10 @@ mod tests {
     fn a_tenants_key_reads_with_admin_read_and_never_changes_what_it_is_sold() {
         let rights = |scope| Rights::Tenant { tenant: TenantId(Uuid::nil()), scope };
         for (operation, action, needs) in MATRIX {
-            let is_platforms = matches!(operation, Operation::ReadPlatformAudit | Operation::Reconcile);
+            let is_platforms = matches!(
+                operation,
+                Operation::ReadPlatformAudit | Operation::Reconcile | Operation::ReadMetrics
+            );
             let reads = action.ends_with(".read") && !is_platforms;
             assert_eq!(rights(Scope::Read).suffice(needs), reads, "{action}");
             assert_eq!(rights(Scope::Admin).suffice(needs), needs != Needs::Platform, "{action}");

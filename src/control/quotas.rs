@@ -180,7 +180,7 @@ impl Control {
         self.with_use(snapshot, tenant, quotas, now).await
     }
 
-    async fn with_use(
+    pub(super) async fn with_use(
         &self,
         snapshot: &mut Snapshot,
         tenant: &Tenant,

@@ -80,10 +80,10 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
         return;
     };
     gateway.shared.metrics.connections.inc();
-    let Opened { mut stream, peer, mut alarm, seat } = opened;
+    let Opened { mut stream, peer, purpose, mut alarm, seat } = opened;
     let certificate = stream.client_name().and_then(|name| CertificateName::parse(&name));
     let certificate = certificate.map(|name| gateway.shared.pepper.digest_certificate(&name));
-    let peer = Peer { address: peer.ip(), is_tls: stream.is_tls(), certificate };
+    let peer = Peer { address: peer.ip(), is_tls: stream.is_tls(), certificate, purpose };
     let mut has_begun = wait_for_first_request(&gateway, &mut stream, &alarm).await;
     let mut is_new = true;
     loop {
@@ -255,7 +255,8 @@ impl Gateway {
             Parsed::Partial => Ok(None),
             Parsed::Complete(head, length) => {
                 let opened = self.open(serving, &head, peer, out);
-                let call = opened.map_err(|(route, refusal)| Unopened::of(&head, length, route, refusal))?;
+                let call =
+                    opened.map_err(|(route, refusal)| Unopened::of(&head, peer, length, route, refusal))?;
                 Ok(Some((call, length)))
             }
         }
@@ -295,7 +296,12 @@ impl Gateway {
     }
 
     /// Reads past the body of a request that is refused, if it is small; otherwise the connection has to end.
-    async fn can_skip(&self, client: &mut Client, body: BodyLength, expects_continue: bool) -> bool {
+    pub(super) async fn can_skip(
+        &self,
+        client: &mut Client,
+        body: BodyLength,
+        expects_continue: bool,
+    ) -> bool {
         if body.is_empty() {
             return true;
         }
@@ -368,9 +374,9 @@ impl Unopened {
         }
     }
 
-    fn of(head: &Head<'_>, length: usize, route: Option<usize>, refusal: Refusal) -> Self {
+    fn of(head: &Head<'_>, peer: Peer, length: usize, route: Option<usize>, refusal: Refusal) -> Self {
         let Head { body, expects_continue, is_http10, closes, .. } = *head;
-        let (is_head, is_grpc) = (head.method == "HEAD", is_grpc(head));
+        let (is_head, is_grpc) = (head.method == "HEAD", is_grpc(head, peer));
         Unopened { refusal, route, length, body, expects_continue, is_head, is_http10, is_grpc, closes }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::admission;
+use super::authorize::{self, Allowed, Asked};
 use super::connection::{self, Client};
 use super::forward::{Ended, Forward};
 use super::grace::Wakes;
@@ -30,7 +31,7 @@ use crate::directory::Directory;
 use crate::domain::RequestId;
 use crate::journal::Writer;
 use crate::listener::http1::{BodyLength, Head, HeadLimits};
-use crate::listener::{Accepted, Buffer, Buffers, Service, WorkerParts};
+use crate::listener::{Accepted, Buffer, Buffers, Purpose, Service, WorkerParts};
 use crate::secret::hash::Pepper;
 use crate::till::RateLimits;
 
@@ -101,6 +102,8 @@ pub(super) struct Call {
     pub(super) is_grpc: bool,
     /// What the client would speak after an answer of 101.
     pub(super) upgrade: Option<Upgrade>,
+    /// Set if another proxy asks whether a request may pass that it would send itself.
+    pub(super) asked: Option<Asked>,
     /// Sent again, it does no more than sent once (RFC 9110, section 9.2.2).
     pub(super) is_idempotent: bool,
     pub(super) route: usize,
@@ -152,6 +155,8 @@ impl Gateway {
 
     /// The walk: from a head that was read (`call`, with the upstream's head begun in `head`) to the end of its answer.
     ///
+    /// Where another proxy only asks, the answer is all there is to do: nothing is forwarded.
+    ///
     /// Dropping the future ends the request: before the first byte has left for the upstream its units go back,
     /// afterwards they count and the record says that the client went away.
     ///
@@ -166,6 +171,9 @@ impl Gateway {
     ) -> Result<Ended, Refused> {
         let route = &serving.table.routes[call.route];
         if route.settings.public {
+            if let Some(asked) = &call.asked {
+                return Ok(self.allow(serving, client, call, Allowed::anybody(asked)).await);
+            }
             self.shared.headers.finish_request(&mut head, None, call.request, call.admitted_at);
             return Forward::public(self, serving, call).run(client, head).await;
         }
@@ -175,7 +183,6 @@ impl Gateway {
         let charges = policy::charges(&caller, route, call)?;
         let reserved = admission::reserve(&self.shared.admission, &charges, call.admitted_at).await;
         let reservation = reserved.map_err(|refusal| self.denied(refusal, call, &caller, &charges))?;
-        self.shared.headers.finish_request(&mut head, Some(&caller), call.request, call.admitted_at);
         let passage = Passage::begin(Admitted {
             reservation,
             caller: &caller,
@@ -190,6 +197,11 @@ impl Gateway {
         serving
             .meters
             .charged(call.route, &route.settings.charges, |charge| charge.units.at_admission(call.body));
+        if let Some(asked) = &call.asked {
+            let allowed = Allowed::caller(asked, passage, &caller, &charges);
+            return Ok(self.allow(serving, client, call, allowed).await);
+        }
+        self.shared.headers.finish_request(&mut head, Some(&caller), call.request, call.admitted_at);
         Forward::charged(self, serving, call, passage, &caller, &charges).run(client, head).await
     }
 
@@ -202,12 +214,20 @@ impl Gateway {
         out: &mut Buffer,
     ) -> Result<Call, (Option<usize>, Refusal)> {
         let shared = &*self.shared;
+        let asker = head;
+        let asks = peer.purpose == Purpose::Authorize;
+        let question = asks.then(|| authorize::question(asker, peer, &shared.headers, shared.limits.head));
+        let question = question.transpose().map_err(|refusal| (None, refusal))?;
+        let head = question.as_ref().unwrap_or(asker);
         let index = serving.table.find(head).map_err(|refusal| (None, refusal))?;
         let refuse = |refusal| (Some(index), refusal);
         if policy::is_too_large(head, shared.limits.body_bytes) {
             return Err(refuse(Refusal::BodyTooLarge { bytes_max: shared.limits.body_bytes }));
         }
         let route = &serving.table.routes[index];
+        if asks && !policy::is_askable(route) {
+            return Err(refuse(Refusal::NotAskable));
+        }
         let admitted_at = shared.clock.now();
         let lookout = shared.lookout(route);
         let presented = match lookout {
@@ -217,7 +237,9 @@ impl Gateway {
             }
             None => Presented::Nobody,
         };
-        shared.headers.begin_request(out, head, route.forwarded_path(head.path), lookout, peer);
+        if !asks {
+            shared.headers.begin_request(out, head, route.forwarded_path(head.path), lookout, peer);
+        }
         Ok(Call {
             request: self.ids.next(admitted_at),
             admitted_at,
@@ -226,11 +248,12 @@ impl Gateway {
             body: head.body,
             closes: head.closes,
             expects_continue: head.expects_continue && !head.body.is_empty(),
-            is_head: head.method == "HEAD",
+            is_head: asker.method == "HEAD",
             is_http10: head.is_http10,
             takes_trailers: head.takes_trailers,
-            is_grpc: is_grpc(head),
-            upgrade: Upgrade::asked(head),
+            is_grpc: is_grpc(head, peer),
+            upgrade: Upgrade::asked(head).filter(|_| !asks),
+            asked: question.as_ref().map(Asked::about),
             is_idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
             route: index,
             presented,

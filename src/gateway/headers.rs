@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::authorize::Asked;
+use super::forwarded;
 use super::identity::{Caller, Lookout, is_key};
 use super::policy::Charges;
 use super::tunnel::Upgrade;
 use crate::clock::Timestamp;
 use crate::domain::{Limit, Period, RequestId};
-use crate::listener::Buffer;
 use crate::listener::http1::{AnswerHead, BodyLength, Head, Line, list};
+use crate::listener::{Buffer, Purpose};
 use crate::secret::hash::KeyDigest;
 use crate::secret::sign::{Signer, Statement};
 
@@ -47,6 +49,7 @@ pub(super) struct Peer {
     pub(super) is_tls: bool,
     /// Of the name in the client's certificate, if it has shown one.
     pub(super) certificate: Option<KeyDigest>,
+    pub(super) purpose: Purpose,
 }
 
 /// The names that a `Connection` line names.
@@ -94,16 +97,44 @@ impl HeaderSettings {
     ) {
         if let Some(caller) = caller {
             caller.push_lines(out);
-            self.push_signature(out, caller, request, now);
+            self.push_signature(out, caller, None, request, now);
         }
         push_request_id(out, request);
         out.push(b"\r\n");
     }
 
-    /// What is signed is read from the head as the upstream will read it.
-    fn push_signature(&self, out: &mut Buffer, caller: &Caller, request: RequestId, now: Timestamp) {
+    /// The whole answer to a proxy that asks: the request that it asks about may pass.
+    pub(super) fn push_permission(
+        &self,
+        out: &mut Buffer,
+        permission: Permission<'_, '_>,
+        framing: AnswerFraming,
+    ) {
+        let Permission { asked, charged, request, now } = permission;
+        out.push(b"HTTP/1.1 200 OK\r\ndate: ");
+        out.push(http_date(now).as_bytes());
+        out.push(b"\r\n");
+        framing.push(out);
+        if let Some((caller, charges)) = charged {
+            self.push_limits(out, caller, charges, now);
+            caller.push_lines(out);
+            self.push_signature(out, caller, Some((&asked.method, &asked.path)), request, now);
+        }
+        push_request_id(out, request);
+        out.push(b"\r\n");
+    }
+
+    /// What is signed is read from the head as the upstream will read it, unless it is somebody else who sends it.
+    fn push_signature(
+        &self,
+        out: &mut Buffer,
+        caller: &Caller,
+        asked: Option<(&str, &str)>,
+        request: RequestId,
+        now: Timestamp,
+    ) {
         let Some(signer) = &self.signer else { return };
-        let Some((method, path)) = asked(out.filled()) else { return };
+        let Some((method, path)) = asked.or_else(|| first_line(out.filled())) else { return };
         let entitlements = caller.entitlements();
         let key = entitlements.key().map(|key| key.to_string());
         let statement = Statement {
@@ -121,24 +152,32 @@ impl HeaderSettings {
     }
 
     /// The client's real address: its own, or what the proxies before us say, the last that is not trusted itself.
+    ///
+    /// `X-Forwarded-For` comes before `Forwarded`, because proxies that write the one often let their clients' other
+    /// pass.
     pub(super) fn client_address(&self, head: &Head<'_>, Peer { address: peer, .. }: Peer) -> IpAddr {
         if self.trusted.is_empty() || !self.trusts(peer) {
             return peer;
         }
-        let lines = head.lines.iter().rev().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for"));
-        for hop in lines.flat_map(|line| line.value.rsplit(|byte| *byte == b',')) {
-            let Some(address) = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|hop| hop.parse().ok())
-            else {
-                return peer;
-            };
-            if !self.trusts(address) {
-                return address;
-            }
+        let named = |name: &'static str| {
+            head.lines.iter().rev().filter(move |line| line.name.eq_ignore_ascii_case(name))
+        };
+        if named("x-forwarded-for").next().is_some() {
+            let hops = named("x-forwarded-for").flat_map(|line| line.value.rsplit(|byte| *byte == b','));
+            self.last_stranger(hops.map(|hop| str::from_utf8(hop.trim_ascii()).ok()?.parse().ok()))
+                .unwrap_or(peer)
+        } else {
+            let hops = named("forwarded").flat_map(|line| forwarded::nodes(line.value).into_iter().rev());
+            self.last_stranger(hops).unwrap_or(peer)
         }
-        peer
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// The first of `hops`, from the nearest on, that is no trusted proxy; `None` where one can't be read before.
+    fn last_stranger(&self, hops: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
+        hops.map_while(|hop| hop).find(|hop| !self.trusts(*hop))
+    }
+
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }
@@ -160,7 +199,14 @@ impl HeaderSettings {
             }
         }
         push_address(out, peer.address);
-        out.push(b"\r\n");
+        out.push(b"\r\nforwarded: ");
+        if trusted {
+            for line in head.lines.iter().filter(|line| line.name.eq_ignore_ascii_case("forwarded")) {
+                out.push(line.value);
+                out.push(b", ");
+            }
+        }
+        forwarded::push(out, peer, head.authority);
         let has = |name: &str| trusted && head.lines.iter().any(|line| line.name.eq_ignore_ascii_case(name));
         if !has("x-forwarded-proto") {
             out.push(if peer.is_tls {
@@ -217,6 +263,16 @@ impl HeaderSettings {
     }
 }
 
+/// What a proxy is told of a request that may pass.
+#[derive(Clone, Copy)]
+pub(super) struct Permission<'p, 'c> {
+    pub(super) asked: &'p Asked,
+    /// Who calls, and what was taken; `None` on a public route.
+    pub(super) charged: Option<(&'p Caller, &'p Charges<'c>)>,
+    pub(super) request: RequestId,
+    pub(super) now: Timestamp,
+}
+
 /// How the client will find the answer's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AnswerFraming {
@@ -251,7 +307,7 @@ impl AnswerFraming {
 }
 
 /// Method and path of a head's first line.
-fn asked(head: &[u8]) -> Option<(&str, &str)> {
+fn first_line(head: &[u8]) -> Option<(&str, &str)> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = str::from_utf8(line).ok()?.split(' ');
     let (method, target) = (words.next()?, words.next()?);
@@ -302,6 +358,7 @@ fn is_ours(name: &str) -> bool {
     match name.len() {
         12 => reads_as(name, "x-request-id"),
         15 => reads_as(name, "x-forwarded-for"),
+        9 => reads_as(name, "forwarded"),
         _ => false,
     }
 }
@@ -358,15 +415,23 @@ fn push_status(out: &mut Buffer, answer: &AnswerHead<'_>) {
     out.push(b"\r\n");
 }
 
-/// Whether it is a call of gRPC, whose clients read their refusals in trailers.
-pub(super) fn is_grpc(head: &Head<'_>) -> bool {
+/// A time as the `Date` of an answer has it.
+pub(super) fn http_date(now: Timestamp) -> String {
+    now.to_jiff().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// Whether it is a call of gRPC, whose clients read their refusals in trailers. A proxy that asks about one is no such
+/// client: its refusals are never answered with 200.
+pub(super) fn is_grpc(head: &Head<'_>, peer: Peer) -> bool {
     let is = |value: &[u8]| {
         let (kind, rest) = value.split_at_checked(b"application/grpc".len()).unwrap_or_default();
         kind.eq_ignore_ascii_case(b"application/grpc")
             && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
     };
     // Its clients always take trailers, so the lines of other requests are not looked through.
-    head.takes_trailers && matches!(head.only("content-type"), Ok(Some(kind)) if is(kind))
+    peer.purpose == Purpose::Proxy
+        && head.takes_trailers
+        && matches!(head.only("content-type"), Ok(Some(kind)) if is(kind))
 }
 
 /// Whether a field of that name may stand behind a body: nothing that frames, routes, identifies or interprets what
@@ -415,7 +480,7 @@ fn push_request_id(out: &mut Buffer, request: RequestId) {
     out.push(b"\r\n");
 }
 
-fn push_address(out: &mut Buffer, address: IpAddr) {
+pub(super) fn push_address(out: &mut Buffer, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             for (index, octet) in address.octets().into_iter().enumerate() {

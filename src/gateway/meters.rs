@@ -30,6 +30,7 @@ pub struct GatewayMetrics {
     duration: HistogramVec,
     added: HistogramVec,
     charged: IntCounterVec,
+    permitted: IntCounterVec,
     denied: IntCounterVec,
     bytes: IntCounterVec,
     pub(super) upstreams: UpstreamMetrics,
@@ -46,6 +47,7 @@ struct RouteMeters {
     added: LocalHistogram,
     bytes_in: LocalIntCounter,
     bytes_out: LocalIntCounter,
+    permitted: LocalIntCounter,
     /// In the order of the route's charges.
     charged: Vec<LocalIntCounter>,
 }
@@ -104,6 +106,11 @@ impl GatewayMetrics {
                 "Units taken by admitted requests, before refunds, by route and resource.",
                 &["route", "resource"],
             ),
+            permitted: counters(
+                "tollgate_permissions_total",
+                "Requests of which other proxies were told that they may pass, by route.",
+                &["route"],
+            ),
             denied: counters(
                 "tollgate_denied_requests_total",
                 "Requests denied for want of units, by route and resource.",
@@ -123,7 +130,7 @@ impl GatewayMetrics {
                 registry,
                 IntCounter::new(
                     "tollgate_handshake_failures_total",
-                    "Connections of clients that ended before their first request could follow: no TLS came about.",
+                    "Connections of clients that ended before their first request could follow: no TLS came about, or no PROXY protocol.",
                 ),
             ),
             http2_failures: registered(
@@ -144,6 +151,7 @@ impl GatewayMetrics {
             added: self.added.with_label_values(&[route]).local(),
             bytes_in: self.bytes.with_label_values(&[route, "in"]).local(),
             bytes_out: self.bytes.with_label_values(&[route, "out"]).local(),
+            permitted: self.permitted.with_label_values(&[route]).local(),
             charged: settings
                 .charges
                 .iter()
@@ -194,6 +202,7 @@ impl RouteMeters {
         self.added.flush();
         self.bytes_in.flush();
         self.bytes_out.flush();
+        self.permitted.flush();
         self.charged.iter_mut().for_each(|counter| counter.flush());
     }
 }
@@ -207,6 +216,10 @@ impl Meters {
 
     pub(super) fn answered(&self, route: usize, answered: Answered) {
         self.routes[route].borrow_mut().answered(answered);
+    }
+
+    pub(super) fn permitted(&self, route: usize) {
+        self.routes[route].borrow_mut().permitted.inc();
     }
 
     /// The tenant's units that the route's charges take, each resource once however many quotas it has.

@@ -8,8 +8,10 @@
 //! `till`, and writes only to `journal`.
 
 mod admission;
+mod authorize;
 mod connection;
 mod forward;
+mod forwarded;
 mod grace;
 mod handle;
 mod headers;

@@ -117,6 +117,11 @@ impl UnitsOf {
     }
 }
 
+/// Whether all that the route charges is known before the request is made.
+pub(super) fn is_askable(route: &Route) -> bool {
+    route.settings.charges.iter().all(|charge| matches!(charge.units, UnitsOf::Fixed(_)))
+}
+
 /// Whether a request with this head has a body that is declared larger than the limit.
 pub(super) fn is_too_large(head: &Head<'_>, bytes_max: u64) -> bool {
     matches!(head.body, BodyLength::Sized(bytes) if bytes > bytes_max)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::headers::percent_encoded;
+use super::headers::{http_date, percent_encoded};
 use super::upstream::Unavailable;
 use crate::clock::Timestamp;
 use crate::domain::{Limit, Owner, RequestId, Resource, TenantId, TenantStatus, Units};
@@ -25,6 +25,10 @@ pub(super) enum Refusal {
     MalformedBody(BadChunk),
     /// The path has `.` or `..` segments or a backslash: gateway and upstream could read it differently.
     AmbiguousPath,
+    /// Another proxy asks, and it is not clear about which request.
+    Question(BadQuestion),
+    /// Another proxy asks about a route whose price only the request itself shows.
+    NotAskable,
     BodyTooLarge {
         bytes_max: u64,
     },
@@ -72,6 +76,17 @@ pub(super) enum Forbidden {
     Scope,
     Route,
     Address,
+    /// Who asks whether a request may pass is no proxy that is trusted.
+    Asker,
+}
+
+/// Why it is not clear which request another proxy asks about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BadQuestion {
+    /// A header that tells of it is missing.
+    Missing(&'static str),
+    /// Headers of two kinds of proxies tell of it, or one of them does twice.
+    Ambiguous,
 }
 
 /// What the gateway itself is short of. Never the tenant's fault.
@@ -122,7 +137,7 @@ impl Refusal {
     pub(super) const fn status(&self) -> u16 {
         match self {
             Refusal::Malformed(fault) => fault.status(),
-            Refusal::MalformedBody(_) | Refusal::AmbiguousPath => 400,
+            Refusal::MalformedBody(_) | Refusal::AmbiguousPath | Refusal::Question(_) => 400,
             Refusal::Unauthenticated(_) => 401,
             Refusal::Suspended(..) | Refusal::Forbidden(_) => 403,
             Refusal::NoRoute => 404,
@@ -134,6 +149,7 @@ impl Refusal {
             | Refusal::Strange { .. }
             | Refusal::Unavailable(Unavailable::TenantBusy) => 429,
             Refusal::UpstreamUnreachable | Refusal::UpstreamBroke => 502,
+            Refusal::NotAskable => 501,
             Refusal::ReducedCapacity(_) | Refusal::Unavailable(_) => 503,
             Refusal::UpstreamTimeout => 504,
         }
@@ -156,8 +172,11 @@ impl Refusal {
             | Refusal::Strange { .. }
             | Refusal::BodyTooLarge { .. }
             | Refusal::Unavailable(Unavailable::TenantBusy) => RESOURCE_EXHAUSTED,
-            Refusal::NoRoute | Refusal::MethodNotAllowed { .. } => UNIMPLEMENTED,
-            Refusal::Malformed(_) | Refusal::MalformedBody(_) | Refusal::AmbiguousPath => INTERNAL,
+            Refusal::NoRoute | Refusal::MethodNotAllowed { .. } | Refusal::NotAskable => UNIMPLEMENTED,
+            Refusal::Malformed(_)
+            | Refusal::MalformedBody(_)
+            | Refusal::AmbiguousPath
+            | Refusal::Question(_) => INTERNAL,
             Refusal::HeadTimeout | Refusal::BodyTimeout | Refusal::UpstreamTimeout => DEADLINE_EXCEEDED,
             Refusal::ReducedCapacity(_)
             | Refusal::UpstreamUnreachable
@@ -172,6 +191,8 @@ impl Refusal {
             Refusal::Malformed(_) => "malformed",
             Refusal::MalformedBody(_) => "malformed_body",
             Refusal::AmbiguousPath => "ambiguous_path",
+            Refusal::Question(_) => "bad_question",
+            Refusal::NotAskable => "not_askable",
             Refusal::BodyTooLarge { .. } => "body_too_large",
             Refusal::HeadTimeout => "head_timeout",
             Refusal::BodyTimeout => "body_timeout",
@@ -182,6 +203,7 @@ impl Refusal {
             Refusal::Forbidden(Forbidden::Scope) => "scope",
             Refusal::Forbidden(Forbidden::Route) => "route",
             Refusal::Forbidden(Forbidden::Address) => "address",
+            Refusal::Forbidden(Forbidden::Asker) => "asker",
             Refusal::Exceeded(_) => "quota_exceeded",
             Refusal::TooFast { .. } => "rate_exceeded",
             Refusal::Strange { .. } => "identity_throttled",
@@ -223,7 +245,7 @@ impl Refusal {
              x-request-id: {request}\r\n",
             phrase(status),
             body.len(),
-            now.to_jiff().strftime("%a, %d %b %Y %H:%M:%S GMT"),
+            http_date(now),
         );
         if is_grpc {
             let (code, message) = (self.grpc_status(), percent_encoded(&self.detail()));
@@ -304,9 +326,11 @@ impl Refusal {
             Refusal::MethodNotAllowed { .. } => ours("method-not-allowed"),
             Refusal::BodyTooLarge { .. } => ours("body-too-large"),
             Refusal::HeadTimeout | Refusal::BodyTimeout => ours("request-timeout"),
-            Refusal::Malformed(_) | Refusal::MalformedBody(_) | Refusal::AmbiguousPath => {
-                ours("malformed-request")
-            }
+            Refusal::Malformed(_)
+            | Refusal::MalformedBody(_)
+            | Refusal::AmbiguousPath
+            | Refusal::Question(_) => ours("malformed-request"),
+            Refusal::NotAskable => ours("not-askable"),
             Refusal::UpstreamUnreachable => ours("upstream-unreachable"),
             Refusal::UpstreamBroke => ours("upstream-broke"),
             Refusal::UpstreamTimeout => ours("upstream-timeout"),
@@ -328,6 +352,15 @@ impl Refusal {
             Refusal::Malformed(fault) => fault.to_string(),
             Refusal::MalformedBody(fault) => fault.to_string(),
             Refusal::AmbiguousPath => "the path must not have `.` or `..` segments or backslashes".into(),
+            Refusal::Question(BadQuestion::Missing(name)) => {
+                format!("the request that is asked about must be told by headers: `{name}` is missing")
+            }
+            Refusal::Question(BadQuestion::Ambiguous) => {
+                "the headers tell of more than one request that is asked about".into()
+            }
+            Refusal::NotAskable => {
+                "this path is charged by bodies or answers, which only a request that passes through here shows".into()
+            }
             Refusal::BodyTooLarge { bytes_max } => {
                 format!("the body is larger than the limit of {bytes_max} bytes")
             }
@@ -337,6 +370,7 @@ impl Refusal {
             Refusal::MethodNotAllowed { allow } => format!("this path is served for {allow}"),
             Refusal::Unauthenticated(_) => "a valid API key or token is needed".into(),
             Refusal::Suspended(_, status) => format!("the tenant is {status}"),
+            Refusal::Forbidden(Forbidden::Asker) => "only trusted proxies may ask here".into(),
             Refusal::Forbidden(Forbidden::Address) => "the caller may not come from this address".into(),
             Refusal::Forbidden(_) => "the caller may not use this".into(),
             Refusal::Exceeded(denial) => denial.to_string(),

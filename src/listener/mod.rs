@@ -8,6 +8,7 @@ mod alarm;
 mod buffer;
 pub mod http1;
 mod http2;
+mod preamble;
 mod stream;
 mod tls;
 mod worker;
@@ -15,8 +16,11 @@ mod worker;
 pub use alarm::{Alarm, Alarms, Expired, TICK};
 pub use buffer::{Buffer, Buffers, decimal};
 pub use http2::{Answering, Asking, Http2Limits, Http2Sender, PREFACE, Requests, connect_http2, serve_http2};
+pub use preamble::ProxyProtocol;
 pub use stream::{Half, Stream, send};
 pub use tls::{
     BadTls, CertificateSettings, Tls, TlsReady, TlsSettings, read_authorities, read_certificates, read_key,
 };
-pub use worker::{Accepted, Admittance, Entrance, Opened, Phase, Seat, Service, WorkerParts, bind, spawn};
+pub use worker::{
+    Accepted, Admittance, Entrance, Opened, Phase, Purpose, Seat, Service, WorkerParts, bind, spawn,
+};

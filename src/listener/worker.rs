@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -20,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::alarm::{Alarm, Alarms, TICK};
 use super::buffer::Buffers;
+use super::preamble::{Origin, ProxyProtocol, read_preamble};
 use super::stream::Stream;
 use super::tls::Tls;
 
@@ -48,6 +50,8 @@ pub struct Admittance(Arc<Counts>);
 struct Counts {
     connections_max: usize,
     per_ip_max: usize,
+    /// Proxies, whose connections are many clients'.
+    trusted: Vec<IpNet>,
     by_ip: Mutex<ByIp>,
 }
 
@@ -61,13 +65,25 @@ struct ByIp {
 #[derive(Debug)]
 pub(super) struct Place {
     admittance: Admittance,
-    ip: IpAddr,
+    /// Whose it is; `None` for a proxy's.
+    ip: Option<IpAddr>,
+}
+
+/// What the clients of an entrance want.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Their requests passed on.
+    Proxy,
+    /// To be told whether somebody else's request may pass.
+    Authorize,
 }
 
 /// A listening socket, and what is spoken there.
 #[derive(Debug)]
 pub struct Entrance {
     pub socket: StdListener,
+    pub purpose: Purpose,
+    pub proxy_protocol: ProxyProtocol,
     /// Absent: plain TCP.
     pub tls: Option<Arc<Tls>>,
 }
@@ -77,6 +93,8 @@ pub struct Entrance {
 pub struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
+    purpose: Purpose,
+    proxy_protocol: ProxyProtocol,
     alarm: Alarm,
     seat: Seat,
     tls: Option<Arc<Tls>>,
@@ -86,7 +104,9 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Opened {
     pub stream: Stream,
+    /// The client, also where a balancer connects for it.
     pub peer: SocketAddr,
+    pub purpose: Purpose,
     pub alarm: Alarm,
     /// Held until the connection's end.
     pub seat: Seat,
@@ -95,7 +115,7 @@ pub struct Opened {
 /// A connection's place among all and among its worker's; given back when dropped.
 #[derive(Debug)]
 pub struct Seat {
-    _place: Place,
+    place: Place,
     _open: OpenConnection,
 }
 
@@ -192,7 +212,7 @@ async fn run<S: Service>(
 }
 
 async fn accept<S: Service>(entrance: Entrance, admittance: Admittance, parts: WorkerParts, service: Rc<S>) {
-    let Entrance { socket, tls } = entrance;
+    let Entrance { socket, purpose, proxy_protocol, tls } = entrance;
     let listener = TcpListener::from_std(socket).expect("a non-blocking socket inside a runtime");
     loop {
         while admittance.is_full() {
@@ -212,8 +232,8 @@ async fn accept<S: Service>(entrance: Entrance, admittance: Admittance, parts: W
         let _ = stream.set_nodelay(true);
         let alarm = parts.alarms.alarm();
         let open = OpenConnection::new(&parts.open);
-        let seat = Seat { _place: place, _open: open };
-        let accepted = Accepted { stream, peer, alarm, seat, tls: tls.clone() };
+        let seat = Seat { place, _open: open };
+        let accepted = Accepted { stream, peer, purpose, proxy_protocol, alarm, seat, tls: tls.clone() };
         tokio::task::spawn_local(service.clone().serve(accepted));
     }
 }
@@ -229,12 +249,24 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 // === impl Accepted ===
 
 impl Accepted {
-    /// Does what comes before the first request: the handshake where TLS is spoken, within `limit`. `None` if that
-    /// fails.
+    /// Does what comes before the first request: reads for whom a balancer connects, and shakes hands where TLS is
+    /// spoken, each within `limit`. `None` if that fails.
     ///
     /// Dropping the future drops the connection.
     pub async fn open(self, limit: Duration) -> Option<Opened> {
-        let Accepted { stream, peer, alarm, seat, tls } = self;
+        let Accepted { mut stream, mut peer, purpose, proxy_protocol, alarm, mut seat, tls } = self;
+        if proxy_protocol != ProxyProtocol::Off {
+            // Boxed, so that no connection has room for it while it is served.
+            let reading = Box::pin(client_behind(&mut stream, peer, &mut seat, proxy_protocol));
+            peer = match alarm.within(limit, reading).await {
+                Ok(Ok(client)) => client,
+                Ok(Err(error)) => {
+                    tracing::debug!(balancer.address = %peer, error = %error, "no PROXY protocol with {peer}: {error}");
+                    return None;
+                }
+                Err(_) => return None,
+            };
+        }
         let stream = match tls {
             None => Stream::Tcp(stream),
             Some(tls) => match alarm.within(limit, tls.accept(stream)).await {
@@ -246,17 +278,43 @@ impl Accepted {
                 Err(_) => return None,
             },
         };
-        Some(Opened { stream, peer, alarm, seat })
+        Some(Opened { stream, peer, purpose, alarm, seat })
+    }
+}
+
+/// For whom `peer` connects, as a balancer says it. The client takes its own place then.
+async fn client_behind(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    seat: &mut Seat,
+    proxy_protocol: ProxyProtocol,
+) -> io::Result<SocketAddr> {
+    let is_required = proxy_protocol == ProxyProtocol::Required;
+    let refused = |why: &'static str| io::Error::new(io::ErrorKind::PermissionDenied, why);
+    if !seat.place.admittance.trusts(peer.ip()) {
+        return if is_required { Err(refused("it is no trusted proxy")) } else { Ok(peer) };
+    }
+    match read_preamble(stream).await? {
+        None if is_required => Err(refused("it says nothing of its client")),
+        None | Some(Origin::Peer) => Ok(peer),
+        Some(Origin::Client(client)) if seat.place.is_taken_by(client.ip()) => Ok(client),
+        Some(Origin::Client(_)) => Err(refused("the client has too many connections")),
     }
 }
 
 // === impl Admittance ===
 
 impl Admittance {
-    /// At most so many connections in all and of one address; 0 of an address is unlimited.
-    pub fn new(connections_max: usize, per_ip_max: usize) -> Self {
+    /// At most so many connections in all and of one address; 0 of an address is unlimited, and so are those of
+    /// `trusted` proxies.
+    pub fn new(connections_max: usize, per_ip_max: usize, trusted: Vec<IpNet>) -> Self {
         let per_ip_max = if per_ip_max == 0 { usize::MAX } else { per_ip_max };
-        Admittance(Arc::new(Counts { connections_max, per_ip_max, by_ip: Mutex::default() }))
+        Admittance(Arc::new(Counts { connections_max, per_ip_max, trusted, by_ip: Mutex::default() }))
+    }
+
+    fn trusts(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.0.trusted.iter().any(|network| network.contains(&ip))
     }
 
     /// Open connections now.
@@ -273,24 +331,12 @@ impl Admittance {
         if by_ip.total >= self.0.connections_max {
             return None;
         }
-        let count = by_ip.counts.entry(ip).or_default();
-        if *count >= self.0.per_ip_max {
+        let ip = Some(ip).filter(|ip| !self.trusts(*ip));
+        if ip.is_some_and(|ip| !by_ip.take(ip, self.0.per_ip_max)) {
             return None;
         }
-        *count += 1;
         by_ip.total += 1;
         Some(Place { admittance: self.clone(), ip })
-    }
-
-    fn leave(&self, ip: IpAddr) {
-        let mut by_ip = self.lock();
-        by_ip.total -= 1;
-        if let Some(count) = by_ip.counts.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                by_ip.counts.remove(&ip);
-            }
-        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ByIp> {
@@ -298,9 +344,50 @@ impl Admittance {
     }
 }
 
+// === impl ByIp ===
+
+impl ByIp {
+    /// Whether there was room for one more.
+    fn take(&mut self, ip: IpAddr, most: usize) -> bool {
+        let count = self.counts.entry(ip).or_default();
+        let has_room = *count < most;
+        *count += usize::from(has_room);
+        has_room
+    }
+
+    fn give_back(&mut self, ip: IpAddr) {
+        if let Some(count) = self.counts.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&ip);
+            }
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Whether the client behind a proxy has room for one more; the place is counted as its own then.
+    fn is_taken_by(&mut self, client: IpAddr) -> bool {
+        let counts = &self.admittance.0;
+        let client = Some(client).filter(|client| !self.admittance.trusts(*client));
+        if client.is_some_and(|client| !self.admittance.lock().take(client, counts.per_ip_max)) {
+            return false;
+        }
+        debug_assert!(self.ip.is_none(), "only proxies connect for others");
+        self.ip = client;
+        true
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.admittance.leave(self.ip);
+        let mut by_ip = self.admittance.lock();
+        by_ip.total -= 1;
+        if let Some(ip) = self.ip {
+            by_ip.give_back(ip);
+        }
     }
 }
 
@@ -325,7 +412,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_in_all_and_per_address_and_come_back() {
-        let admittance = Admittance::new(3, 2);
+        let admittance = Admittance::new(3, 2, Vec::new());
         let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = admittance.enter(a).unwrap();
         let _second = admittance.enter(a).unwrap();
@@ -335,5 +422,17 @@ mod tests {
         assert_eq!(admittance.open(), 3);
         drop(first);
         assert!(admittance.enter(a).is_some());
+    }
+
+    #[test]
+    fn a_proxys_places_are_its_clients() {
+        let admittance = Admittance::new(4, 1, vec!["192.0.2.0/24".parse().unwrap()]);
+        let (proxy, client) = ("192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap());
+        let [mut first, mut second] = [(); 2].map(|()| admittance.enter(proxy).unwrap());
+        assert!(first.is_taken_by(client) && !second.is_taken_by(client));
+        assert!(admittance.enter(client).is_none());
+        drop((first, second));
+        assert_eq!(admittance.open(), 0);
+        assert!(admittance.enter(client).is_some());
     }
 }

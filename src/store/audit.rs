@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::sql::{Json, Row, query, select};
+use super::sql::{Json, Query, Row, query, select};
 use super::values::{digest, get, json_or_null, parsed};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError, Tx};
+use crate::clock::Timestamp;
 use crate::domain::{Actor, ActorKind, AuditOutcome, AuditRow, TenantId};
 
 /// A row of the audit log with its place in the chain.
@@ -25,6 +26,32 @@ pub struct AuditEntry {
     /// Hexadecimal SHA-256 of the row before.
     pub prev_hash: String,
     /// Hexadecimal SHA-256 over `prev_hash` and this row's canonical JSON.
+    pub hash: String,
+}
+
+/// Which rows. `None` is all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AuditFilter {
+    pub actor_kind: Option<ActorKind>,
+    pub actor_id: Option<Uuid>,
+    pub action: Option<String>,
+    pub target_kind: Option<String>,
+    pub target_id: Option<String>,
+    pub outcome: Option<AuditOutcome>,
+    /// The rows of one request.
+    pub correlation: Option<Uuid>,
+    /// Inclusive.
+    pub from: Option<Timestamp>,
+    /// Exclusive.
+    pub to: Option<Timestamp>,
+}
+
+/// A place of a chain that somebody has written down elsewhere: what is verified against it can't have been rewritten,
+/// nor cut off behind it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Checkpoint {
+    pub seq: i64,
+    /// Hexadecimal.
     pub hash: String,
 }
 
@@ -67,22 +94,19 @@ impl Snapshot {
     pub async fn audit_entries(
         &mut self,
         tenant: Option<TenantId>,
+        filter: &AuditFilter,
         page: &Page,
     ) -> Result<Result<Listed<AuditEntry>, BadPage>, StoreError> {
         let Ok(before) = page.cursor().map(|cursor| cursor.after.parse::<i64>()).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
-        let rows = select(
-            COLUMNS,
-            "FROM tenant_audit_logs WHERE tenant_id = $1 AND seq < $2
-             ORDER BY seq DESC LIMIT $3 OFFSET $4",
-        )
-        .bind(chain_id(tenant))
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(i64::from(page.limit()) + 1)
-        .bind(i64::from(page.offset()))
-        .fetch_all(self.connection())
-        .await?;
+        let mut query = select(COLUMNS, "FROM tenant_audit_logs WHERE tenant_id = $1 AND seq < $2")
+            .bind(chain_id(tenant))
+            .bind(before.unwrap_or(i64::MAX));
+        push_filter(&mut query, filter);
+        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
+        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
+        let rows = query.fetch_all(self.connection()).await?;
         let entries = rows.iter().map(|row| Ok(entry(row)?.0)).collect::<Result<Vec<_>, StoreError>>()?;
         let cursor = |last: &AuditEntry| Cursor { after: last.seq.to_string(), id: String::new() };
         Ok(Ok(Listed::of(entries, page, cursor)))
@@ -92,7 +116,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`StoreError`]; a row that can't even be read is one, and names its column.
-    pub async fn verify_audit(&mut self, tenant: Option<TenantId>) -> Result<AuditVerdict, StoreError> {
+    pub async fn verify_audit(
+        &mut self,
+        tenant: Option<TenantId>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<AuditVerdict, StoreError> {
         let mut last = Link::ROOT;
         loop {
             let rows = self.audit_rows_after(tenant, last.seq).await?;
@@ -101,15 +129,29 @@ impl Snapshot {
             }
             for row in &rows {
                 match last.followed_by(row)? {
+                    Ok(next) if next.contradicts(checkpoint) => {
+                        let fault = "it is not the row of the checkpoint";
+                        return Ok(AuditVerdict::Broken { seq: next.seq, fault });
+                    }
                     Ok(next) => last = next,
                     Err(fault) => return Ok(AuditVerdict::Broken { seq: last.seq + 1, fault }),
                 }
             }
         }
-        if last == self.audit_head(tenant).await? {
+        let is_short = checkpoint.is_some_and(|checkpoint| checkpoint.seq > last.seq);
+        if last == self.audit_head(tenant).await? && !is_short {
             return Ok(AuditVerdict::Whole { rows: last.seq });
         }
         Ok(AuditVerdict::Broken { seq: last.seq + 1, fault: "rows are missing at the end" })
+    }
+
+    /// The newest place of the chain, to be written down elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn audit_checkpoint(&mut self, tenant: Option<TenantId>) -> Result<Checkpoint, StoreError> {
+        let Link { seq, hash } = self.audit_head(tenant).await?;
+        Ok(Checkpoint { seq, hash: hexadecimal(&hash) })
     }
 
     async fn audit_rows_after(&mut self, tenant: Option<TenantId>, seq: i64) -> Result<Vec<Row>, StoreError> {
@@ -124,6 +166,33 @@ impl Snapshot {
             .fetch_optional(self.connection())
             .await?;
         row.map_or(Ok(Link::ROOT), |row| Ok(Link { seq: get(&row, "seq")?, hash: digest(&row, "hash")? }))
+    }
+}
+
+fn push_filter(query: &mut Query, filter: &AuditFilter) {
+    let AuditFilter { actor_kind, actor_id, action, target_kind, target_id, outcome, correlation, from, to } =
+        filter;
+    let texts = [
+        (" AND actor_kind = ", actor_kind.map(ActorKind::as_str)),
+        (" AND action = ", action.as_deref()),
+        (" AND target_kind = ", target_kind.as_deref()),
+        (" AND target_id = ", target_id.as_deref()),
+        (" AND outcome = ", outcome.map(AuditOutcome::as_str)),
+    ];
+    for (condition, text) in texts {
+        if let Some(text) = text {
+            query.push(condition).push_bind(text);
+        }
+    }
+    for (condition, id) in [(" AND actor_id = ", actor_id), (" AND correlation = ", correlation)] {
+        if let Some(id) = id {
+            query.push(condition).push_bind(*id);
+        }
+    }
+    for (condition, at) in [(" AND at >= ", from), (" AND at < ", to)] {
+        if let Some(at) = at {
+            query.push(condition).push_bind(*at);
+        }
     }
 }
 
@@ -181,6 +250,12 @@ fn hexadecimal(bytes: &[u8]) -> String {
 impl Link {
     /// Before the first row.
     const ROOT: Link = Link { seq: 0, hash: [0; 32] };
+
+    fn contradicts(self, checkpoint: Option<&Checkpoint>) -> bool {
+        checkpoint.is_some_and(|checkpoint| {
+            checkpoint.seq == self.seq && checkpoint.hash != hexadecimal(&self.hash)
+        })
+    }
 
     fn next(self, row: &AuditRow) -> Link {
         let seq = self.seq + 1;

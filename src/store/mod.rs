@@ -42,7 +42,7 @@ mod tokens;
 mod usage;
 mod values;
 
-pub use audit::{AuditEntry, AuditVerdict};
+pub use audit::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint};
 pub use changes::{Change, Changed};
 pub use error::StoreError;
 pub use events::UsageEvent;
@@ -55,9 +55,9 @@ pub use postgres::Listening;
 pub use profile::Profile;
 pub use quotas::{OwnQuota, QuotaSource, TenantQuota};
 pub use settings::{StoredSetting, StoredValue};
-pub use tenants::{TenantFilter, TenantSort, TenantSortBy};
+pub use tenants::{TenantCount, TenantFilter, TenantSort, TenantSortBy};
 pub use tokens::PlatformToken;
 pub use usage::{
-    AccountUse, Fault, Inserted, JournalRange, ParkedRecord, Rollup, RollupPeriod, UsageBatch, UsageFilter,
-    UsageLog, UsageRow, UsageSums,
+    AccountUse, Fault, Inserted, JournalRange, ParkedRecord, RecentRequests, Rollup, RollupPeriod,
+    UsageBatch, UsageFilter, UsageLog, UsageRow, UsageSums,
 };

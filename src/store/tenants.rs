@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::sql::{Bind, Query, Row, Value, query, select};
-use super::values::{get, parsed};
+use super::values::{get, parsed, whole};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Zone};
@@ -15,6 +15,16 @@ pub struct TenantFilter {
     pub tier: Option<String>,
     /// Part of the name, slug or e-mail address, in any case.
     pub q: Option<String>,
+    /// Right below that one.
+    pub parent: Option<TenantId>,
+}
+
+/// How many tenants have a status and a tier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantCount {
+    pub status: String,
+    pub tier: String,
+    pub tenants: u64,
 }
 
 /// In which order.
@@ -162,6 +172,24 @@ impl Snapshot {
         Ok(Ok(listed))
     }
 
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenant_counts(&mut self) -> Result<Vec<TenantCount>, StoreError> {
+        let rows = query(
+            "SELECT status, tier, COUNT(*) AS tenants FROM organizations GROUP BY status, tier ORDER BY status, tier",
+        )
+        .fetch_all(self.connection())
+        .await?;
+        let count = |row| {
+            Ok(TenantCount {
+                status: get(row, "status")?,
+                tier: get(row, "tier")?,
+                tenants: whole(row, "tenants")?,
+            })
+        };
+        rows.iter().map(count).collect()
+    }
+
     async fn count_tenants(
         &mut self,
         only: Option<TenantId>,
@@ -181,6 +209,9 @@ fn push_filter(query: &mut Query, only: Option<TenantId>, filter: &TenantFilter)
     };
     if let Some(only) = only {
         query.push(" AND tenant_id = ").push_bind(only.0);
+    }
+    if let Some(parent) = filter.parent {
+        query.push(" AND parent_id = ").push_bind(parent.0);
     }
     if let Some(tier) = &filter.tier {
         query.push(" AND tier = ").push_bind(tier.clone());

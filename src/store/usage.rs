@@ -56,6 +56,13 @@ pub struct UsageRow {
     pub latency_sum_micros: u64,
 }
 
+/// Requests of the last minutes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RecentRequests {
+    pub requests: u64,
+    pub errors: u64,
+}
+
 /// What of a record in `usage_quarantine` the books need. Who set it aside wrote it.
 #[derive(Deserialize)]
 struct Parked {
@@ -119,6 +126,28 @@ impl Snapshot {
         let rows = rows.iter().map(usage_row).collect::<Result<Vec<_>, _>>()?;
         let cursor = |last: &UsageRow| Cursor { after: last.usage_date.to_string(), id: last.id.to_string() };
         Ok(Ok(Listed::of(rows, page, cursor)))
+    }
+
+    /// How many requests of the tenant the minutes since `from` know, and how many of them failed. A request that was
+    /// charged in several resources is counted for each.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn recent_requests(
+        &mut self,
+        tenant: TenantId,
+        from: Timestamp,
+    ) -> Result<RecentRequests, StoreError> {
+        let row = query(
+            "SELECT CAST(COALESCE(SUM(requests), 0) AS BIGINT) AS requests,
+                 CAST(COALESCE(SUM(errors), 0) AS BIGINT) AS errors
+             FROM usage_rollups WHERE tenant_id = $1 AND period = 'minute' AND bucket_start >= $2",
+        )
+        .bind(tenant.0)
+        .bind(from)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(RecentRequests { requests: whole(&row, "requests")?, errors: whole(&row, "errors")? })
     }
 
     /// What all tills together used of each account, as far as their journals were flushed.

@@ -50,6 +50,7 @@ fn check_finds_no_fault_in_the_shipped_files() {
         ("TOLLGATE_PEPPER", secret),
         ("TOLLGATE_SIGNING_KEY", secret),
         ("TOLLGATE_PLATFORM_TOKEN", secret),
+        ("TOLLGATE_SECRET_KEY", secret),
     ];
     for (file, variables) in [("config/tollgate.toml", &[][..]), ("config/production.toml", &variables)] {
         let run = tollgate_with(variables, root(), &["check", "--config", file]);

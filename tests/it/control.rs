@@ -203,3 +203,34 @@ fn concurrent_increments_over_three_gateways_succeed_exactly_as_often_as_the_lim
     assert_eq!((counted.into_inner(), refused.into_inner()), (LIMIT, 90 - LIMIT));
     gateways.iter().for_each(books_are_balanced);
 }
+
+#[test]
+fn settings_and_the_audit_log_are_managed_from_the_command_line() {
+    let upstream = StubUpstream::start();
+    let gateway = TestGateway::start(&upstream);
+    let customer = gateway.customer("Acme", "pro");
+    let set = gateway.json(&["settings", "set", &customer.slug, "custom.crm_token", "hunter2", "--encrypt"]);
+    assert_eq!((&set["setting_value"], &set["is_set"]), (&Value::Null, &json!(true)), "{set}");
+    gateway.json(&["settings", "set", &customer.slug, "security_level", "basic"]);
+    let refused = gateway.tollgate(&["settings", "set", &customer.slug, "security_level", "enterprise"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    let listed = gateway.tollgate(&["settings", "list", &customer.slug]).stdout;
+    assert!(listed.contains("***") && !listed.contains("hunter2"), "{listed}");
+    assert!(gateway.tollgate(&["settings", "unset", &customer.slug, "security_level"]).status.success());
+    assert_eq!(gateway.json(&["settings", "rotate"])["version"], 1);
+    let log = gateway.tollgate(&["audit", "list", &customer.slug, "--action", "setting.set"]).stdout;
+    assert_eq!((log.matches("setting.set").count(), log.contains("hunter2")), (2, false), "{log}");
+    let whole = gateway.json(&["audit", "verify", &customer.slug]);
+    let place = &whole["checkpoint"];
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let good = format!("{}:{}", text(&place["seq"]), text(&place["hash"]));
+    assert_eq!(gateway.json(&["audit", "verify", &customer.slug, "--checkpoint", &good])["verdict"], "whole");
+    let other = format!("{}:{}", text(&place["seq"]), "0".repeat(64));
+    let broken = gateway.tollgate(&["audit", "verify", &customer.slug, "--checkpoint", &other]);
+    assert_eq!(broken.status.code(), Some(1), "{}", broken.stdout);
+    let database = std::fs::read(gateway.path("data/tollgate.db")).expect("the database");
+    let log = std::fs::read(gateway.path("data/tollgate.db-wal")).unwrap_or_default();
+    for bytes in [database, log] {
+        assert!(!bytes.windows(7).any(|part| part == b"hunter2"), "no secret in the files");
+    }
+}

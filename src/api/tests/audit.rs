@@ -63,12 +63,19 @@ async fn a_checkpoint_finds_what_was_rewritten_before_it() {
     let api = TestApi::new().await;
     some_history(&api).await;
     let verify = async |query: &str| {
-        api.call(&format!("GET /api/tenants/acme/audit-logs/verify{query}")).send().await.expect(StatusCode::OK).body
+        api.call(&format!("GET /api/tenants/acme/audit-logs/verify{query}"))
+            .send()
+            .await
+            .expect(StatusCode::OK)
+            .body
     };
     let first = verify("").await;
     assert_eq!((&first["verdict"], &first["rows"]), (&json!("whole"), &json!(5)), "{first}");
     let (seq, hash) = (&first["checkpoint"]["seq"], first["checkpoint"]["hash"].as_str().unwrap());
-    api.call("PATCH /api/tenants/acme").json(&json!({ "organization_name": "x" })).await.expect(StatusCode::OK);
+    api.call("PATCH /api/tenants/acme")
+        .json(&json!({ "organization_name": "x" }))
+        .await
+        .expect(StatusCode::OK);
     assert_eq!(verify(&format!("?checkpoint={seq}:{hash}")).await["verdict"], "whole");
     let other = "0".repeat(64);
     let broken = verify(&format!("?checkpoint={seq}:{other}")).await;

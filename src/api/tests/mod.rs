@@ -1,6 +1,8 @@
 //! The API through its door: the real router over a real SQLite file, one claim per test.
 
+mod audit;
 mod errors;
+mod health;
 mod idempotency;
 mod keys;
 mod quotas;
@@ -34,12 +36,14 @@ pub(super) struct TestApi {
 }
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 26] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 29] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
     ("DELETE /api/tenants/{t}", None),
     ("POST /api/tenants/{t}/status/active", None),
+    ("GET /api/tenants/{t}/health", None),
+    ("GET /api/tenants/{t}/children", None),
     ("GET /api/tenants/{t}/quotas", None),
     ("PUT /api/tenants/{t}/quotas/api_calls", Some(r#"{"limit":null}"#)),
     ("DELETE /api/tenants/{t}/quotas/api_calls", None),
@@ -67,6 +71,7 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 26] = [
     ("POST /api/tenants/{t}/erase", None),
     ("GET /api/tenants/{t}/usage-logs", None),
     ("GET /api/tenants/{t}/audit-logs", None),
+    ("GET /api/tenants/{t}/audit-logs/verify", None),
 ];
 
 /// A request to be sent.
@@ -144,6 +149,15 @@ impl Call<'_> {
         let mut call = self.header(header::CONTENT_TYPE.as_str(), "application/json");
         call.body = Body::from(body.to_owned());
         call.send().await
+    }
+
+    /// The answer's header lines and its body, which is no JSON.
+    pub(super) async fn text_of(self) -> (HeaderMap, String) {
+        let response = self.api.router.clone().oneshot(self.request.body(self.body).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     pub(super) async fn send(self) -> Reply {

@@ -172,7 +172,7 @@ impl<'a> Head<'a> {
         }
         let authority = framing.host.unwrap_or_default();
         let target = origin_form(target, authority)?;
-        let (path, query) = target.split_at(memchr(b'?', target.as_bytes()).unwrap_or(target.len()));
+        let (path, query) = split_query(target);
         Ok(Head {
             method,
             path,
@@ -186,6 +186,33 @@ impl<'a> Head<'a> {
             is_http10,
             takes_trailers: framing.takes_trailers && !is_http10,
         })
+    }
+
+    /// The head of another request, of which this one's lines tell: held to the same rules as if it had come itself.
+    /// Lines and body are this request's.
+    ///
+    /// # Errors
+    /// As [`Head::parse`], for method, target and authority.
+    pub fn of_another(
+        &self,
+        method: &'a str,
+        target: &'a str,
+        authority: &'a str,
+        limits: HeadLimits,
+    ) -> Result<Head<'a>, BadHead> {
+        if method.is_empty() || !method.bytes().all(is_token_byte) {
+            return Err(BadHead::Syntax("the method has a byte that is not allowed"));
+        }
+        refuse_method(method)?;
+        if target.len() > limits.target_bytes {
+            return Err(BadHead::TargetTooLong);
+        }
+        if !is_authority(authority) {
+            return Err(BadHead::Host);
+        }
+        let target = origin_form(target, authority)?;
+        let (path, query) = split_query(target);
+        Ok(Head { method, path, query, authority, ..*self })
     }
 
     /// The value of the only line of that name (lower case); `None` if there is none.
@@ -470,6 +497,15 @@ fn origin_form<'a>(target: &'a str, authority: &str) -> Result<&'a str, BadHead>
         return Err(BadHead::Host);
     }
     if clean(path) { Ok(path) } else { Err(BadHead::Target) }
+}
+
+fn split_query(target: &str) -> (&str, &str) {
+    target.split_at(memchr(b'?', target.as_bytes()).unwrap_or(target.len()))
+}
+
+/// What names and methods are made of (RFC 9110, section 5.6.2).
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn strip_scheme(target: &str) -> Option<&str> {

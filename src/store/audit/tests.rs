@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{AuditVerdict, Link, canonical};
+use super::{AuditFilter, AuditVerdict, Link, canonical};
 use crate::domain::TenantId;
 use crate::store::Page;
 use crate::store::sql::query;
@@ -29,7 +29,7 @@ async fn add_rows(store: &TestStore, rows: i64) {
 }
 
 async fn verdict(store: &TestStore) -> AuditVerdict {
-    store.read().await.unwrap().verify_audit(ACME).await.unwrap()
+    store.read().await.unwrap().verify_audit(ACME, None).await.unwrap()
 }
 
 /// Does to the log what only somebody with the database in hand can do.
@@ -48,7 +48,7 @@ async fn a_chain_that_nobody_touched_is_whole(store: TestStore) {
     add_rows(&store, 5).await;
     assert_eq!(verdict(&store).await, AuditVerdict::Whole { rows: 5 });
     assert_eq!(
-        store.read().await.unwrap().verify_audit(Some(TenantId(Uuid::from_u128(1)))).await.unwrap(),
+        store.read().await.unwrap().verify_audit(Some(TenantId(Uuid::from_u128(1))), None).await.unwrap(),
         AuditVerdict::Whole { rows: 0 }
     );
 }
@@ -104,10 +104,10 @@ async fn entries_come_newest_first_and_page_by_page(store: TestStore) {
     add_rows(&store, 5).await;
     let mut snapshot = store.read().await.unwrap();
     let first = Page::new(Some(2), None, None).unwrap();
-    let listed = snapshot.audit_entries(ACME, &first).await.unwrap().unwrap();
+    let listed = snapshot.audit_entries(ACME, &AuditFilter::default(), &first).await.unwrap().unwrap();
     assert_eq!(listed.items.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [5, 4]);
     let next = Page::new(Some(4), None, listed.next_cursor.as_deref()).unwrap();
-    let rest = snapshot.audit_entries(ACME, &next).await.unwrap().unwrap();
+    let rest = snapshot.audit_entries(ACME, &AuditFilter::default(), &next).await.unwrap().unwrap();
     assert_eq!(rest.items.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(rest.next_cursor, None);
     let written = audit_row(ACME, "test.5");

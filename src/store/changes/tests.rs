@@ -44,7 +44,7 @@ async fn a_transaction_that_is_dropped_leaves_no_change_and_no_audit_row(store: 
     assert_eq!(store.latest_change().await.unwrap(), start);
     let mut snapshot = store.read().await.unwrap();
     assert_eq!(snapshot.tenant(acme.id).await.unwrap(), None);
-    assert_eq!(snapshot.verify_audit(Some(acme.id)).await.unwrap(), AuditVerdict::Whole { rows: 0 });
+    assert_eq!(snapshot.verify_audit(Some(acme.id), None).await.unwrap(), AuditVerdict::Whole { rows: 0 });
 }
 
 async fn old_changes_are_pruned_and_versions_never_come_twice(store: TestStore) {

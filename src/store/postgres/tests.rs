@@ -1,6 +1,6 @@
 use crate::store::testing::{TestStore, tenant};
 use crate::store::usage::testing::{batch, log_of};
-use crate::store::{Changed, Page, StoreSettings, StoreUrl};
+use crate::store::{AuditFilter, Changed, Page, StoreSettings, StoreUrl};
 
 #[tokio::test]
 async fn who_listens_hears_of_another_processs_commit_and_of_nothing_else() {
@@ -84,7 +84,15 @@ async fn a_newer_programs_columns_disturb_no_statement_that_is_prepared() {
         assert_eq!(snapshot.tiers().await.unwrap().len(), 5);
         assert_eq!(snapshot.keys(acme.id, &Page::default()).await.unwrap().unwrap().items, []);
         assert_eq!(snapshot.own_quotas(acme.id).await.unwrap(), []);
-        assert_eq!(snapshot.audit_entries(Some(acme.id), &Page::default()).await.unwrap().unwrap().items, []);
+        assert_eq!(
+            snapshot
+                .audit_entries(Some(acme.id), &AuditFilter::default(), &Page::default())
+                .await
+                .unwrap()
+                .unwrap()
+                .items,
+            []
+        );
         drop(snapshot);
         store
             .raw(

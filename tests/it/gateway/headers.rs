@@ -89,6 +89,7 @@ fn lines_of_one_connection_stay_there_and_all_others_pass_as_they_are() {
     let names: Vec<&str> = seen.headers.iter().map(|(name, _)| name.as_str()).collect();
     let ours = [
         "x-forwarded-for",
+        "forwarded",
         "x-forwarded-proto",
         "x-forwarded-host",
         "x-tenant-id",
@@ -127,6 +128,7 @@ fn what_a_stranger_says_of_who_it_forwards_for_is_replaced() {
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     assert_eq!(seen.header("x-forwarded-host"), Some("api.test"));
+    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=http;host=\"api.test\""));
 }
 
 #[test]
@@ -148,7 +150,8 @@ fn what_a_trusted_proxy_says_of_who_it_forwards_for_is_passed_on_and_believed() 
     assert_eq!(seen.header("x-forwarded-for"), Some("9.9.9.9, 192.0.2.7, 10.1.1.1, 127.0.0.1"));
     assert_eq!(seen.headers_named("x-forwarded-proto").collect::<Vec<_>>(), ["https"]);
     assert_eq!(seen.headers_named("x-forwarded-host").collect::<Vec<_>>(), ["shop.test"]);
-    assert_eq!(seen.header("forwarded"), Some("for=192.0.2.7"));
+    let forwarded: Vec<&str> = seen.headers_named("forwarded").collect();
+    assert_eq!(forwarded, ["for=192.0.2.7, for=127.0.0.1;proto=http;host=\"api.test\""]);
 
     // The client is the last address that no trusted proxy has: what it says of itself before that is nothing.
     let fenced = another_key(&gateway, &customer, &["--network", "192.0.2.0/24"]);
@@ -162,6 +165,18 @@ fn what_a_trusted_proxy_says_of_who_it_forwards_for_is_passed_on_and_believed() 
     ] {
         let response = send(&gateway, &fenced, &[&format!("x-forwarded-for: {chain}")]);
         assert_eq!(response.status, status, "{chain}");
+    }
+    for (lines, status) in [
+        (&["forwarded: for=192.0.2.7"][..], 200),
+        (&["forwarded: for=9.9.9.9, for=192.0.2.7;proto=https, for=\"10.1.1.1:80\""], 200),
+        (&["forwarded: for=192.0.2.7", "forwarded: for=10.1.1.1"], 200),
+        (&["forwarded: for=192.0.2.7, for=9.9.9.9"], 403),
+        (&["forwarded: for=192.0.2.7, for=unknown"], 403),
+        (&["forwarded: for=192.0.2.7, for=10.1.1.1;for=10.1.1.2"], 403),
+        // Proxies that write the one often let their clients' other pass.
+        (&["forwarded: for=192.0.2.7", "x-forwarded-for: 9.9.9.9"], 403),
+    ] {
+        assert_eq!(send(&gateway, &fenced, lines).status, status, "{lines:?}");
     }
 }
 

@@ -1,12 +1,14 @@
 //! The data plane as clients and upstreams see it: one file per door, every claim over real sockets.
 
 mod admission;
+mod authorize;
 mod drain;
 mod headers;
 mod http;
 mod http2;
 mod identity;
 mod openid;
+mod proxy_protocol;
 mod routes;
 mod signature;
 mod slow;

@@ -35,9 +35,20 @@ impl RawClient {
     /// # Errors
     /// The handshake did not come about. In TLS 1.3 a refused client certificate only shows at the first answer.
     pub(crate) fn try_secure(to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        RawClient::try_secure_behind(b"", to, name, config)
+    }
+
+    /// The same, with `preamble` sent in clear before.
+    pub(crate) fn try_secure_behind(
+        preamble: &[u8],
+        to: SocketAddr,
+        name: &str,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
         let mut stream = dial(to)?;
+        stream.write_all(preamble)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut stream)?;
         }

@@ -51,6 +51,7 @@ pub(crate) struct Run {
 struct Addresses {
     proxy: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
+    authorize: Vec<SocketAddr>,
     admin: SocketAddr,
 }
 
@@ -149,9 +150,14 @@ impl TestGateway {
     /// Writes the configuration anew; takes effect with [`TestGateway::restart`] or [`TestGateway::hang_up`].
     pub(crate) fn configure(&self, configuration: &str) {
         let store = &self.store;
+        // A `[listen]` of the test's own is completed.
+        let listen = "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n";
+        let configuration = match configuration.contains("[listen]\n") {
+            true => configuration.replacen("[listen]\n", listen, 1),
+            false => format!("{configuration}\n{listen}"),
+        };
         let own = format!(
-            "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n\
-             [store]\nurl = \"{store}\"\ntimeout = \"20s\"\n\
+            "[store]\nurl = \"{store}\"\ntimeout = \"20s\"\n\
              [data]\ndirectory = \"data\"\naccounts_max = 4096\n"
         );
         fs::write(self.config(), format!("{own}{configuration}")).expect("the configuration is written");
@@ -206,6 +212,7 @@ impl TestGateway {
         Some(Addresses {
             proxy: list(&json["proxy"])?,
             tls: list(&json["tls"])?,
+            authorize: list(&json["authorize"])?,
             admin: address(&json["admin"])?,
         })
     }
@@ -278,6 +285,12 @@ impl TestGateway {
     #[track_caller]
     pub(crate) fn tls(&self) -> SocketAddr {
         self.addresses.as_ref().expect("a gateway that was started").tls[0]
+    }
+
+    /// The first address where other proxies ask.
+    #[track_caller]
+    pub(crate) fn authorize(&self) -> SocketAddr {
+        self.addresses.as_ref().expect("a gateway that was started").authorize[0]
     }
 
     #[track_caller]
