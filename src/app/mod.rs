@@ -10,6 +10,7 @@ mod metrics;
 mod reload;
 mod running;
 mod settings;
+mod sockets;
 mod start;
 mod tasks;
 

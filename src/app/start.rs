@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
+use super::sockets::Handed;
 use super::tasks::{self, BooksKeeper, PartitionKeeper};
 use super::{authority, settings};
 use crate::admin::{self, AdminParts};
@@ -27,7 +28,7 @@ use crate::gateway::{
     BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens, UpstreamKeeper,
 };
 use crate::journal::{Journal, JournalError, Writer};
-use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, bind, spawn};
+use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, spawn};
 use crate::secret::hash::{Pepper, PepperError};
 use crate::secret::seal::RingError;
 use crate::secret::sign::BadSigningKey;
@@ -81,6 +82,10 @@ pub enum StartError {
     Token(#[source] ControlError),
     #[error("the address {0} can't be listened on")]
     Listen(SocketAddr, #[source] io::Error),
+    #[error("what was handed over in LISTEN_FDS is not all listening sockets of TCP")]
+    Handed(#[source] io::Error),
+    #[error("a socket on {0} was handed over, and [listen] has no such address")]
+    Unwanted(SocketAddr),
     #[error("{attempt}")]
     Io { attempt: &'static str, source: io::Error },
 }
@@ -145,7 +150,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         Admission::new(authority.source, settings::admission(&config), authority.meters, clock.clone());
     // What is reported through the API has a shard of the journal for itself, the last.
     let reported = writers.pop().map(|writer| Counting::new(directory.clone(), admission.clone(), writer));
-    let control = match reported {
+    let control = match reported.clone() {
         Some(counting) => control.with_counting(counting),
         None => control,
     };
@@ -175,7 +180,10 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let limits = &config.listen.limits;
     let trusted = config.listen.trust.proxies.clone();
     let admittance = Admittance::new(limits.connections, limits.connections_per_ip, trusted);
-    let (addresses, threads) = start_workers(&config, writers, &shared, tls.as_ref(), &admittance, &phases)?;
+    let mut handed = Handed::receive()?;
+    let admin_socket = handed.at(config.listen.admin);
+    let (addresses, threads) =
+        start_workers(&config, handed, writers, &shared, tls.as_ref(), &admittance, &phases)?;
     readiness.ready("listeners");
 
     let flush =
@@ -196,6 +204,9 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
     running.spawn("books", books.run());
+    if let Some(counting) = reported {
+        running.spawn("reports", tasks::keep_reports(counting));
+    }
     running.spawn("partitions", partitions.run());
     for (name, task) in authority.tasks {
         running.spawn(name, task);
@@ -207,7 +218,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.reloads(reload);
 
     let signing_keys = headers.signer.as_ref().map(|signer| signer.jwks().to_owned());
-    let admin = open_admin(&config, control, registry, readiness, signing_keys, &mut running).await?;
+    let admin =
+        open_admin(&config, admin_socket, control, registry, readiness, signing_keys, &mut running).await?;
     write_addresses(&config, &addresses, admin).map_err(|source| StartError::Io {
         attempt: "the addresses can't be written to the data directory",
         source,
@@ -264,16 +276,18 @@ type Workers = (Addresses, Vec<std::thread::JoinHandle<()>>);
 /// One thread per writer, each with sockets of its own on every proxy address.
 fn start_workers(
     config: &Config,
+    mut handed: Handed,
     writers: Vec<Writer>,
     shared: &Arc<GatewayShared>,
     tls: Option<&Arc<Tls>>,
     admittance: &Admittance,
     phases: &watch::Receiver<Phase>,
 ) -> Result<Workers, StartError> {
-    let (proxy, plain) = bind_all(&config.listen.proxy, writers.len())?;
+    let (proxy, plain) = handed.bind_all(&config.listen.proxy, writers.len())?;
     let secured = config.listen.tls.as_ref().map_or(&[][..], |tls| &tls.address);
-    let (secured, encrypted) = bind_all(secured, writers.len())?;
-    let (authorize, asking) = bind_all(&config.listen.authorize, writers.len())?;
+    let (secured, encrypted) = handed.bind_all(secured, writers.len())?;
+    let (authorize, asking) = handed.bind_all(&config.listen.authorize, writers.len())?;
+    handed.refuse_rest()?;
     let entrance = |purpose, tls: Option<&Arc<Tls>>| {
         let tls = tls.cloned();
         let proxy_protocol = match purpose {
@@ -306,34 +320,9 @@ fn start_workers(
     Ok((Addresses { proxy, tls: secured, authorize }, threads))
 }
 
-/// The bound addresses, and for each worker a socket on each of them. Port 0 is chosen once for all workers.
-fn bind_all(
-    wanted: &[SocketAddr],
-    workers: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<StdListener>>), StartError> {
-    let mut sockets: Vec<Vec<StdListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut bound = Vec::new();
-    for address in wanted {
-        let failed = |error| StartError::Listen(*address, error);
-        refuse_taken(*address).map_err(failed)?;
-        let mut address = *address;
-        for own in &mut sockets {
-            let socket = bind(address).map_err(failed)?;
-            address = socket.local_addr().map_err(failed)?;
-            own.push(socket);
-        }
-        bound.push(address);
-    }
-    Ok((bound, sockets))
-}
-
-/// The workers share their port, and so would a second gateway, silently: this asks without sharing.
-fn refuse_taken(address: SocketAddr) -> io::Result<()> {
-    StdListener::bind(address).map(drop)
-}
-
 async fn open_admin(
     config: &Config,
+    socket: Option<StdListener>,
     control: Control,
     registry: Registry,
     readiness: Readiness,
@@ -341,7 +330,11 @@ async fn open_admin(
     running: &mut Running,
 ) -> Result<SocketAddr, StartError> {
     let wanted = config.listen.admin;
-    let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
+    let listener = match socket {
+        Some(socket) => TcpListener::from_std(socket),
+        None => TcpListener::bind(wanted).await,
+    };
+    let listener = listener.map_err(|error| StartError::Listen(wanted, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
     let failed = |source| StartError::Io { attempt: "the door for the command line can't be opened", source };
     let token = LocalToken::draw().map_err(failed)?;

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::Embedded;
 use crate::clock::{Clock, Monotonic};
-use crate::control::{Books, Control};
+use crate::control::{Books, Control, Counting};
 use crate::journal::{Journal, JournalError, OnFull, Pressure, SyncPolicy};
 use crate::store::{Partitions, Store};
 use crate::telemetry::readiness::Readiness;
@@ -59,6 +59,16 @@ pub(super) async fn keep_house(till: Arc<Till>, authority: Option<Arc<Embedded>>
         if freed > 0 {
             tracing::debug!(slots = freed, "slots of ended windows are free again");
         }
+    }
+}
+
+/// Does for the writer of reports what workers do for theirs. Runs until it is dropped.
+pub(super) async fn keep_reports(counting: Arc<Counting>) {
+    let mut ticks = interval(JOURNAL_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        counting.tick();
     }
 }
 

@@ -17,7 +17,7 @@ use crate::authority::{Admission, Short};
 use crate::clock::Timestamp;
 use crate::directory::{Directory, Entitled, Entitlements};
 use crate::domain::{
-    AccountKey, ApiKeyId, Outcome, Period, RecordedCharge, RequestId, Resource, TenantId, Units, UsageRecord,
+    ApiKeyId, Outcome, Period, RecordedCharge, RequestId, Resource, TenantId, Units, UsageRecord,
 };
 use crate::journal::{Ticket, Writer};
 use crate::till::{Charge, Reservation};
@@ -34,7 +34,6 @@ pub struct Counting {
 pub(super) struct Held {
     pub(super) tenant: TenantId,
     pub(super) units: Units,
-    pub(super) accounts: Vec<AccountKey>,
     pub(super) decide: oneshot::Sender<Decision>,
 }
 
@@ -101,6 +100,11 @@ impl Counting {
         Arc::new(Counting { directory, admission, writer: Mutex::new(writer), held: Mutex::default() })
     }
 
+    /// See [`Writer::tick`].
+    pub fn tick(&self) {
+        self.writer().tick();
+    }
+
     /// Takes the units from all accounts that pay, or from none.
     ///
     /// Dropping the future takes nothing.
@@ -132,13 +136,6 @@ impl Counting {
         let ticket = self.writer().begin(&taken.record(&charged));
         taken.ticket = Some(ticket.map_err(|_| ControlError::Unanswered("the journal, which is full,"))?);
         Ok(taken)
-    }
-
-    /// What reservations hold, account by account: taken, and in no book yet.
-    pub(super) fn held_units(&self) -> Vec<(AccountKey, Units)> {
-        let held = self.held();
-        let each = held.values().flat_map(|held| held.accounts.iter().map(|account| (*account, held.units)));
-        each.collect()
     }
 
     pub(super) fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
@@ -185,11 +182,6 @@ impl Standing {
 // === impl Taken ===
 
 impl Taken<'_> {
-    /// The accounts that paid.
-    pub(super) fn accounts(&self) -> Vec<AccountKey> {
-        self.reservation.charged().iter().map(|charged| charged.account).collect()
-    }
-
     /// Used are so many of the units; the rest goes back. The journal is told first: units that come back must not be
     /// counted by a crash.
     pub(super) fn settle(&mut self, units: Units) {

@@ -36,7 +36,7 @@ pub struct Books {
     pub accounts: usize,
     /// Used, as the till says.
     pub till_units: u64,
-    /// Taken by requests that have not ended yet.
+    /// Taken by requests that have not ended yet, and by reservations.
     pub in_flight_units: u64,
     /// Recorded in the journal and not yet in the database.
     pub journal_units: u64,
@@ -44,9 +44,6 @@ pub struct Books {
     pub database_units: u64,
     /// Of records that the database refused and that were set aside.
     pub quarantined_units: u64,
-    /// Set aside by the till for jobs that have not ended.
-    /// Of those in flight: set aside for jobs that have not ended.
-    pub reserved_units: u64,
     /// Accounts that differ, at most 100.
     pub differing: Vec<AccountBooks>,
     pub as_of: Timestamp,
@@ -65,7 +62,6 @@ pub struct AccountBooks {
     pub journal_units: u64,
     pub database_units: u64,
     pub quarantined_units: u64,
-    pub reserved_units: u64,
 }
 
 /// Units of one account.
@@ -77,7 +73,6 @@ struct Entry {
     journal: u64,
     database: u64,
     quarantined: u64,
-    reserved: u64,
 }
 
 type Entries = HashMap<AccountKey, Entry>;
@@ -129,9 +124,6 @@ impl Control {
         }
         for (account, units) in quarantined {
             entries.entry(account).and_modify(|entry| entry.quarantined += units.get());
-        }
-        for (account, units) in self.parts.counting.iter().flat_map(|counting| counting.held_units()) {
-            entries.entry(account).or_default().reserved += units.get();
         }
         Ok(entries)
     }
@@ -208,7 +200,6 @@ impl Books {
             journal_units: sum(|entry| entry.journal),
             database_units: sum(|entry| entry.database),
             quarantined_units: sum(|entry| entry.quarantined),
-            reserved_units: sum(|entry| entry.reserved),
             differing: differing.into_iter().take(NAMED_MAX).map(AccountBooks::of).collect(),
             as_of,
         }
@@ -230,7 +221,6 @@ impl AccountBooks {
             journal_units: entry.journal,
             database_units: entry.database,
             quarantined_units: entry.quarantined,
-            reserved_units: entry.reserved,
         }
     }
 }

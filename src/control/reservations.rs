@@ -133,7 +133,7 @@ async fn hold(
         Err(error) => return drop(told.send(Err(error))),
     };
     let (decide, decision) = oneshot::channel();
-    let held = Held { tenant: taking.tenant, units: taking.units, accounts: taken.accounts(), decide };
+    let held = Held { tenant: taking.tenant, units: taking.units, decide };
     if !counting.keep(id, held) {
         return drop(
             told.send(Err(ControlError::Unanswered("the gateway, which holds too many reservations,"))),

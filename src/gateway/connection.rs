@@ -22,7 +22,8 @@ use crate::secret::hash::CertificateName;
 /// How much of a refused request's body is read so that the connection can go on.
 const DRAINED_BYTES_MAX: u64 = 64 * 1024;
 
-/// How long a closing connection waits for the client to have read the answer.
+/// How long a closing connection waits for the client to have read the answer, or for the first request of one that is
+/// new while the worker drains.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The client's side of a connection.
@@ -108,9 +109,20 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
 }
 
 /// As [`wait_for_request`], for a new socket: whoever sends nothing would seem to have begun.
+///
+/// A drain does not end a new connection at once: its first request is on its way, and unlike one on a connection that
+/// was used before, clients don't repeat it.
 async fn wait_for_first_request(gateway: &Gateway, stream: &mut Stream, alarm: &Alarm) -> bool {
     let first = poll_fn(|context| stream.poll_first(context));
-    matches!(alarm.idle(gateway.shared.limits.idle, first).await, Ok(Ok(true)))
+    let waited = alarm.idle(gateway.shared.limits.idle, first).await;
+    let has_begun = match waited {
+        Err(_) if alarm.is_draining() => {
+            let first = poll_fn(|context| stream.poll_first(context));
+            alarm.within(LINGER, first).await
+        }
+        waited => waited,
+    };
+    matches!(has_begun, Ok(Ok(true)))
 }
 
 /// Without a buffer, until the first byte of a request is there.

@@ -308,12 +308,17 @@ impl Upstream {
         Err(if is_late { NoConnection::TooSlow } else { NoConnection::Unreachable })
     }
 
-    /// Notes how the last try went at its endpoint.
-    pub(super) fn went(&self, tries: &Tries, went: Went, now: Monotonic) {
-        let Some(lane) = tries.tried.last().map(|lane| &tries.lanes.lanes[*lane]) else { return };
-        match went {
-            Went::Well => lane.pool.endpoint.standing.answered(),
-            Went::Badly => self.failed_at(lane, now),
+    /// The last try was answered as it should be.
+    pub(super) fn went_well(&self, tries: &Tries) {
+        if let Some(lane) = tries.last() {
+            lane.pool.endpoint.standing.answered();
+        }
+    }
+
+    /// The last try failed at its endpoint, which may eject it.
+    pub(super) fn went_badly(&self, tries: &Tries, now: Monotonic) {
+        if let Some(lane) = tries.last() {
+            self.failed_at(lane, now);
         }
     }
 
@@ -461,6 +466,10 @@ impl Drop for Seat<'_> {
 // === impl Tries ===
 
 impl Tries {
+    fn last(&self) -> Option<&Lane> {
+        self.tried.last().map(|lane| &self.lanes.lanes[*lane])
+    }
+
     /// The last endpoint's connection was stale, which says nothing of the endpoint: it may be chosen again.
     pub(super) fn was_stale(&mut self) {
         self.tried.pop();

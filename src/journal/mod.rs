@@ -28,7 +28,6 @@
 mod commit;
 mod counted;
 mod cursor;
-mod desk;
 mod disk;
 mod handle;
 mod header;
@@ -42,7 +41,6 @@ mod segment;
 mod writer;
 
 pub use cursor::{Cut, Position};
-pub use desk::Desk;
 pub use disk::{Disk, FileDisk, Region};
 pub use handle::{
     Depth, Journal, JournalError, JournalId, JournalSettings, Moment, OnFull, Pressure, Sums, SyncPolicy,

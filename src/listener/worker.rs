@@ -78,6 +78,15 @@ pub enum Purpose {
     Authorize,
 }
 
+/// Why there is no place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Full {
+    /// For nobody: one will be free again.
+    All,
+    /// For that address.
+    Address,
+}
+
 /// A listening socket, and what is spoken there.
 #[derive(Debug)]
 pub struct Entrance {
@@ -214,20 +223,26 @@ async fn run<S: Service>(
 async fn accept<S: Service>(entrance: Entrance, admittance: Admittance, parts: WorkerParts, service: Rc<S>) {
     let Entrance { socket, purpose, proxy_protocol, tls } = entrance;
     let listener = TcpListener::from_std(socket).expect("a non-blocking socket inside a runtime");
+    let mut is_short = false;
     loop {
         while admittance.is_full() {
             sleep(ACCEPT_PAUSE).await;
         }
         let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                is_short = false;
+                accepted
+            }
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
-                tracing::warn!(error = %error, "accepting pauses: {error}");
+                if !std::mem::replace(&mut is_short, true) {
+                    tracing::warn!(error = %error, "accepting pauses: {error}");
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(place) = admittance.enter(peer.ip()) else { continue };
+        let Some(place) = place_for(&admittance, peer.ip()).await else { continue };
         // Without it the kernel waits for more to send; with it each answer leaves at once.
         let _ = stream.set_nodelay(true);
         let alarm = parts.alarms.alarm();
@@ -235,6 +250,19 @@ async fn accept<S: Service>(entrance: Entrance, admittance: Admittance, parts: W
         let seat = Seat { place, _open: open };
         let accepted = Accepted { stream, peer, purpose, proxy_protocol, alarm, seat, tls: tls.clone() };
         tokio::task::spawn_local(service.clone().serve(accepted));
+    }
+}
+
+/// A place, as soon as there is one; `None` if that address has all it may have.
+///
+/// Several workers may see the last free place: those that do not get it hold one connection each until there is another.
+async fn place_for(admittance: &Admittance, ip: IpAddr) -> Option<Place> {
+    loop {
+        match admittance.enter(ip) {
+            Ok(place) => return Some(place),
+            Err(Full::Address) => return None,
+            Err(Full::All) => sleep(ACCEPT_PAUSE).await,
+        }
     }
 }
 
@@ -326,17 +354,17 @@ impl Admittance {
         self.lock().total >= self.0.connections_max
     }
 
-    fn enter(&self, ip: IpAddr) -> Option<Place> {
+    fn enter(&self, ip: IpAddr) -> Result<Place, Full> {
         let mut by_ip = self.lock();
         if by_ip.total >= self.0.connections_max {
-            return None;
+            return Err(Full::All);
         }
         let ip = Some(ip).filter(|ip| !self.trusts(*ip));
         if ip.is_some_and(|ip| !by_ip.take(ip, self.0.per_ip_max)) {
-            return None;
+            return Err(Full::Address);
         }
         by_ip.total += 1;
-        Some(Place { admittance: self.clone(), ip })
+        Ok(Place { admittance: self.clone(), ip })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ByIp> {
@@ -408,7 +436,7 @@ impl Drop for OpenConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::Admittance;
+    use super::{Admittance, Full};
 
     #[test]
     fn places_are_bounded_in_all_and_per_address_and_come_back() {
@@ -416,12 +444,12 @@ mod tests {
         let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = admittance.enter(a).unwrap();
         let _second = admittance.enter(a).unwrap();
-        assert!(admittance.enter(a).is_none());
+        assert_eq!(admittance.enter(a).err(), Some(Full::Address));
         let _third = admittance.enter(b).unwrap();
-        assert!(admittance.enter(b).is_none());
+        assert_eq!(admittance.enter(b).err(), Some(Full::All));
         assert_eq!(admittance.open(), 3);
         drop(first);
-        assert!(admittance.enter(a).is_some());
+        assert!(admittance.enter(a).is_ok());
     }
 
     #[test]
@@ -430,9 +458,9 @@ mod tests {
         let (proxy, client) = ("192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap());
         let [mut first, mut second] = [(); 2].map(|()| admittance.enter(proxy).unwrap());
         assert!(first.is_taken_by(client) && !second.is_taken_by(client));
-        assert!(admittance.enter(client).is_none());
+        assert_eq!(admittance.enter(client).err(), Some(Full::Address));
         drop((first, second));
         assert_eq!(admittance.open(), 0);
-        assert!(admittance.enter(client).is_some());
+        assert!(admittance.enter(client).is_ok());
     }
 }

@@ -11,7 +11,8 @@ use crate::support::{Customer, StubUpstream, Tally, TestGateway, load, until};
 /// More than the small journal below has space for.
 const MANY: usize = 60_000;
 
-/// Two segments for each of two workers, the smallest that can be configured, and no flush that would empty them.
+/// Two segments for each of two workers and for reports, the smallest that can be configured, and no flush that would
+/// empty them.
 const SMALL: &str = "segment_bytes = \"1MiB\"\ncapacity_bytes = \"6MiB\"\nflush = \"1h\"";
 
 fn configuration(upstream: &StubUpstream, journal: &str) -> String {

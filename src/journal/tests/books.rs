@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::tape::TapeDisk;
 use super::{Sample, TILL, charge, flush, now, open, pass, read, requests, settings};
-use crate::domain::{ApiKeyId, Outcome, Owner, TenantId};
-use crate::journal::{Cut, Desk, Journal, JournalError, JournalFull, JournalSettings, Writer};
+use crate::domain::{ApiKeyId, Owner, TenantId};
+use crate::journal::{Cut, Journal, JournalError, JournalFull, JournalSettings, Writer};
 
 fn open_files(directory: &std::path::Path, shards: usize) -> (Journal, Vec<Writer>) {
     Journal::open(directory, &settings(), shards, TILL, now()).unwrap()
@@ -312,33 +312,4 @@ fn a_cut_of_a_segment_that_is_gone_is_an_error() {
     let (journal, _writers) = open(&disk, 1);
     let cut = Cut { shard: 0, sequence: 99, from: 128, to: 256 };
     assert!(matches!(journal.read(&cut).map(|_| ()), Err(JournalError::Gone(_))));
-}
-
-#[test]
-fn what_many_threads_report_at_one_desk_is_recorded_once_each() {
-    let directory = tempfile::tempdir().unwrap();
-    let (journal, mut writers) = open_files(directory.path(), 2);
-    let desk = Desk::new(writers.remove(1));
-    let report = &|numbers: std::ops::Range<u128>| {
-        for number in numbers {
-            let sample = Sample { outcome: Outcome::Reported, key: None, ..Sample::of(number) };
-            while desk.record(&sample.record()).is_err() {
-                std::thread::yield_now();
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let reports: Vec<_> =
-            (0..4).map(|at| scope.spawn(move || report(at * 100..(at + 1) * 100))).collect();
-        while !reports.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-            journal.prepare().unwrap();
-            desk.tick();
-        }
-    });
-    drop((journal, desk, writers));
-    let (journal, _writers) = open_files(directory.path(), 2);
-    assert_eq!((journal.recovery().crashed, journal.recovery().unsent), (0, 0));
-    let samples = flush(&journal);
-    assert_eq!(requests(&samples), (0..400).collect::<Vec<_>>());
-    assert!(samples.iter().all(|sample| sample.outcome == Outcome::Reported));
 }

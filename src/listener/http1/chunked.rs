@@ -13,15 +13,37 @@ const TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Where in the coding the next byte stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
-    Size { digits: u8, size: u64, line: usize },
-    Extension { size: u64, line: usize },
-    SizeLf { size: u64 },
-    Data { left: u64 },
+    Size {
+        digits: u8,
+        size: u64,
+        line: usize,
+    },
+    /// White space behind a size, which some write there.
+    Padding {
+        size: u64,
+        line: usize,
+    },
+    Extension {
+        size: u64,
+        line: usize,
+    },
+    SizeLf {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
-    TrailerStart { seen: usize },
-    Trailer { seen: usize },
-    TrailerLf { seen: usize },
+    TrailerStart {
+        seen: usize,
+    },
+    Trailer {
+        seen: usize,
+    },
+    TrailerLf {
+        seen: usize,
+    },
     EndLf,
     End,
 }
@@ -121,10 +143,20 @@ impl Place {
                 Ok(Place::Size { digits: digits + 1, size: size << 4 | u64::from(digit), line: line + 1 })
             }
             (Place::Size { digits: 0, .. }, _) => Err(BadChunk("a chunk size is missing")),
-            (Place::Size { size, .. } | Place::Extension { size, .. }, b'\r') => Ok(Place::SizeLf { size }),
-            (Place::Size { size, line, .. }, b';' | b' ' | b'\t') => {
+            (
+                Place::Size { size, .. } | Place::Padding { size, .. } | Place::Extension { size, .. },
+                b'\r',
+            ) => Ok(Place::SizeLf { size }),
+            (Place::Padding { line, .. }, _) if line >= SIZE_LINE_BYTES_MAX => {
+                Err(BadChunk("a chunk extension is longer than 1 KiB"))
+            }
+            (Place::Size { size, line, .. } | Place::Padding { size, line }, b' ' | b'\t') => {
+                Ok(Place::Padding { size, line: line + 1 })
+            }
+            (Place::Size { size, line, .. } | Place::Padding { size, line }, b';') => {
                 Ok(Place::Extension { size, line: line + 1 })
             }
+            (Place::Padding { .. }, _) => Err(BadChunk("a chunk size is more than one number")),
             (Place::Size { .. }, _) => Err(BadChunk("a chunk size is not hexadecimal")),
             (Place::Extension { .. }, b'\n' | 0) => Err(BadChunk("a line does not end with CR LF")),
             (Place::Extension { line, .. }, _) if line >= SIZE_LINE_BYTES_MAX => {
@@ -222,6 +254,8 @@ mod tests {
             b"5\r\nhello\n",
             b"5\r\nhello\rX",
             b"5;a\nb\r\nhello\r\n",
+            b"5 0\r\nhello\r\n",
+            b"5 \n\nhello\r\n",
             b"10000000000000000\r\n",
             b"0\r\nx: 1\n\r\n",
             b"0\r\n\rx",

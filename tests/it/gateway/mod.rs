@@ -2,6 +2,8 @@
 
 mod admission;
 mod authorize;
+mod clients;
+mod corpus;
 mod drain;
 mod headers;
 mod http;
@@ -9,6 +11,7 @@ mod http2;
 mod identity;
 mod openid;
 mod proxy_protocol;
+mod replacement;
 mod routes;
 mod signature;
 mod slow;

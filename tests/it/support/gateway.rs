@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -21,12 +23,21 @@ pub(crate) struct TestGateway {
     directory: TempDir,
     /// The URL of its store.
     store: String,
+    /// Starts the process in its own way; `None`: as it is.
+    launcher: Option<Launcher>,
     process: Option<Child>,
     /// The environment that it starts in.
     variables: Vec<(String, String)>,
     /// What its data directory is on, if that is not the disk of all.
     disk: Option<SmallDisk>,
     addresses: Option<Addresses>,
+}
+
+/// A script of bash that ends by becoming the gateway (`"$@"`).
+struct Launcher {
+    script: String,
+    /// Become its stdin and stdout.
+    sockets: Option<[TcpListener; 2]>,
 }
 
 /// A tenant that can send requests.
@@ -108,10 +119,36 @@ impl TestGateway {
     /// The same on a store that other gateways may share.
     #[track_caller]
     pub(crate) fn start_in(store: &str, configuration: &str) -> Self {
+        TestGateway::launch(store, configuration, None)
+    }
+
+    /// The same, started by a script of bash that ends with `exec "$@"`.
+    #[track_caller]
+    pub(crate) fn start_by(script: &str, configuration: &str) -> Self {
+        let launcher = Launcher { script: script.to_owned(), sockets: None };
+        TestGateway::launch("sqlite:data/tollgate.db", configuration, Some(launcher))
+    }
+
+    /// The same, on sockets that stay open while no process serves them, as systemd hands them over.
+    #[track_caller]
+    pub(crate) fn start_on_sockets(configuration: &str) -> Self {
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [proxy, admin] = [0, 1].map(|index: usize| sockets[index].local_addr().expect("a bound socket"));
+        let script = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$@\"";
+        let launcher = Launcher { script: script.to_owned(), sockets: Some(sockets) };
+        let configuration =
+            format!("[listen]\nproxy = \"{proxy}\"\nadmin = \"{admin}\"\nworkers = 2\n{configuration}");
+        TestGateway::launch("sqlite:data/tollgate.db", &configuration, Some(launcher))
+    }
+
+    #[track_caller]
+    fn launch(store: &str, configuration: &str, launcher: Option<Launcher>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
+        let store = store.to_owned();
         let mut gateway = TestGateway {
             directory,
-            store: store.to_owned(),
+            store,
+            launcher,
             process: None,
             variables: Vec::new(),
             disk: None,
@@ -131,6 +168,7 @@ impl TestGateway {
         let mut gateway = TestGateway {
             directory,
             store,
+            launcher: None,
             process: None,
             variables: Vec::new(),
             disk: Some(disk),
@@ -153,6 +191,7 @@ impl TestGateway {
         // A `[listen]` of the test's own is completed.
         let listen = "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 2\n";
         let configuration = match configuration.contains("[listen]\n") {
+            true if configuration.contains("[listen]\nproxy = ") => configuration.to_owned(),
             true => configuration.replacen("[listen]\n", listen, 1),
             false => format!("{configuration}\n{listen}"),
         };
@@ -190,9 +229,46 @@ impl TestGateway {
 
     fn spawn(&self, log: File) -> Child {
         let mut command = self.command();
+        command.stdout(Stdio::null()).stderr(log);
+        if let Some(Launcher { script, sockets }) = &self.launcher {
+            let mut launched = Command::new("/bin/bash");
+            launched.current_dir(self.directory.path()).env_clear();
+            launched.args(["-c", script, "bash"]).arg(command.get_program());
+            let log = OpenOptions::new().append(true).open(self.log_path()).expect("a log file");
+            launched.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            if let Some([proxy, admin]) = sockets {
+                let socket = |socket: &TcpListener| OwnedFd::from(socket.try_clone().expect("a descriptor"));
+                launched.stdin(socket(proxy)).stdout(socket(admin));
+            }
+            command = launched;
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.args(["serve", "--config"]).arg(self.config()).stdout(Stdio::null()).stderr(log);
+        command.args(["serve", "--config"]).arg(self.config());
         command.spawn().expect("the binary starts")
+    }
+
+    /// Starts the process, which must end by itself, and gives what it logged.
+    #[track_caller]
+    pub(crate) fn fails_to_start(&mut self) -> String {
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
+        self.process = Some(self.spawn(log));
+        assert!(!self.ended().success());
+        self.log()
+    }
+
+    /// Processor time of the process so far.
+    #[track_caller]
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a running gateway");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        // Linux counts in hundredths of a second.
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    #[track_caller]
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running gateway").id()
     }
 
     #[track_caller]

@@ -14,7 +14,7 @@ use hyper::body::{Body, Bytes, Frame};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::{route, upstream_at};
+use crate::gateway::{route, upstream_at};
 use crate::support::{TestGateway, until};
 
 const GIB: u64 = 1 << 30;
