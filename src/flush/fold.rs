@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use serde_json::json;
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -25,19 +26,20 @@ pub(super) struct Fold {
     checksum: u32,
     records: u64,
     damaged_bytes: u64,
-    logs: HashMap<Group, UsageSums>,
-    accounts: BTreeMap<AccountKey, Use>,
+    /// Names of routes; groups have their places.
+    routes: Vec<Box<str>>,
+    logs: HashMap<Group, UsageSums, RandomState>,
+    accounts: HashMap<AccountKey, Use, RandomState>,
     parked: Vec<ParkedRecord>,
 }
 
-/// What the records that share a row have in common.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What the records that share a row have in common. Small and without a heap: one is made for each record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Group {
     tenant: TenantId,
     key: Option<ApiKeyId>,
     resource: Resource,
-    route: Box<str>,
-    /// By its code: the outcome itself has no order.
+    route: usize,
     outcome: u8,
     date: Timestamp,
     /// Where each request has a row of its own.
@@ -89,16 +91,18 @@ impl Fold {
             checksum: 0,
             records: 0,
             damaged_bytes: 0,
-            logs: HashMap::new(),
-            accounts: BTreeMap::new(),
+            routes: Vec::new(),
+            logs: HashMap::default(),
+            accounts: HashMap::default(),
             parked: Vec::new(),
         }
     }
 
     fn add(&mut self, record: &UsageRecord<'_>) {
         self.records += 1;
+        let route = self.route(record.route);
         for (resource, sums) in shares(record) {
-            self.logs.entry(self.group(record, resource)).or_default().add(&sums);
+            self.logs.entry(self.group(record, resource, route)).or_default().add(&sums);
         }
         for charge in record.charges {
             let used = self.accounts.entry(charge.account).or_default();
@@ -107,7 +111,16 @@ impl Fold {
         }
     }
 
-    fn group(&self, record: &UsageRecord<'_>, resource: Resource) -> Group {
+    /// The place of a route's name. There are few, and the next record is often of the same one.
+    fn route(&mut self, name: &str) -> usize {
+        let known = self.routes.iter().rposition(|known| **known == *name);
+        known.unwrap_or_else(|| {
+            self.routes.push(name.into());
+            self.routes.len() - 1
+        })
+    }
+
+    fn group(&self, record: &UsageRecord<'_>, resource: Resource, route: usize) -> Group {
         let (date, request) = match self.detail {
             // Its reporter may have said something of it.
             _ if record.outcome == Outcome::Reported => (record.admitted_at, Some(record.request)),
@@ -118,7 +131,7 @@ impl Fold {
             tenant: record.tenant,
             key: record.key,
             resource,
-            route: record.route.into(),
+            route,
             outcome: record.outcome.code(),
             date,
             request,
@@ -184,12 +197,12 @@ impl Fold {
         at: Timestamp,
         new_id: impl Fn() -> Uuid,
     ) -> UsageBatch {
+        let used = self.accounts.iter().filter(|(_, used)| used.units > 0);
+        let mut accounts: Vec<_> = used
+            .map(|(account, used)| AccountUse { account: *account, units: used.units, overage: used.overage })
+            .collect();
         // In the order of their keys, so that batches of several gateways can't wait for each other in a circle.
-        let accounts = self.accounts.iter().map(|(account, used)| AccountUse {
-            account: *account,
-            units: used.units,
-            overage: used.overage,
-        });
+        accounts.sort_unstable_by_key(|used| used.account);
         UsageBatch {
             id,
             range,
@@ -200,7 +213,7 @@ impl Fold {
             at,
             logs: self.logs(new_id),
             rollups: self.rollups(),
-            accounts: accounts.filter(|used| used.units > 0).collect(),
+            accounts,
             parked: self.parked.clone(),
         }
     }
@@ -215,7 +228,7 @@ impl Fold {
                 date: group.date,
                 resource: group.resource,
                 key: group.key,
-                route: group.route.to_string(),
+                route: self.routes[group.route].to_string(),
                 outcome: Outcome::from_code(group.outcome)?,
                 sums: *sums,
             })
@@ -224,22 +237,17 @@ impl Fold {
     }
 
     fn rollups(&self) -> Vec<Rollup> {
-        let mut rollups: BTreeMap<(RollupPeriod, Group), UsageSums> = BTreeMap::new();
+        let mut rollups: BTreeMap<_, UsageSums> = BTreeMap::new();
         for (group, sums) in &self.logs {
+            let Group { tenant, key, resource, route, date, .. } = *group;
             for period in RollupPeriod::ALL {
-                let start = start(period, group.date);
-                let wider = Group { date: start, outcome: 0, request: None, ..group.clone() };
-                rollups.entry((period, wider)).or_default().add(sums);
+                let wider = (period, tenant, key, resource, &*self.routes[route], start(period, date));
+                rollups.entry(wider).or_default().add(sums);
             }
         }
-        let rollup = |((period, group), sums): ((RollupPeriod, Group), UsageSums)| Rollup {
-            tenant: group.tenant,
-            period,
-            start: group.date,
-            resource: group.resource,
-            key: group.key,
-            route: group.route.into(),
-            sums,
+        let rollup = |((period, tenant, key, resource, route, start), sums)| {
+            let route: &str = route;
+            Rollup { tenant, period, start, resource, key, route: route.to_owned(), sums }
         };
         rollups.into_iter().map(rollup).collect()
     }
