@@ -190,7 +190,8 @@ impl Control {
         let accounts: Vec<_> = quotas.iter().map(|quota| account(tenant, &quota.quota, now)).collect();
         let stored = snapshot.account_units(&accounts).await?;
         let uses = quotas.into_iter().zip(accounts).zip(stored).map(|((quota, account), stored)| {
-            let used = self.used_by_till(&account).unwrap_or(stored);
+            // Our till knows what we used, and of the others what its last renewal told; the store, what all had flushed.
+            let used = self.used_by_till(&account).map_or(stored, |used| used.max(stored));
             QuotaUse::of(quota, account.window, used, now)
         });
         Ok(uses.collect())

@@ -47,7 +47,9 @@ fn check_finds_no_fault_in_the_shipped_files() {
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let variables = [
         ("TOLLGATE_STORE_URL", "postgres://tollgate@db.internal/tollgate"),
+        ("TOLLGATE_AUTHORITY_URL", "rediss-cluster://redis-1.internal:6379,redis-2.internal:6379"),
         ("TOLLGATE_PEPPER", secret),
+        ("TOLLGATE_SECRET_KEY", secret),
         ("TOLLGATE_SIGNING_KEY", secret),
         ("TOLLGATE_PLATFORM_TOKEN", secret),
         ("TOLLGATE_SECRET_KEY", secret),

@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod crash;
 mod demo;
+mod deploy;
 mod doctor;
 mod fleet;
 mod gateway;
