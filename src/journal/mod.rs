@@ -35,7 +35,7 @@ mod in_flight;
 mod inspect;
 mod mend;
 mod reader;
-mod record;
+pub mod record;
 mod recover;
 mod segment;
 mod writer;

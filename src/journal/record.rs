@@ -49,10 +49,10 @@ const WINDOW_FOREVER: u32 = u32::MAX;
 const U48_MAX: u64 = (1 << 48) - 1;
 
 /// Room for a record that is being encoded. Its first word is the header's.
-pub(super) type Buffer = [u8; RECORD_BYTES_MAX];
+pub type Buffer = [u8; RECORD_BYTES_MAX];
 
 /// Room for the charges of a record that is being decoded.
-pub(super) type Charges = SmallVec<[RecordedCharge; 4]>;
+pub type Charges = SmallVec<[RecordedCharge; 4]>;
 
 /// The part of the checksum that all records of a file have in common.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +148,7 @@ impl Word {
 ///
 /// # Panics
 /// If there are more than [`UsageRecord::CHARGES_MAX`] charges: a fault of the caller.
-pub(super) fn encode(record: &UsageRecord<'_>, buffer: &mut Buffer) -> usize {
+pub fn encode(record: &UsageRecord<'_>, buffer: &mut Buffer) -> usize {
     assert!(record.charges.len() <= UsageRecord::CHARGES_MAX, "{} charges", record.charges.len());
     let mut out = Out { buffer, at: WORD };
     let route = route_of(record);
@@ -225,7 +225,7 @@ const fn small(number: usize) -> u8 {
 }
 
 /// Reads a payload that has verified. `None` if it makes no sense all the same: a record of a newer kind.
-pub(super) fn decode<'a>(payload: &'a [u8], charges: &'a mut Charges) -> Option<UsageRecord<'a>> {
+pub fn decode<'a>(payload: &'a [u8], charges: &'a mut Charges) -> Option<UsageRecord<'a>> {
     let mut fields = Fields(payload);
     let request = RequestId(fields.uuid()?);
     let tenant = TenantId(fields.uuid()?);

@@ -8,7 +8,7 @@ mod alarm;
 mod buffer;
 pub mod http1;
 mod http2;
-mod preamble;
+pub mod preamble;
 mod stream;
 mod tls;
 mod worker;

@@ -40,7 +40,7 @@ pub enum ProxyProtocol {
 
 /// For whom a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Origin {
+pub enum Origin {
     /// The balancer itself, which looks whether we live; or nobody who has an address.
     Peer,
     Client(SocketAddr),
@@ -48,7 +48,7 @@ pub(super) enum Origin {
 
 /// What the beginning of a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Beginning {
+pub enum Beginning {
     /// A part of a preamble, so far.
     Partial,
     /// A preamble of so many bytes.
@@ -59,7 +59,7 @@ pub(super) enum Beginning {
 
 /// Why a preamble is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum BadPreamble {
+pub enum BadPreamble {
     #[error("it is longer than {PREAMBLE_BYTES_MAX} bytes, or a line of version 1 than {LINE_BYTES_MAX}")]
     TooLong,
     #[error("the line is not as version 1 has it")]
@@ -101,7 +101,7 @@ pub(super) async fn read_preamble(stream: &mut TcpStream) -> io::Result<Option<O
 ///
 /// # Errors
 /// [`BadPreamble`]: they begin like a preamble and are none.
-pub(super) fn beginning(bytes: &[u8]) -> Result<Beginning, BadPreamble> {
+pub fn beginning(bytes: &[u8]) -> Result<Beginning, BadPreamble> {
     let begins = |begin: &[u8]| {
         let shown = begin.len().min(bytes.len());
         bytes[..shown] == begin[..shown]

@@ -343,7 +343,7 @@ fn root() -> &'static Path {
 
 /// Files that are ours and part of the repository.
 fn is_kept(path: &str) -> bool {
-    let generated = ["target/", "data/", ".git/", "Cargo.lock"];
+    let generated = ["target/", "data/", ".git/", "Cargo.lock", "tests/fuzz/target/", "tests/fuzz/corpus/"];
     !generated.iter().any(|begin| path.starts_with(begin)) && !path.contains("/.git/") && path != ".git"
 }
 

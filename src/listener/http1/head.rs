@@ -144,10 +144,7 @@ impl<'a> Head<'a> {
             Err(error) => return Err(syntax(bytes, error)),
         };
         let httparse::Request { method, path, version, headers } = request;
-        if length > limits.bytes || headers.len() > limits.lines {
-            return Err(BadHead::TooLarge);
-        }
-        refuse_bare_lf(&bytes[..length])?;
+        check_whole(&bytes[..length], headers, limits)?;
         let target = path.unwrap_or_default();
         if target.len() > limits.target_bytes {
             return Err(BadHead::TargetTooLong);
@@ -255,6 +252,7 @@ impl<'a> AnswerHead<'a> {
             Err(error) => return Err(syntax(bytes, error)),
         };
         let httparse::Response { version, code, reason, headers } = answer;
+        check_whole(&bytes[..length], headers, limits)?;
         let is_http10 = version == Some(0);
         let status = code.unwrap_or_default();
         if !(100..=999).contains(&status) {
@@ -420,6 +418,15 @@ fn framing(name: &str) -> Option<Framing> {
         17 if name.eq_ignore_ascii_case("transfer-encoding") => Some(Framing::TransferEncoding),
         _ => None,
     }
+}
+
+/// Holds a head that came whole to what [`still_partial`] holds one to that comes in pieces: how the network cuts it
+/// must not decide.
+fn check_whole(head: &[u8], lines: &[Line<'_>], limits: HeadLimits) -> Result<(), BadHead> {
+    if head.len() > limits.bytes || lines.len() > limits.lines {
+        return Err(BadHead::TooLarge);
+    }
+    refuse_bare_lf(head)
 }
 
 fn still_partial<T>(bytes: &[u8], limits: HeadLimits) -> Result<Parsed<T>, BadHead> {

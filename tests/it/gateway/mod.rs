@@ -5,6 +5,7 @@ mod authorize;
 mod clients;
 mod corpus;
 mod drain;
+mod grpc;
 mod headers;
 mod http;
 mod http2;

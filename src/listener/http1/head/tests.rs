@@ -148,6 +148,9 @@ fn an_answer_tells_how_its_body_ends() {
             Err(BadHead::TwoLengths),
         ),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Err(BadHead::TransferEncoding)),
+        ("HTTP/1.1 200 OK\r\nX: 1\nContent-Length: 5\r\n\r\n", Err(BadHead::BareLf)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\n\n", Err(BadHead::BareLf)),
+        (&format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(LIMITS.bytes)), Err(BadHead::TooLarge)),
     ] {
         assert_eq!(answer(head.as_bytes()), read, "{head:?}");
     }
