@@ -6,6 +6,7 @@
 mod authority;
 mod demo;
 mod echo;
+mod memory;
 mod metrics;
 mod reload;
 mod running;

@@ -1,6 +1,6 @@
 //! Reading the configuration again while the gateway serves.
 //!
-//! Routes, upstreams, charges and certificates are swapped whole; requests and connections on their way keep what they
+//! Routes, upstreams, charges, certificates and the limit of memory are swapped whole; requests and connections on their way keep what they
 //! began with. What is bound to sockets and files at the start can't change without a restart, and a reload that asks
 //! for it says so.
 //!
@@ -9,6 +9,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
 
 use super::settings;
 use crate::config::{Config, ListenConfig, Source, TlsConfig, UpstreamTlsConfig};
@@ -24,6 +26,7 @@ pub(super) struct Reload {
     shared: Arc<GatewayShared>,
     tls: Option<Arc<Tls>>,
     directory: Arc<Directory>,
+    memory_limit: watch::Sender<Option<u64>>,
     readiness: Readiness,
     /// Of all files, when they were last read: compared, never read as times.
     modified: Vec<Option<SystemTime>>,
@@ -41,10 +44,11 @@ impl Reload {
         shared: Arc<GatewayShared>,
         tls: Option<Arc<Tls>>,
         directory: Arc<Directory>,
+        memory_limit: watch::Sender<Option<u64>>,
         readiness: Readiness,
     ) -> Self {
         let modified = modified(&source, &config);
-        Reload { source, config, shared, tls, directory, readiness, modified }
+        Reload { source, config, shared, tls, directory, memory_limit, readiness, modified }
     }
 
     /// Reloads if a file is another one than at the last look.
@@ -91,6 +95,7 @@ impl Reload {
         }
         self.directory.set_charged(table.charged().into());
         self.shared.table.store(Arc::new(table));
+        self.memory_limit.send_replace(config.listen.limits.memory_bytes);
         self.warn_of_restarts(&config);
         self.modified = modified(&self.source, &config);
         self.config = config;
@@ -116,9 +121,10 @@ impl Reload {
     }
 }
 
-/// What of the section can't be exchanged while sockets are open: all but certificates.
+/// What of the section can't be exchanged while sockets are open: all but certificates and the limit of memory.
 fn bound(listen: &ListenConfig) -> ListenConfig {
     let mut bound = listen.clone();
+    bound.limits.memory_bytes = None;
     if let Some(tls) = &mut bound.tls {
         *tls = TlsConfig { address: std::mem::take(&mut tls.address), ..TlsConfig::default() };
     }

@@ -10,6 +10,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use super::memory::MemoryKeeper;
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
@@ -25,7 +26,8 @@ use crate::control::{Control, ControlError, Counting};
 use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{
-    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, Strangers, Table, Tokens, UpstreamKeeper,
+    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, MemoryStanding, Strangers, Table, Tokens,
+    UpstreamKeeper,
 };
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, spawn};
@@ -165,6 +167,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         pepper,
         headers: headers.clone(),
         limits: settings::limits(&config),
+        memory: MemoryStanding::default(),
         metrics: GatewayMetrics::register(&registry),
         clock: clock.clone(),
     });
@@ -197,6 +200,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     };
     let books = BooksKeeper::register(&registry, control.clone(), clock.clone(), readiness.clone());
     ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
+    let (memory_limit, memory_limits) = watch::channel(limits.memory_bytes);
+    let memory = MemoryKeeper::register(&registry, shared.clone(), memory_limits, readiness.clone());
     let ground = (till.clone(), journal, flush.clone());
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.keeps_upstreams(keeper);
@@ -204,6 +209,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
     running.spawn("books", books.run());
+    running.spawn("memory", memory.run());
     if let Some(counting) = reported {
         running.spawn("reports", tasks::keep_reports(counting));
     }
@@ -214,7 +220,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("housekeeping", tasks::keep_house(till, authority.embedded, clock));
     let keeping = running.spawn_journal_keeper();
     keeping.map_err(|source| StartError::Io { attempt: "the journal's thread can't be started", source })?;
-    let reload = Reload::new(source.clone(), config.clone(), shared, tls, directory, readiness.clone());
+    let (own, ready) = (config.clone(), readiness.clone());
+    let reload = Reload::new(source.clone(), own, shared, tls, directory, memory_limit, ready);
     running.reloads(reload);
 
     let signing_keys = headers.signer.as_ref().map(|signer| signer.jwks().to_owned());

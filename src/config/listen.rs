@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::Check;
-use super::text::{Bytes, HostPattern, Many, One, OneOrMany};
+use super::text::{Bytes, HostPattern, Many, MaybeBytes, One, OneOrMany};
 
 /// Where Tollgate listens, and what it bears from clients.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +109,11 @@ pub struct LimitsConfig {
     /// Most open connections of one client address. 0: unlimited, as for trusted proxies; behind the PROXY protocol it
     /// is the client's address that counts.
     pub connections_per_ip: usize,
+    /// Memory that the process may have in use, without mapped files. From 80 % on caches shrink and connections end
+    /// after their answers; from 95 % on requests get 503. Absent: the memory limit of its cgroup, if there is one.
+    /// 0: not watched.
+    #[serde(with = "MaybeBytes")]
+    pub memory_bytes: Option<u64>,
 }
 
 /// Whose word about the client's address is taken.
@@ -252,6 +257,7 @@ impl Default for LimitsConfig {
             idle_timeout: Duration::from_secs(75),
             connections: 50_000,
             connections_per_ip: 0,
+            memory_bytes: None,
         }
     }
 }

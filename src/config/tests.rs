@@ -119,7 +119,7 @@ fn the_contract_is_read_to_the_last_key() {
         r#"
         [listen]
         proxy = ["0.0.0.0:8080", "[::]:8080"]
-        limits = { header_bytes = "16KiB", headers = 50, target_bytes = 4096, body_bytes = "1GB", header_timeout = "5s", body_idle_timeout = "1m", body_min_rate = 100, write_timeout = "1500ms", idle_timeout = "1h", connections = 9, connections_per_ip = 3 }
+        limits = { header_bytes = "16KiB", headers = 50, target_bytes = 4096, body_bytes = "1GB", header_timeout = "5s", body_idle_timeout = "1m", body_min_rate = 100, write_timeout = "1500ms", idle_timeout = "1h", connections = 9, connections_per_ip = 3, memory_bytes = "2GiB" }
         trust = { proxies = ["10.0.0.0/8", "192.168.1.1", "fd00::/8"], proxy_protocol = "optional" }
         [listen.tls]
         address = "0.0.0.0:8443"

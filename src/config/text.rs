@@ -1,6 +1,7 @@
 //! Values that are written as text: durations, sizes, addresses, names.
 //!
-//! A section says `#[serde(with = "One::<Duration>")]` (or [`Maybe`], [`Many`], [`OneOrMany`], [`Bytes`]), which
+//! A section says `#[serde(with = "One::<Duration>")]` (or [`Maybe`], [`Many`], [`OneOrMany`], [`Bytes`],
+//! [`MaybeBytes`]), which
 //! reads the field, writes it, and describes it in the JSON Schema.
 
 use std::borrow::Cow;
@@ -44,6 +45,9 @@ pub(super) struct OneOrMany<T>(PhantomData<T>);
 
 /// A `u64` of bytes: an integer, or text such as `64MiB`.
 pub(super) struct Bytes;
+
+/// The same, or none.
+pub(super) struct MaybeBytes;
 
 /// The name of a header, in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -321,7 +325,7 @@ impl<'de, T: FromText> Visitor<'de> for OneOrManyVisitor<T> {
     }
 }
 
-// === impl Bytes ===
+// === impl Bytes, MaybeBytes ===
 
 impl Bytes {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -344,6 +348,19 @@ impl Bytes {
         }
         let (_, unit_bytes) = SIZE_UNITS.into_iter().find(|(name, _)| *name == unit)?;
         number.checked_mul(unit_bytes)
+    }
+}
+
+impl MaybeBytes {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        Bytes::deserialize(deserializer).map(Some)
+    }
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => Bytes::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
     }
 }
 
@@ -427,6 +444,20 @@ impl JsonSchema for Bytes {
         let description =
             sentence("a number of bytes: an integer, or text such as \"64KiB\", \"64MiB\" or \"1GB\"");
         json_schema!({ "type": ["integer", "string"], "minimum": 0, "description": description })
+    }
+}
+
+impl JsonSchema for MaybeBytes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Bytes::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Bytes>()
     }
 }
 

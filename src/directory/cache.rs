@@ -233,6 +233,18 @@ impl Directory {
         }
     }
 
+    /// Lets go of what it could only ask the store for again: unknown subjects, and known ones that have changed or ended
+    /// since they were read. What holds is kept: the store may be away.
+    pub fn shrink(&self) {
+        self.unknown.invalidate_all();
+        self.unknown.run_pending_tasks();
+        let now = self.clock.now();
+        for (subject, _) in self.known.iter().filter(|(_, entitlements)| !entitlements.profile_holds(now)) {
+            self.known.invalidate(&*subject);
+        }
+        self.known.run_pending_tasks();
+    }
+
     /// Names the resources that routes charge: entitlements are compiled for these.
     pub fn set_charged(&self, resources: Arc<[Resource]>) {
         *self.charged.write().unwrap_or_else(PoisonError::into_inner) = resources;

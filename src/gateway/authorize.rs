@@ -146,7 +146,7 @@ impl Gateway {
         allowed: Allowed<'_, '_>,
     ) -> Ended {
         let reusable = !call.closes
-            && !client.alarm.is_draining()
+            && client.alarm.keeps_alive()
             && self.can_skip(client, call.body, call.expects_continue).await;
         let framing = AnswerFraming {
             body: BodyLength::Sized(0),

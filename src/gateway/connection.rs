@@ -114,7 +114,7 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
 /// was used before, clients don't repeat it.
 async fn wait_for_first_request(gateway: &Gateway, stream: &mut Stream, alarm: &Alarm) -> bool {
     let first = poll_fn(|context| stream.poll_first(context));
-    let waited = alarm.idle(gateway.shared.limits.idle, first).await;
+    let waited = alarm.until_drain(gateway.shared.limits.idle, first).await;
     let has_begun = match waited {
         Err(_) if alarm.is_draining() => {
             let first = poll_fn(|context| stream.poll_first(context));
@@ -280,8 +280,10 @@ impl Gateway {
             unopened;
         let request = self.next_request();
         let route = route.map_or("", |route| serving.table.routes[route].settings.name.as_str());
-        let reusable =
-            !closes && !refusal.ends_connection() && self.can_skip(client, body, expects_continue).await;
+        let reusable = !closes
+            && !refusal.ends_connection()
+            && client.alarm.keeps_alive()
+            && self.can_skip(client, body, expects_continue).await;
         let to = Recipient { request, is_head, is_http10, is_grpc, closes: !reusable };
         self.answer(client, &Refused::from(refusal), to, route).await
     }
@@ -299,7 +301,7 @@ impl Gateway {
         }
         let reusable = !call.closes
             && !refused.refusal.ends_connection()
-            && !client.alarm.is_draining()
+            && client.alarm.keeps_alive()
             && client.body_is_unread
             && self.can_skip(client, call.body, call.expects_continue).await;
         let Call { request, is_head, is_http10, is_grpc, .. } = *call;

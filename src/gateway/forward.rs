@@ -493,7 +493,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         let chunks = answer.body == BodyLength::Chunked && !call.is_http10;
         let is_bare =
             answer.body == BodyLength::UntilClose || (answer.body == BodyLength::Chunked && !chunks);
-        let client_closes = call.closes || is_bare || alarm.is_draining();
+        let client_closes = call.closes || is_bare || !alarm.keeps_alive();
         let framing = AnswerFraming {
             body: if is_bare { BodyLength::UntilClose } else { answer.body },
             declared: answer.declared,
@@ -582,7 +582,7 @@ impl<'f, 'c> Forward<'f, 'c> {
                 let reusable = !begun.client_closes
                     && begun.upgrade.is_none()
                     && self.progress.uploaded.get()
-                    && !client.alarm.is_draining();
+                    && client.alarm.keeps_alive();
                 Ok(Ended { complete: true, reusable })
             }
             (Err(fault), Some(refusal)) if !self.progress.begun.get() && fault != Fault::ClientGone => {

@@ -1,6 +1,6 @@
 //! The walk of a request, on one page.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use super::identity::{Caller, IdentitySettings, Lookout, Presented, Registers};
 use super::meters::{GatewayMetrics, Meters};
 use super::passage::{Admitted, Passage};
 use super::policy::{self, Charges};
+use super::pressure::{MemoryPressure, MemoryStanding};
 use super::random::RequestIds;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Shortage};
 use super::route::{Route, Table};
 use super::strangers::Strangers;
 use super::tokens::Tokens;
@@ -47,6 +48,7 @@ pub struct GatewayShared {
     pub pepper: Pepper,
     pub headers: HeaderSettings,
     pub limits: GatewayLimits,
+    pub memory: MemoryStanding,
     pub metrics: GatewayMetrics,
     pub clock: Arc<dyn Clock>,
 }
@@ -77,6 +79,8 @@ pub struct Gateway {
     /// Exchanged when a reload has swapped the shared table; requests on their way keep theirs.
     serving: RefCell<Rc<Serving>>,
     wakes: Wakes,
+    /// As it was at the last tick.
+    pressure: Cell<MemoryPressure>,
 }
 
 /// A table with this worker's connections and meters for it.
@@ -150,6 +154,7 @@ impl Gateway {
             ids: RequestIds::seeded(),
             serving,
             wakes: Wakes::default(),
+            pressure: Cell::default(),
         }
     }
 
@@ -221,6 +226,9 @@ impl Gateway {
         let head = question.as_ref().unwrap_or(asker);
         let index = serving.table.find(head).map_err(|refusal| (None, refusal))?;
         let refuse = |refusal| (Some(index), refusal);
+        if self.pressure.get() == MemoryPressure::Critical {
+            return Err(refuse(Refusal::ReducedCapacity(Shortage::Memory)));
+        }
         if policy::is_too_large(head, shared.limits.body_bytes) {
             return Err(refuse(Refusal::BodyTooLarge { bytes_max: shared.limits.body_bytes }));
         }
@@ -281,6 +289,16 @@ impl Gateway {
         self.shared.rates.check(&limit.rate, owner).map_err(|wait| Refusal::TooFast { wait })
     }
 
+    /// Holds less where memory is short.
+    fn bear(&self, pressure: MemoryPressure) {
+        self.pressure.set(pressure);
+        if pressure == MemoryPressure::Low {
+            return self.parts.alarms.keep_idle();
+        }
+        self.parts.alarms.end_idle();
+        self.parts.buffers.release();
+    }
+
     fn denied(&self, refusal: Refusal, call: &Call, caller: &Caller, charges: &Charges<'_>) -> Refused {
         let mut lines = self.parts.buffers.take();
         self.shared.headers.push_limits(&mut lines, caller, charges, call.admitted_at);
@@ -303,6 +321,7 @@ impl Service for Gateway {
         let serving = self.serving();
         serving.meters.flush();
         self.writer.tick();
+        self.bear(self.shared.memory.get());
         self.wakes.tick(self.shared.directory.changes(), &self.parts.alarms);
         let now = self.shared.clock.monotonic();
         serving.upstreams.iter().for_each(|upstream| upstream.tick(now));

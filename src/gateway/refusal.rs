@@ -100,6 +100,7 @@ pub(super) enum Shortage {
     Journal,
     /// Room for charges: the request would have to pay more accounts than one record holds.
     Charges,
+    Memory,
 }
 
 /// Which quota denied, and when there will be more.
@@ -213,6 +214,7 @@ impl Refusal {
             Refusal::ReducedCapacity(Shortage::Till) => "short_of_till",
             Refusal::ReducedCapacity(Shortage::Journal) => "short_of_journal",
             Refusal::ReducedCapacity(Shortage::Charges) => "short_of_charges",
+            Refusal::ReducedCapacity(Shortage::Memory) => "short_of_memory",
             Refusal::UpstreamUnreachable => "upstream_unreachable",
             Refusal::UpstreamBroke => "upstream_broke",
             Refusal::UpstreamTimeout => "upstream_timeout",
@@ -377,6 +379,9 @@ impl Refusal {
             Refusal::Strange { .. } => "too many unknown keys came from this address; try again".into(),
             Refusal::TooFast { wait } => {
                 format!("requests come too fast; the next one is due in {} s", whole_seconds(*wait))
+            }
+            Refusal::ReducedCapacity(Shortage::Memory) => {
+                "the gateway is short of memory and takes no requests for the moment; try again".into()
             }
             Refusal::ReducedCapacity(_) => {
                 "the gateway can't tell right now whether this may pass; try again".into()

@@ -117,8 +117,11 @@ impl Tunnel<'_> {
             });
             let was_leaving = goes_away;
             let hears_drain = self.upgrade == Upgrade::WebSocket && !goes_away;
-            let stepped =
-                if hears_drain { alarm.idle(idle, step).await } else { alarm.within(idle, step).await };
+            let stepped = if hears_drain {
+                alarm.until_drain(idle, step).await
+            } else {
+                alarm.within(idle, step).await
+            };
             goes_away = goes_away || (hears_drain && (alarm.is_draining() || self.is_stopped()));
             // The drain itself has expired a wait that went on until then; a wait that began after it was its own.
             if stepped == Err(Expired) && (was_leaving || !goes_away) {

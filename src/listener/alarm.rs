@@ -38,6 +38,8 @@ pub struct Expired;
 struct Shared {
     now: Cell<u64>,
     draining: Cell<bool>,
+    /// Whether connections stay open between two requests.
+    ends_idle: Cell<bool>,
     cells: RefCell<Vec<Option<Rc<AlarmCell>>>>,
     free: RefCell<Vec<usize>>,
 }
@@ -45,17 +47,27 @@ struct Shared {
 #[derive(Debug)]
 struct AlarmCell {
     due: Cell<u64>,
-    /// Between requests: ends when the worker drains.
-    idle: Cell<bool>,
+    waits: Cell<Waits>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// What ends a wait before it is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Waits {
+    #[default]
+    Busy,
+    /// A drain.
+    UntilDrain,
+    /// Between two requests: a drain, or [`Alarms::end_idle`].
+    Idle,
 }
 
 // === impl Alarms ===
 
 impl Alarms {
     pub fn alarm(&self) -> Alarm {
-        let cell =
-            Rc::new(AlarmCell { due: Cell::new(NEVER), idle: Cell::new(false), waker: RefCell::new(None) });
+        let cell = AlarmCell { due: Cell::new(NEVER), waits: Cell::default(), waker: RefCell::new(None) };
+        let cell = Rc::new(cell);
         let mut cells = self.0.cells.borrow_mut();
         let index = self.0.free.borrow_mut().pop().unwrap_or(cells.len());
         if index == cells.len() {
@@ -77,6 +89,17 @@ impl Alarms {
         self.wake_due();
     }
 
+    /// From now on no connection is kept for another request: idle ones end at the next tick and busy ones after their
+    /// answer, until [`Alarms::keep_idle`]. New ones are welcome.
+    pub fn end_idle(&self) {
+        self.0.ends_idle.set(true);
+    }
+
+    /// Connections are kept again, as they are at first.
+    pub fn keep_idle(&self) {
+        self.0.ends_idle.set(false);
+    }
+
     /// Whoever waits looks again, whatever the time: something may concern it.
     pub fn wake_all(&self) {
         for cell in self.0.cells.borrow().iter().flatten() {
@@ -95,6 +118,10 @@ impl Alarms {
         self.0.draining.get()
     }
 
+    fn keeps_alive(&self) -> bool {
+        !self.is_draining() && !self.0.ends_idle.get()
+    }
+
     fn wake_due(&self) {
         for cell in self.0.cells.borrow().iter().flatten() {
             if self.is_due(cell)
@@ -106,7 +133,12 @@ impl Alarms {
     }
 
     fn is_due(&self, cell: &AlarmCell) -> bool {
-        cell.due.get() <= self.0.now.get() || (cell.idle.get() && self.0.draining.get())
+        let is_ended = match cell.waits.get() {
+            Waits::Busy => false,
+            Waits::UntilDrain => self.is_draining(),
+            Waits::Idle => !self.keeps_alive(),
+        };
+        is_ended || cell.due.get() <= self.0.now.get()
     }
 }
 
@@ -122,9 +154,20 @@ impl Alarm {
         self.unless_due(future).await
     }
 
-    /// As [`Alarm::within`], and also ends when the worker drains: for the wait between two requests.
+    /// As [`Alarm::within`], and also ends when connections are not kept: for the wait between two requests.
     pub async fn idle<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<T, Expired> {
-        self.cell.idle.set(true);
+        self.cell.waits.set(Waits::Idle);
+        self.within(limit, future).await
+    }
+
+    /// As [`Alarm::within`], and also ends when the worker drains: for the wait of a connection that is no burden yet,
+    /// or that is one request to its end.
+    pub async fn until_drain<T>(
+        &self,
+        limit: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Expired> {
+        self.cell.waits.set(Waits::UntilDrain);
         self.within(limit, future).await
     }
 
@@ -140,6 +183,11 @@ impl Alarm {
 
     pub fn is_draining(&self) -> bool {
         self.alarms.is_draining()
+    }
+
+    /// Whether the connection may stay open for another request.
+    pub fn keeps_alive(&self) -> bool {
+        self.alarms.keeps_alive()
     }
 
     async fn unless_due<T>(&self, future: impl Future<Output = T>) -> Result<T, Expired> {
@@ -180,7 +228,7 @@ struct Reset<'a>(&'a AlarmCell);
 impl Drop for Reset<'_> {
     fn drop(&mut self) {
         self.0.due.set(NEVER);
-        self.0.idle.set(false);
+        self.0.waits.set(Waits::Busy);
     }
 }
 
@@ -239,5 +287,24 @@ mod tests {
         alarms.drain();
         assert_eq!(poll(idles.as_mut()), Poll::Ready(Err(Expired)));
         assert!(poll(works.as_mut()).is_pending());
+    }
+
+    #[test]
+    fn connections_that_are_not_kept_end_between_requests_and_at_no_other_time() {
+        let alarms = Alarms::default();
+        let (idle, fresh, busy) = (alarms.alarm(), alarms.alarm(), alarms.alarm());
+        let mut idles = pin!(idle.idle(TICK * 100, pending::<()>()));
+        let mut waits = pin!(fresh.until_drain(TICK * 100, pending::<()>()));
+        let mut works = pin!(busy.within(TICK * 100, pending::<()>()));
+        assert!(poll(idles.as_mut()).is_pending());
+        alarms.end_idle();
+        assert_eq!(poll(idles.as_mut()), Poll::Ready(Err(Expired)));
+        assert!(poll(waits.as_mut()).is_pending() && poll(works.as_mut()).is_pending());
+        assert!(!busy.keeps_alive() && !busy.is_draining());
+        alarms.keep_idle();
+        assert!(busy.keeps_alive());
+        alarms.drain();
+        assert_eq!(poll(waits.as_mut()), Poll::Ready(Err(Expired)));
+        assert!(!busy.keeps_alive());
     }
 }

@@ -37,6 +37,11 @@ impl Buffers {
         let bytes = self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES]);
         Buffer { bytes, start: 0, end: 0, pool: self.clone() }
     }
+
+    /// Gives the spare ones back to the allocator.
+    pub fn release(&self) {
+        *self.0.borrow_mut() = Vec::new();
+    }
 }
 
 // === impl Buffer ===

@@ -119,6 +119,12 @@ impl Tokens {
         (now < verified.remembered_until && verified.generation.is_current()).then_some(verified)
     }
 
+    /// Forgets the tokens that were verified: each is verified again when it comes again.
+    pub fn shrink(&self) {
+        self.verified.invalidate_all();
+        self.verified.run_pending_tasks();
+    }
+
     /// Verifies a token. Waits only for keys: when its issuer may have new ones, they are asked for once, for all
     /// who wait, and at most twice a minute.
     ///

@@ -1,6 +1,7 @@
 //! A client's HTTP/2 connection, and each of its streams as an HTTP/1 connection for the lane to answer.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::pin;
@@ -101,17 +102,35 @@ pub async fn serve_http2<R: Requests>(
         .auto_date_header(false)
         .serve_connection(TokioIo::new(Watched::new(stream, begun, alarms)), service);
     let mut connection = pin!(connection);
+    // Where connections are not kept, each has its first stream all the same.
+    let first = poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if streams.begun.get() > 0 => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let mut goes_on = match alarm.until_drain(limits.idle, first).await {
+        Ok(Some(ended)) => return ended,
+        Ok(None) => true,
+        Err(_) => false,
+    };
     let mut seen = 0;
-    loop {
+    while goes_on {
         match alarm.idle(limits.idle, connection.as_mut()).await {
             Ok(ended) => return ended,
-            Err(_) if !alarm.is_draining() && (streams.open.get() > 0 || streams.begun.get() != seen) => {
+            Err(_) => {
+                let is_used = streams.open.get() > 0 || streams.begun.get() != seen;
+                goes_on = alarm.keeps_alive() && is_used;
                 seen = streams.begun.get();
             }
-            Err(_) => {
-                connection.as_mut().graceful_shutdown();
-                return connection.await;
-            }
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    loop {
+        match alarm.within(limits.idle, connection.as_mut()).await {
+            Ok(ended) => return ended,
+            Err(_) if streams.open.get() > 0 => {}
+            // The client does not answer the farewell.
+            Err(_) => return Ok(()),
         }
     }
 }

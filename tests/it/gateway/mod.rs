@@ -10,6 +10,7 @@ mod headers;
 mod http;
 mod http2;
 mod identity;
+mod memory;
 mod openid;
 mod proxy_protocol;
 mod replacement;
