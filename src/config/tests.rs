@@ -28,6 +28,7 @@ fn variable(name: &str) -> Option<String> {
         }
         "TOLLGATE_SIGNING_KEY" => "c2lnbmluZyBrZXk=",
         "TOLLGATE_STORE_URL" => "postgres://tollgate:hunter2@db.internal/tollgate",
+        "TOLLGATE_AUTHORITY_URL" => "rediss-cluster://tollgate:hunter2@redis-1.internal:6379",
         "EMPTY" => "",
         _ => return None,
     };
