@@ -35,7 +35,7 @@ fn open(directory: &Path) -> (Journal, Writer) {
 }
 
 fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(".").expect("a directory on a real disk")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory on a real disk")
 }
 
 fn charges() -> [RecordedCharge; 3] {
