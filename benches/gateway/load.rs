@@ -41,11 +41,13 @@ impl Load {
                 return Err(line.trim().to_owned());
             }
         }
+        // Above it, every line ends with a percentage.
+        let (_, distribution) = text.split_once("Latency Distribution").ok_or("wrk says no latencies")?;
         let load = Load {
             requests: word_before(text, "requests in")?.parse().map_err(|_| "wrk's count of requests")?,
             per_second: word_after(text, "Requests/sec:")?.parse().map_err(|_| "wrk's rate")?,
-            p50: duration(&word_after(text, "50%")?)?,
-            p99: duration(&word_after(text, "99%")?)?,
+            p50: duration(&word_after(distribution, "50%")?)?,
+            p99: duration(&word_after(distribution, "99%")?)?,
         };
         if load.requests == 0 { Err("no request was answered".to_owned()) } else { Ok(load) }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -56,7 +57,7 @@ pub struct Directory {
     runtime: Handle,
     /// When this till began: alone, no other till has used anything of a window that began later.
     began: Timestamp,
-    known: Cache<Subject, Arc<Entitlements>>,
+    known: Cache<Subject, Arc<Entitlements>, RandomState>,
     unknown: Cache<Subject, ()>,
     loads: Mutex<HashMap<Subject, Vec<oneshot::Sender<Loaded>>>>,
     held: Mutex<Held>,
@@ -116,7 +117,9 @@ impl Directory {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         Arc::new(Directory {
-            known: Cache::builder().max_capacity(settings.subjects_max).build(),
+            known: Cache::builder()
+                .max_capacity(settings.subjects_max)
+                .build_with_hasher(RandomState::default()),
             unknown: Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(UNKNOWN_FOR).build(),
             runtime: Handle::current(),
             began: clock.now(),

@@ -22,6 +22,7 @@ use super::identity::Caller;
 use super::passage::Passage;
 use super::policy::Charges;
 use super::refusal::{BadQuestion, Forbidden, Refusal};
+use crate::clock::Monotonic;
 use crate::domain::Outcome;
 use crate::listener::http1::{BodyLength, Head, HeadLimits};
 use crate::listener::send;
@@ -165,7 +166,7 @@ impl Gateway {
         let mut out = self.parts.buffers.take();
         self.shared.headers.push_permission(&mut out, permission, framing);
         if let Some((passage, ..)) = charged {
-            count(passage).await;
+            count(passage, self.shared.clock.monotonic()).await;
         }
         serving.meters.permitted(call.route);
         let sending = send(&mut client.stream, out.filled());
@@ -175,8 +176,8 @@ impl Gateway {
 }
 
 /// Closes the books of a request of which nobody will tell how it ended.
-async fn count(mut passage: Passage<'_>) {
+async fn count(mut passage: Passage<'_>, now: Monotonic) {
     passage.sent();
     passage.status = 200;
-    passage.end(Outcome::Answered, &[], &[]).await;
+    passage.end(now, Outcome::Answered, &[], &[]).await;
 }

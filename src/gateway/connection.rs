@@ -1,6 +1,6 @@
 //! A client's connection: one request after the other, answers in the order of the requests.
 //!
-//! One task per connection, from head to answer. Between requests it holds no buffer.
+//! One task per connection, from head to answer. Between requests it holds no buffer, and no room for a request.
 
 use std::future::poll_fn;
 use std::io;
@@ -94,11 +94,12 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
         }
         let mut client = Client::new(stream, gateway.parts.buffers.take(), alarm, peer);
         client.is_new = is_new;
-        match gateway.serve_requests(&mut client).await {
+        // Boxed, so that a connection has room for a request only while it has one.
+        match Box::pin(gateway.serve_requests(&mut client)).await {
             Next::Request => {}
             Next::Close => break linger(&mut client).await,
             Next::Gone => break,
-            Next::Http2 => break serve_streams(&gateway, client).await,
+            Next::Http2 => break Box::pin(serve_streams(&gateway, client)).await,
         }
         is_new = false;
         (stream, alarm) = (client.stream, client.alarm);

@@ -13,6 +13,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -114,6 +115,8 @@ struct Progress {
     /// Interim answers.
     interim: Cell<u32>,
     is_tunnel: Cell<bool>,
+    /// When the exchange was over; read once, for all who ask.
+    ended: Cell<Option<Monotonic>>,
     /// Why the exchange has to end.
     stopped: RefCell<Option<Refusal>>,
 }
@@ -162,20 +165,24 @@ impl<'f, 'c> Forward<'f, 'c> {
     ///
     /// # Errors
     /// [`Refused`] while nothing of an answer has reached the client.
-    pub(super) async fn run(self, client: &mut Client, mut request: Buffer) -> Result<Ended, Refused> {
+    pub(super) async fn run(&self, client: &mut Client, mut request: Buffer) -> Result<Ended, Refused> {
         let mut body = BodyCopy::new(self.call.body, true);
         client.body_is_unread = body.is_complete();
         // What came with the head leaves with the head, in one write.
         body.advance(&mut client.buffer, &mut request).map_err(Refusal::MalformedBody)?;
         self.refuse_too_large(&body).map_err(|fault| fault.refusal(&self.gateway.shared.limits))?;
-        let exchanged = self.while_permitted(self.exchange(client, &mut request, &mut body)).await;
+        let exchanged = {
+            // Pinned here and lent from here on: moving it would copy all that it has room for.
+            let exchange = pin!(self.exchange(client, &mut request, &mut body));
+            self.while_permitted(exchange).await
+        };
         self.settle(client, exchanged)
     }
 
     /// The exchange, unless its caller stops being one meanwhile. A tunnel then ends by itself.
     async fn while_permitted(
         &self,
-        exchange: impl Future<Output = Result<Begun, Fault>>,
+        exchange: Pin<&mut impl Future<Output = Result<Begun, Fault>>>,
     ) -> Result<Begun, Fault> {
         let Some(Charged { caller, .. }) = self.charged else { return exchange.await };
         let (gateway, call) = (self.gateway, self.call);
@@ -200,7 +207,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         self.send(&mut connection, &client.alarm, upstream, request.filled()).await?;
         let begun = self.relay(upstream, &mut connection, client, request, body).await?;
         if !begun.upstream_closes && self.progress.uploaded.get() {
-            upstream.put_back(tries, connection, self.gateway.shared.clock.monotonic());
+            upstream.put_back(tries, connection, self.ended());
         }
         Ok(begun)
     }
@@ -262,20 +269,21 @@ impl<'f, 'c> Forward<'f, 'c> {
         }
         let (stream, connection) = (RefCell::new(stream), RefCell::new(&mut connection.stream));
         let (client, server) = (Half::of(&stream), Half::of(&connection));
-        let download = self.download(upstream, server, client, alarm);
         if body.is_complete() {
-            let (begun, mut rest) = download.await?;
+            let (begun, mut rest) = self.download(upstream, server, client, alarm).await?;
             if let Some(upgrade) = begun.upgrade {
                 let tunnel = self.tunnel(upgrade, client, server);
                 // A tunnel lasts as long as it is used.
                 alarm.bound(None);
                 self.progress.is_tunnel.set(true);
-                tunnel.run(alarm, upstream.timeouts().idle, buffer, &mut rest).await;
+                // Boxed, so that no other request has room for it.
+                Box::pin(tunnel.run(alarm, upstream.timeouts().idle, buffer, &mut rest)).await;
             }
             return Ok(begun);
         }
         let upload_alarm = self.gateway.parts.alarms.alarm();
-        let upload = self.upload(upstream, (client, buffer), server, (body, request), &upload_alarm);
+        let upload = pin!(self.upload(upstream, (client, buffer), server, (body, request), &upload_alarm));
+        let download = pin!(self.download(upstream, server, client, alarm));
         beside(download, upload).await
     }
 
@@ -360,10 +368,11 @@ impl<'f, 'c> Forward<'f, 'c> {
             if body.is_complete() && self.must_sync() {
                 self.progress.bytes_out.set(body.bytes());
                 let synced = self.close_books(Outcome::Answered, self.progress.status.get());
-                let synced = async {
+                // Boxed, so that no request has room for it that need not wait.
+                let synced = Box::pin(async {
                     synced.await;
                     Ok(())
-                };
+                });
                 self.within_patience(alarm, limits.write, synced).await?;
             }
             self.within_patience(alarm, limits.write, send(&mut to, out.filled())).await?;
@@ -529,17 +538,24 @@ impl<'f, 'c> Forward<'f, 'c> {
     }
 
     /// The client must read, and send its body, without long pauses.
-    async fn within_patience<T>(
+    fn within_patience<T>(
         &self,
         alarm: &Alarm,
         patience: Duration,
         transfer: impl Future<Output = io::Result<T>>,
-    ) -> Result<T, Fault> {
-        match alarm.within(patience, transfer).await {
+    ) -> impl Future<Output = Result<T, Fault>> {
+        alarm.within(patience, transfer).map(|transferred| match transferred {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ClientTooSlow),
-        }
+        })
+    }
+
+    /// When the exchange was over: now, if nobody has asked before.
+    fn ended(&self) -> Monotonic {
+        let ended = self.progress.ended.get().unwrap_or_else(|| self.gateway.shared.clock.monotonic());
+        self.progress.ended.set(Some(ended));
+        ended
     }
 
     fn charges(&self) -> &'f [ChargeSettings] {
@@ -547,7 +563,7 @@ impl<'f, 'c> Forward<'f, 'c> {
     }
 
     /// The end of the exchange: the books first, then what the client still has to be told.
-    fn settle(self, client: &mut Client, exchanged: Result<Begun, Fault>) -> Result<Ended, Refused> {
+    fn settle(&self, client: &mut Client, exchanged: Result<Begun, Fault>) -> Result<Ended, Refused> {
         let stopped = self.progress.stopped.take();
         let refusal = exchanged.err().map(|fault| {
             let stopped = stopped.filter(|_| fault == Fault::Stopped);
@@ -573,7 +589,7 @@ impl<'f, 'c> Forward<'f, 'c> {
                     self.call.route,
                     Answered {
                         status,
-                        duration: self.gateway.shared.clock.monotonic().since(self.call.began),
+                        duration: self.ended().since(self.call.began),
                         upstream: self.progress.upstream_wait.get(),
                         bytes_in: self.progress.bytes_in.get(),
                         bytes_out: self.progress.bytes_out.get(),
@@ -615,7 +631,7 @@ impl<'f, 'c> Forward<'f, 'c> {
         let Progress { bytes_in, bytes_out, said, .. } = &self.progress;
         let synced = self.passage.take().map(|mut passage| {
             (passage.status, passage.bytes_in, passage.bytes_out) = (status, bytes_in.get(), bytes_out.get());
-            passage.end(outcome, self.charges(), &said.borrow())
+            passage.end(self.ended(), outcome, self.charges(), &said.borrow())
         });
         async {
             if let Some(synced) = synced {
@@ -636,10 +652,9 @@ impl Drop for Forward<'_, '_> {
 
 /// The download's result; the upload goes on beside it and ends it only by a fault of its own.
 async fn beside(
-    download: impl Future<Output = Result<Delivered, Fault>>,
-    upload: impl Future<Output = Result<(), Fault>>,
+    mut download: Pin<&mut impl Future<Output = Result<Delivered, Fault>>>,
+    mut upload: Pin<&mut impl Future<Output = Result<(), Fault>>>,
 ) -> Result<Begun, Fault> {
-    let (mut download, mut upload) = (pin!(download), pin!(upload));
     let mut uploading = true;
     poll_fn(|context| {
         if let Poll::Ready(delivered) = download.as_mut().poll(context) {

@@ -11,7 +11,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -72,13 +72,12 @@ impl<'p> Permit<'p> {
     /// The exchange's end, or why it had to end before. When `told` is given the refusal, the exchange may still say
     /// goodbye: it is waited for if `told` answers true, and dropped otherwise.
     ///
-    /// Dropping the future drops the exchange.
+    /// Dropping the future leaves the exchange where it is.
     pub(super) async fn during<T>(
         self,
-        exchange: impl Future<Output = T>,
+        mut exchange: Pin<&mut impl Future<Output = T>>,
         told: impl Fn(Refusal) -> bool,
     ) -> Option<T> {
-        let mut exchange = pin!(exchange);
         let mut ending: Option<Pin<Box<dyn Future<Output = Refusal> + 'p>>> = None;
         let entitlements = self.caller.entitlements();
         let mut is_told = false;

@@ -180,7 +180,8 @@ impl Gateway {
                 return Ok(self.allow(serving, client, call, Allowed::anybody(asked)).await);
             }
             self.shared.headers.finish_request(&mut head, None, call.request, call.admitted_at);
-            return Forward::public(self, serving, call).run(client, head).await;
+            let forward = Forward::public(self, serving, call);
+            return forward.run(client, head).await;
         }
         let caller = self.recognize(call).await?;
         policy::permit(&caller, route, call, call.admitted_at)?;
@@ -207,7 +208,8 @@ impl Gateway {
             return Ok(self.allow(serving, client, call, allowed).await);
         }
         self.shared.headers.finish_request(&mut head, Some(&caller), call.request, call.admitted_at);
-        Forward::charged(self, serving, call, passage, &caller, &charges).run(client, head).await
+        let forward = Forward::charged(self, serving, call, passage, &caller, &charges);
+        forward.run(client, head).await
     }
 
     /// Reads what the walk needs from a head, and begins the upstream's head with its lines.

@@ -162,10 +162,8 @@ impl GatewayMetrics {
 
     /// Refusals are rarer than answers, and counted where they happen.
     pub(super) fn refused(&self, route: &str, reason: &str, status: u16) {
-        let mut digits = [0; 20];
-        let status = crate::listener::decimal(status.into(), &mut digits);
-        let status = std::str::from_utf8(status).unwrap_or_default();
-        self.refusals.with_label_values(&[route, reason, status]).inc();
+        let mut digits = itoa::Buffer::new();
+        self.refusals.with_label_values(&[route, reason, digits.format(status)]).inc();
     }
 
     pub(super) fn denied(&self, route: &str, resource: &str) {

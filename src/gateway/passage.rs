@@ -116,12 +116,13 @@ impl<'c> Passage<'c> {
     /// The answer may end when the future is done, which holds nothing of the passage: see [`Writer::synced`].
     pub(super) fn end(
         mut self,
+        ended: Monotonic,
         outcome: Outcome,
         charges: &[ChargeSettings],
         said: &[Option<Units>],
     ) -> impl Future<Output = ()> + use<> {
         self.settle(charges, said);
-        let written = self.record_end(outcome).map(|position| self.writer.synced(position));
+        let written = self.record_end(ended, outcome).map(|position| self.writer.synced(position));
         async {
             if let Some(synced) = written {
                 synced.await;
@@ -161,14 +162,14 @@ impl<'c> Passage<'c> {
     }
 
     /// Answers where the record ends, if there was one to write.
-    fn record_end(&mut self, outcome: Outcome) -> Option<Position> {
+    fn record_end(&mut self, ended: Monotonic, outcome: Outcome) -> Option<Position> {
         let ticket = self.ticket.take()?;
         if self.on == ChargeOn::Success && self.has_failed(outcome) {
             self.writer.refunding(&ticket);
             self.reservation.refund();
         }
         let charges: SmallVec<[RecordedCharge; 4]> = self.reservation.charged();
-        let latency = self.clock.monotonic().since(self.began).as_micros();
+        let latency = ended.since(self.began).as_micros();
         let latency = u32::try_from(latency).unwrap_or(u32::MAX);
         Some(self.writer.finish(ticket, &self.record(&charges, outcome, latency)))
     }
@@ -208,7 +209,7 @@ impl<'c> Passage<'c> {
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         if self.is_sent {
-            self.record_end(Outcome::ClientGone);
+            self.record_end(self.clock.monotonic(), Outcome::ClientGone);
         } else if let Some(ticket) = self.ticket.take() {
             // The reservation, dropped after this, gives the units back.
             self.writer.abandon(ticket);

@@ -5,11 +5,12 @@
 //! are therefore late by up to one tick, never early, and no request reads a clock for them.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use pin_project_lite::pin_project;
 
 /// How often the worker looks: the precision of every timeout of a connection.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -28,6 +29,19 @@ pub struct Alarm {
     index: usize,
     /// No deadline is later than this tick: the request's total time.
     ceiling: Cell<u64>,
+}
+
+pin_project! {
+    /// A future with a deadline, which is taken back when this is dropped.
+    ///
+    /// By hand, because an async function would hold `future` twice, and these are nested: a connection's task has room
+    /// for all of them.
+    #[must_use = "nothing happens before it is awaited"]
+    pub struct Within<'a, F> {
+        #[pin]
+        future: F,
+        alarm: Deadline<'a>,
+    }
 }
 
 /// The deadline passed first.
@@ -147,28 +161,23 @@ impl Alarms {
 impl Alarm {
     /// The future's value, or [`Expired`] if it took longer than `limit` or than [`Alarm::bound`] allows.
     ///
-    /// Dropping it drops the future and takes the deadline back.
-    pub async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<T, Expired> {
+    /// The time runs from this call on. Dropping it drops the future and takes the deadline back.
+    pub fn within<F: Future>(&self, limit: Duration, future: F) -> Within<'_, F> {
         self.cell.due.set(self.tick_after(limit).min(self.ceiling.get()));
-        let _reset = Reset(&self.cell);
-        self.unless_due(future).await
+        Within { future, alarm: Deadline(self) }
     }
 
     /// As [`Alarm::within`], and also ends when connections are not kept: for the wait between two requests.
-    pub async fn idle<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<T, Expired> {
+    pub fn idle<F: Future>(&self, limit: Duration, future: F) -> Within<'_, F> {
         self.cell.waits.set(Waits::Idle);
-        self.within(limit, future).await
+        self.within(limit, future)
     }
 
     /// As [`Alarm::within`], and also ends when the worker drains: for the wait of a connection that is no burden yet,
     /// or that is one request to its end.
-    pub async fn until_drain<T>(
-        &self,
-        limit: Duration,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Expired> {
+    pub fn until_drain<F: Future>(&self, limit: Duration, future: F) -> Within<'_, F> {
         self.cell.waits.set(Waits::UntilDrain);
-        self.within(limit, future).await
+        self.within(limit, future)
     }
 
     /// From now on no deadline is later than `total` from now; `None` lifts the bound.
@@ -190,22 +199,16 @@ impl Alarm {
         self.alarms.keeps_alive()
     }
 
-    async fn unless_due<T>(&self, future: impl Future<Output = T>) -> Result<T, Expired> {
-        let mut future = pin!(future);
-        poll_fn(|context| {
-            if let Poll::Ready(value) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(value));
-            }
-            if self.alarms.is_due(&self.cell) {
-                return Poll::Ready(Err(Expired));
-            }
-            let mut waker = self.cell.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                *waker = Some(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+    /// Ready once the deadline has passed; until then the task is woken then.
+    fn poll_due(&self, context: &Context<'_>) -> Poll<()> {
+        if self.alarms.is_due(&self.cell) {
+            return Poll::Ready(());
+        }
+        let mut waker = self.cell.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// The first tick that is at least `limit` from now: the current one is already running, hence one more.
@@ -223,12 +226,25 @@ impl Drop for Alarm {
     }
 }
 
-struct Reset<'a>(&'a AlarmCell);
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Result<F::Output, Expired>;
 
-impl Drop for Reset<'_> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(value) = this.future.poll(context) {
+            return Poll::Ready(Ok(value));
+        }
+        this.alarm.0.poll_due(context).map(|()| Err(Expired))
+    }
+}
+
+/// An alarm that is set.
+struct Deadline<'a>(&'a Alarm);
+
+impl Drop for Deadline<'_> {
     fn drop(&mut self) {
-        self.0.due.set(NEVER);
-        self.0.waits.set(Waits::Busy);
+        self.0.cell.due.set(NEVER);
+        self.0.cell.waits.set(Waits::Busy);
     }
 }
 

@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// One read's worth: most heads and small bodies arrive in one piece.
 const BUFFER_BYTES: usize = 16 * 1024;
 
+/// What there is room for at least when reading.
+const FILL_BYTES_MIN: usize = 1024;
+
 /// What a worker keeps for reuse, 4 MiB; more than that goes back to the allocator.
 const POOLED_MAX: usize = 256;
 
@@ -75,16 +78,19 @@ impl Buffer {
     }
 
     /// Appends `bytes`, growing if need be.
+    #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
-        self.make_room(bytes.len());
+        // A head is dozens of these: where there is room, and that is nearly always, each is a comparison and a copy.
+        if self.bytes.len() - self.end < bytes.len() {
+            self.make_room(bytes.len());
+        }
         self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
     }
 
     /// Appends a decimal number.
     pub fn push_number(&mut self, number: u64) {
-        let mut digits = [0_u8; 20];
-        self.push(decimal(number, &mut digits));
+        self.push(itoa::Buffer::new().format(number).as_bytes());
     }
 
     /// Reads once, up to the free space, which is at least 1 KiB and grows up to `length_max` bytes in all.
@@ -95,7 +101,9 @@ impl Buffer {
         reader: Pin<&mut R>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.make_room(1024);
+        if self.bytes.len() - self.end < FILL_BYTES_MIN {
+            self.make_room(FILL_BYTES_MIN);
+        }
         let mut free = ReadBuf::new(&mut self.bytes[self.end..]);
         ready!(reader.poll_read(context, &mut free))?;
         let count = free.filled().len();
@@ -103,10 +111,8 @@ impl Buffer {
         Poll::Ready(Ok(count))
     }
 
+    #[cold]
     fn make_room(&mut self, wanted: usize) {
-        if self.bytes.len() - self.end >= wanted {
-            return;
-        }
         self.bytes.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.bytes.len() - self.end < wanted {
@@ -126,22 +132,9 @@ impl Drop for Buffer {
     }
 }
 
-/// `number` in decimal, written to the end of `digits`.
-pub fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        if number == 0 {
-            return &digits[first..];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Buffers, decimal};
+    use super::Buffers;
 
     #[test]
     fn a_buffer_keeps_what_was_not_consumed() {
@@ -155,12 +148,5 @@ mod tests {
         assert_eq!(buffer.len(), 40_020);
         buffer.consume(40_020);
         assert!(buffer.is_empty());
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 7, 10, 1_234_567_890] {
-            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
-        }
     }
 }

@@ -14,7 +14,7 @@ mod tls;
 mod worker;
 
 pub use alarm::{Alarm, Alarms, Expired, TICK};
-pub use buffer::{Buffer, Buffers, decimal};
+pub use buffer::{Buffer, Buffers};
 pub use http2::{Answering, Asking, Http2Limits, Http2Sender, PREFACE, Requests, connect_http2, serve_http2};
 pub use preamble::ProxyProtocol;
 pub use stream::{Half, Stream, send};

@@ -297,7 +297,7 @@ impl Accepted {
         }
         let stream = match tls {
             None => Stream::Tcp(stream),
-            Some(tls) => match alarm.within(limit, tls.accept(stream)).await {
+            Some(tls) => match alarm.within(limit, Box::pin(tls.accept(stream))).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
                     tracing::debug!(client.address = %peer, error = %error, "no TLS with {peer}: {error}");

@@ -58,11 +58,12 @@ impl Pool {
     ///
     /// Dropping the future drops the connection.
     pub(super) async fn connect(&self, now: Monotonic, wanted: Wanted) -> io::Result<Stream> {
-        let stream = self.endpoint.dial(wanted).await?;
+        // Boxed, so that no request has room for it that finds a connection.
+        let stream = Box::pin(self.endpoint.dial(wanted)).await?;
         if !self.endpoint.speaks_http2(&stream) {
             return Ok(stream);
         }
-        let sender = connect_http2(stream).await.map_err(io::Error::other)?;
+        let sender = Box::pin(connect_http2(stream)).await.map_err(io::Error::other)?;
         let stream = sender.open(self.buffers.take());
         self.http2.borrow_mut().push((sender, now));
         Ok(stream)
