@@ -102,7 +102,7 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
             Next::Http2 => break Box::pin(serve_streams(&gateway, client)).await,
         }
         is_new = false;
-        (stream, alarm) = (client.stream, client.alarm);
+        (stream, alarm) = client.idle();
         has_begun = wait_for_request(&gateway, &mut stream, &alarm).await;
     }
     drop(seat);
@@ -166,6 +166,11 @@ async fn linger(client: &mut Client) {
 impl Client {
     pub(super) fn new(stream: Stream, buffer: Buffer, alarm: Alarm, peer: Peer) -> Self {
         Client { stream, buffer, alarm, peer, body_is_unread: true, is_new: false }
+    }
+
+    /// What is needed to wait for the next request; the buffer goes back to its pool.
+    fn idle(self) -> (Stream, Alarm) {
+        (self.stream, self.alarm)
     }
 }
 

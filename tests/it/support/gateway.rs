@@ -336,11 +336,22 @@ impl TestGateway {
     /// The most memory that the process has had since [`TestGateway::peak_memory_from_now`], in bytes.
     #[track_caller]
     pub(crate) fn peak_memory(&self) -> u64 {
-        let process = self.process.as_ref().expect("a running gateway");
-        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("a process");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kibibytes.expect("the kernel knows the peak") * 1_024
+        self.status_bytes("VmHWM:")
+    }
+
+    /// The memory that the process has now, in bytes.
+    #[track_caller]
+    pub(crate) fn memory(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// A line of proc(5), `status`.
+    #[track_caller]
+    fn status_bytes(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        let kibibytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kibibytes.expect("the kernel knows it") * 1_024
     }
 
     /// Forgets what the process needed at its start (proc(5), `clear_refs`); gives what it has now.

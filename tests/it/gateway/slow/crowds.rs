@@ -2,12 +2,18 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::gateway::{open_gateway, route, upstream_at};
 use crate::support::{RawClient, StubUpstream, TestGateway, pass, until};
 
 const SLOW: usize = 5_000;
+
+/// Between two bytes of a slow client.
+const DRIP: Duration = Duration::from_millis(200);
+
+const IDLE: usize = 3_000;
 
 /// Requests of which the slowest hundredth is looked at.
 const HEALTHY: usize = 1_000;
@@ -18,16 +24,20 @@ const NOISE: Duration = Duration::from_millis(25);
 #[test]
 fn five_thousand_slow_clients_slow_nobody_else_down_and_are_all_cut_off() {
     let upstream = StubUpstream::start();
-    let gateway = open_gateway(&upstream, "header_timeout = \"8s\"");
-    let (before, memory_before) = (p99(gateway.proxy()), resident_bytes(&gateway));
+    let gateway = open_gateway(&upstream, "header_timeout = \"30s\"");
+    let (before, memory_before) = (p99(gateway.proxy()), gateway.memory());
     let mut slow: Vec<Dripping> = (0..SLOW).map(|_| Dripping::begin(gateway.proxy())).collect();
     let counted = || gateway.metric("tollgate_connections", "");
     until("all of them are connected", || (counted() >= 4_900.0).then_some(()));
-    let (during, memory) = (p99(gateway.proxy()), resident_bytes(&gateway).saturating_sub(memory_before));
-    until("all of them are cut off", || {
-        slow.retain_mut(Dripping::is_open);
-        slow.is_empty().then_some(())
+    let dripping = thread::spawn(move || {
+        until("all of them are cut off", || {
+            slow.retain_mut(Dripping::is_open);
+            pass(DRIP);
+            slow.is_empty().then_some(())
+        });
     });
+    let (during, memory) = (p99(gateway.proxy()), gateway.memory().saturating_sub(memory_before));
+    dripping.join().expect("all of them were cut off");
     until("their places are free", || (counted() < 1.0).then_some(()));
     println!(
         "p99 of healthy clients: {before:?} before, {during:?} beside {SLOW} slow ones, which took {} KiB each",
@@ -36,6 +46,24 @@ fn five_thousand_slow_clients_slow_nobody_else_down_and_are_all_cut_off() {
     assert!(during <= (before * 2).max(NOISE), "{during:?}, {before:?} before");
     assert!(memory / (SLOW as u64) < 48 << 10, "{memory} bytes");
     assert_eq!(upstream.count(), 2 * HEALTHY, "no slow one got anywhere");
+}
+
+#[test]
+fn idle_connections_hold_no_buffer_and_no_room_for_a_request() {
+    let upstream = StubUpstream::start();
+    let gateway = open_gateway(&upstream, "");
+    let served = |_| {
+        let mut client = gateway.client();
+        assert_eq!(client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").response().status, 200);
+        client
+    };
+    let warm: Vec<RawClient> = (0..100).map(served).collect();
+    let before = gateway.memory();
+    let idle: Vec<RawClient> = (0..IDLE).map(served).collect();
+    let each = gateway.memory().saturating_sub(before) / IDLE as u64;
+    println!("{each} bytes for each idle connection");
+    assert!(each < 4 << 10, "{each} bytes");
+    drop((warm, idle));
 }
 
 #[test]
@@ -113,11 +141,4 @@ fn p99(to: SocketAddr) -> Duration {
         .collect();
     took.sort();
     took[HEALTHY * 99 / 100]
-}
-
-fn resident_bytes(gateway: &TestGateway) -> u64 {
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("a running gateway");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("what is resident");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
