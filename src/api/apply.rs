@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::extract::{Caller, Json, Params};
@@ -10,12 +11,19 @@ use super::router::Api;
 use crate::control::{DryRun, Manifest, Planned};
 
 /// What was done, or with `?dry_run=true` what would be.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Applied {
     dry_run: bool,
     changes: Vec<Planned>,
 }
 
+/// Brings tenants, limits and keys to what a manifest says.
+#[utoipa::path(
+    post, path = "/api/apply",
+    request_body = Manifest,
+    params(("dry_run" = Option<bool>, Query, description = "Only say what would be done")),
+    responses((status = 200, description = "What was done", body = Applied)),
+)]
 pub(super) async fn apply(
     Caller(principal): Caller,
     State(api): State<Api>,

@@ -5,21 +5,25 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::Problem;
 use super::export::{self, Column};
 use super::extract::{Caller, Params, TenantPath};
+use super::openapi::{Paged, query, query_id};
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
 use crate::control::{Principal, TenantRef};
 use crate::domain::{Actor, ActorKind, AuditOutcome, TenantId};
-use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint};
+use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint, Listed};
 
 /// Who did what, with its place in the chain: a gap in `seq`, or a `prev_hash` that is not the `hash` before, is
 /// tampering.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditRow)]
 struct AuditView {
     seq: i64,
     at: Timestamp,
@@ -37,19 +41,24 @@ struct AuditView {
     hash: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditTarget)]
 struct Target {
     kind: String,
     id: String,
 }
 
 /// What became of a chain, and the place to write down for the next time.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditVerification)]
 struct VerdictView {
     #[serde(flatten)]
     verdict: AuditVerdict,
     checkpoint: Checkpoint,
 }
+
+/// The filters of the log.
+pub(super) enum AuditFilters {}
 
 const COLUMNS: [Column; 15] = [
     ("seq", &["seq"]),
@@ -69,6 +78,12 @@ const COLUMNS: [Column; 15] = [
     ("hash", &["hash"]),
 ];
 
+/// Lists who did what to a tenant, the newest first; as JSON, NDJSON or CSV.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/audit-logs",
+    params(AuditFilters, Paged),
+    responses((status = 200, description = "One page", body = Listed<AuditView>, headers(("X-Next-Cursor" = String)))),
+)]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -83,6 +98,11 @@ pub(super) async fn list(
 }
 
 /// What concerns no single tenant.
+#[utoipa::path(
+    get, path = "/api/audit-logs",
+    params(AuditFilters, Paged),
+    responses((status = 200, description = "One page", body = Listed<AuditView>, headers(("X-Next-Cursor" = String)))),
+)]
 pub(super) async fn list_of_platform(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -95,6 +115,12 @@ pub(super) async fn list_of_platform(
     Ok(export::listed(&headers, viewed(listed, AuditView::from), &COLUMNS))
 }
 
+/// Verifies the chain of a tenant's audit log.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/audit-logs/verify",
+    params(("checkpoint" = Option<String>, Query, description = "SEQ:HASH, as a verification answered it")),
+    responses((status = 200, description = "What became of the chain", body = VerdictView)),
+)]
 pub(super) async fn verify(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -104,6 +130,12 @@ pub(super) async fn verify(
     verified(&api, &principal, Some(&tenant), params).await
 }
 
+/// Verifies the chain of the platform's own audit log.
+#[utoipa::path(
+    get, path = "/api/audit-logs/verify",
+    params(("checkpoint" = Option<String>, Query, description = "SEQ:HASH, as a verification answered it")),
+    responses((status = 200, description = "What became of the chain", body = VerdictView)),
+)]
 pub(super) async fn verify_platform(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -143,6 +175,24 @@ fn filter(params: &mut Params) -> AuditFilter {
         correlation: params.read("request_id", id, |text| Uuid::try_parse(text).ok()),
         from: params.read("from", instant, Timestamp::parse),
         to: params.read("to", instant, Timestamp::parse),
+    }
+}
+
+// === impl AuditFilters ===
+
+impl utoipa::IntoParams for AuditFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            query::<ActorKind>("actor_kind", "Who acted, by kind"),
+            query_id("actor_id", "Who acted, by id"),
+            query::<String>("action", "What was done, as `noun.verb`"),
+            query::<String>("target_kind", "What it was done to, by kind"),
+            query::<String>("target_id", "What it was done to, by id"),
+            query::<AuditOutcome>("outcome", "Whether it was done or denied"),
+            query_id("request_id", "All that one request did"),
+            query::<Timestamp>("from", "From this instant on"),
+            query::<Timestamp>("to", "Before this instant"),
+        ]
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -62,7 +63,8 @@ pub(super) enum ProblemKind {
 }
 
 /// The body of a refusal.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct Written {
     r#type: String,
     title: &'static str,
@@ -76,7 +78,7 @@ pub(super) struct Written {
 }
 
 /// What a 429 says more.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ExceededView {
     resource_type: Resource,
     requested: Units,
@@ -86,7 +88,7 @@ struct ExceededView {
     standing: Option<StandingView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct StandingView {
     limit: Option<Units>,
     used: Units,
@@ -124,7 +126,7 @@ impl Problem {
             tracing::error!(request.id = %request_id, error, "an operation of the control plane failed");
         }
         Written {
-            r#type: format!("/problems/{}", self.kind.slug()),
+            r#type: self.kind.uri(),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: self.detail.clone(),
@@ -199,6 +201,30 @@ impl From<&Exceeded> for ExceededView {
 // === impl ProblemKind ===
 
 impl ProblemKind {
+    pub(super) const ALL: [ProblemKind; 16] = [
+        ProblemKind::Malformed,
+        ProblemKind::Unauthenticated,
+        ProblemKind::Forbidden,
+        ProblemKind::NoTenant,
+        ProblemKind::NotFound,
+        ProblemKind::MethodNotAllowed,
+        ProblemKind::Conflict,
+        ProblemKind::IllegalMove,
+        ProblemKind::Stale,
+        ProblemKind::TooLarge,
+        ProblemKind::UnsupportedMediaType,
+        ProblemKind::Invalid,
+        ProblemKind::Exceeded,
+        ProblemKind::Suspended,
+        ProblemKind::Unavailable,
+        ProblemKind::Internal,
+    ];
+
+    /// The problem's `type`.
+    pub(super) fn uri(self) -> String {
+        format!("/problems/{}", self.slug())
+    }
+
     /// The last part of the problem's `type`. Never renamed.
     const fn slug(self) -> &'static str {
         match self {
@@ -221,7 +247,7 @@ impl ProblemKind {
         }
     }
 
-    const fn title(self) -> &'static str {
+    pub(super) const fn title(self) -> &'static str {
         match self {
             ProblemKind::Malformed => "The request can't be read",
             ProblemKind::Unauthenticated => "A valid credential is needed",
@@ -242,7 +268,7 @@ impl ProblemKind {
         }
     }
 
-    const fn status(self) -> StatusCode {
+    pub(super) const fn status(self) -> StatusCode {
         match self {
             ProblemKind::Malformed => StatusCode::BAD_REQUEST,
             ProblemKind::Unauthenticated => StatusCode::UNAUTHORIZED,

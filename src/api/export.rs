@@ -21,14 +21,17 @@ enum Form {
     Csv,
 }
 
+pub(super) const NDJSON: &str = "application/x-ndjson";
+pub(super) const CSV: &str = "text/csv";
+const CSV_UTF8: &str = "text/csv; charset=utf-8";
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 /// The list as the caller wants it.
 pub(super) fn listed<T: Serialize>(headers: &HeaderMap, list: Listed<T>, columns: &[Column]) -> Response {
     let (text, kind) = match Form::accepted(headers) {
         Form::Json => return Json(list).into_response(),
-        Form::Ndjson => (lines(&list.items), "application/x-ndjson"),
-        Form::Csv => (table(&list.items, columns), "text/csv; charset=utf-8"),
+        Form::Ndjson => (lines(&list.items), NDJSON),
+        Form::Csv => (table(&list.items, columns), CSV_UTF8),
     };
     let mut response = text.into_response();
     let headers = response.headers_mut();
@@ -77,8 +80,8 @@ impl Form {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let forms = accept.split(',').filter_map(|kind| {
             match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-                "text/csv" => Some(Form::Csv),
-                "application/x-ndjson" | "application/jsonl" => Some(Form::Ndjson),
+                CSV => Some(Form::Csv),
+                NDJSON | "application/jsonl" => Some(Form::Ndjson),
                 "application/json" | "*/*" | "application/*" => Some(Form::Json),
                 _ => None,
             }

@@ -12,9 +12,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde::de::DeserializeOwned;
+use utoipa::PartialSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::{Problem, ProblemKind};
+use super::openapi::optional;
 use super::router::Api;
 pub(super) use super::seal::RequestId;
 use crate::control::{ControlError, FieldFault, Principal, Rights, TenantRef};
@@ -381,6 +384,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             (Some(value), None) => if_match(value),
             (Some(_), Some(_)) => Err(unknown_tag()),
         }
+    }
+}
+
+impl utoipa::IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let tag = String::schema();
+        vec![optional(ParameterIn::Header, "If-Match", "Only if the `ETag` is still this one", tag)]
     }
 }
 

@@ -27,7 +27,7 @@ struct Kept {
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that the answer is one that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-const KEY_LENGTH_MAX: usize = 255;
+pub(super) const KEY_LENGTH_MAX: usize = 255;
 
 /// Passes requests without the header, and those that are sent for the first time; answers the others.
 pub(super) async fn idempotent(

@@ -7,9 +7,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::extract::{Caller, Json, KeyPath, OptionalJson, Params, TenantPath};
+use super::openapi::Paged;
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
@@ -17,9 +19,11 @@ use crate::control::{
     Brought, CreatedKey, FieldFault, KeyChange, NewKey, Principal, Rights, Scope, TenantRef,
 };
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, TenantId};
+use crate::store::Listed;
 
 /// A key, as the API shows it: without its text.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
 struct KeyView {
     key_id: ApiKeyId,
     tenant_id: TenantId,
@@ -27,6 +31,7 @@ struct KeyView {
     prefix: String,
     scopes: Vec<String>,
     routes: Vec<String>,
+    #[schema(value_type = Vec<String>)]
     networks: Vec<IpNet>,
     enabled: bool,
     created_at: Timestamp,
@@ -36,51 +41,69 @@ struct KeyView {
 }
 
 /// A key at the only moment when its text is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CreatedKey)]
 struct CreatedKeyView {
     #[serde(flatten)]
     view: KeyView,
-    key: String,
+    /// Absent for a key that was brought along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
 }
 
 /// The body of `POST …/keys`. Empty lists allow everything, except administration, which needs a scope.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKeyBody {
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     #[serde(default)]
     scopes: Vec<String>,
     #[serde(default)]
     routes: Vec<String>,
+    #[schema(value_type = Vec<String>)]
     #[serde(default)]
     networks: Vec<IpNet>,
     expires_at: Option<Timestamp>,
     #[serde(default)]
     test: bool,
     /// SHA-256, in hexadecimal digits, of a key that another system made: the platform's to bring along.
+    #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     sha256: Option<String>,
     /// The name in the client certificate of whoever needs no key's text: the platform's to vouch for.
     certificate: Option<String>,
 }
 
 /// The body of `PATCH …/keys/{key}`: what is not there stays.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct KeyChangeBody {
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<String>,
     scopes: Option<Vec<String>>,
     routes: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>)]
     networks: Option<Vec<IpNet>>,
+    #[schema(value_type = Option<Timestamp>)]
     #[serde(deserialize_with = "null_is_never")]
     expires_at: Option<Option<Timestamp>>,
     enabled: Option<bool>,
 }
 
 /// The body of `POST …/keys/{key}/rotate`; may be missing altogether.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RotateBody {
     /// How long the old key goes on working; a day if nothing is said.
+    #[schema(maximum = 7_776_000)]
     grace_seconds: Option<u64>,
 }
 
@@ -93,6 +116,12 @@ where
     Option::deserialize(deserializer).map(Some)
 }
 
+/// Lists the keys of a tenant, without their texts.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/keys",
+    params(Paged),
+    responses((status = 200, description = "One page", body = Listed<KeyView>)),
+)]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -105,6 +134,12 @@ pub(super) async fn list(
     Ok(axum::Json(viewed(listed, KeyView::from)).into_response())
 }
 
+/// Makes a key, whose text is shown this once; or brings along another system's, known by its hash.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/keys",
+    request_body = NewKeyBody,
+    responses((status = 201, description = "Made", body = CreatedKeyView)),
+)]
 pub(super) async fn create(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -112,12 +147,18 @@ pub(super) async fn create(
     Json(mut body): Json<NewKeyBody>,
 ) -> Result<Response, Problem> {
     if let Some(brought) = body.brought()? {
-        let imported = api.control.import_key(&principal, &tenant, body.into(), &brought).await?;
-        return Ok((StatusCode::CREATED, axum::Json(KeyView::from(imported))).into_response());
+        return Ok(made(api.control.import_key(&principal, &tenant, body.into(), &brought).await?, None));
     }
-    Ok(made(api.control.create_key(&principal, &tenant, body.into()).await?))
+    let CreatedKey { key, text } = api.control.create_key(&principal, &tenant, body.into()).await?;
+    Ok(made(key, Some(text)))
 }
 
+/// Changes what a key may do.
+#[utoipa::path(
+    patch, path = "/api/keys/{key}",
+    request_body = KeyChangeBody,
+    responses((status = 200, description = "The key as it is now", body = KeyView)),
+)]
 pub(super) async fn change(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -128,6 +169,12 @@ pub(super) async fn change(
     Ok(axum::Json(KeyView::from(changed)).into_response())
 }
 
+/// Changes what a key of a tenant may do.
+#[utoipa::path(
+    patch, path = "/api/tenants/{tenant}/keys/{key}",
+    request_body = KeyChangeBody,
+    responses((status = 200, description = "The key as it is now", body = KeyView)),
+)]
 pub(super) async fn change_of_tenant(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -140,15 +187,28 @@ pub(super) async fn change_of_tenant(
     Ok(axum::Json(KeyView::from(changed)).into_response())
 }
 
+/// Gives a key a successor, and ends it after a grace.
+#[utoipa::path(
+    post, path = "/api/keys/{key}/rotate",
+    request_body = Option<RotateBody>,
+    responses((status = 201, description = "The successor", body = CreatedKeyView)),
+)]
 pub(super) async fn rotate(
     Caller(principal): Caller,
     State(api): State<Api>,
     KeyPath(key): KeyPath,
     OptionalJson(body): OptionalJson<RotateBody>,
 ) -> Result<Response, Problem> {
-    Ok(made(api.control.rotate_key(&principal, key, body.grace()).await?))
+    let CreatedKey { key, text } = api.control.rotate_key(&principal, key, body.grace()).await?;
+    Ok(made(key, Some(text)))
 }
 
+/// Gives a key of a tenant a successor, and ends it after a grace.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/keys/{key}/rotate",
+    request_body = Option<RotateBody>,
+    responses((status = 201, description = "The successor", body = CreatedKeyView)),
+)]
 pub(super) async fn rotate_of_tenant(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -157,14 +217,20 @@ pub(super) async fn rotate_of_tenant(
     OptionalJson(body): OptionalJson<RotateBody>,
 ) -> Result<Response, Problem> {
     let within = within(&api, &principal, &tenant).await?;
-    Ok(made(api.control.rotate_key(&within, key, body.grace()).await?))
+    let CreatedKey { key, text } = api.control.rotate_key(&within, key, body.grace()).await?;
+    Ok(made(key, Some(text)))
 }
 
-fn made(created: CreatedKey) -> Response {
-    let body = CreatedKeyView { view: created.key.into(), key: created.text };
+fn made(key: ApiKey, text: Option<String>) -> Response {
+    let body = CreatedKeyView { view: key.into(), key: text };
     (StatusCode::CREATED, axum::Json(body)).into_response()
 }
 
+/// Ends a key for good.
+#[utoipa::path(
+    post, path = "/api/keys/{key}/revoke",
+    responses((status = 200, description = "The key as it is now", body = KeyView)),
+)]
 pub(super) async fn revoke(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -174,6 +240,11 @@ pub(super) async fn revoke(
     Ok(axum::Json(KeyView::from(revoked)).into_response())
 }
 
+/// Ends a key of a tenant for good.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/keys/{key}/revoke",
+    responses((status = 200, description = "The key as it is now", body = KeyView)),
+)]
 pub(super) async fn revoke_of_tenant(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -186,6 +257,10 @@ pub(super) async fn revoke_of_tenant(
 }
 
 /// A key is never forgotten, since usage and audit rows name it: to delete it is to revoke it.
+#[utoipa::path(
+    delete, path = "/api/tenants/{tenant}/keys/{key}",
+    responses((status = 204, description = "Revoked")),
+)]
 pub(super) async fn remove(
     Caller(principal): Caller,
     State(api): State<Api>,

@@ -15,6 +15,7 @@ mod health;
 mod idempotency;
 mod keys;
 mod local;
+mod openapi;
 mod quotas;
 mod reconcile;
 mod reported;
@@ -27,7 +28,7 @@ mod usage_logs;
 
 pub use client::{Answer, Client, ClientError, Method};
 pub use local::{LocalDoor, LocalToken};
-pub use router::router;
+pub use router::{document, router};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::Problem;
@@ -15,7 +16,8 @@ use crate::domain::{Enforcement, Limit, LossPolicy, Period, Resource, Slug, Tena
 use crate::store::QuotaSource;
 
 /// A quota and its use, as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Quota)]
 pub(super) struct QuotaView {
     resource_type: Resource,
     limit: Limit,
@@ -34,13 +36,15 @@ pub(super) struct QuotaView {
 }
 
 /// `[start, end)`; `end` is `null` for a window that never ends.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Window)]
 struct WindowView {
     start: Timestamp,
     end: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Quotas)]
 struct QuotasView {
     tenant_id: TenantId,
     slug: Slug,
@@ -48,7 +52,7 @@ struct QuotasView {
 }
 
 /// The body of `PUT …/quotas/{resource}`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QuotaBody {
     /// `null` is unlimited, and has to be said: to forget the limit must not lift it.
@@ -58,10 +62,16 @@ pub(super) struct QuotaBody {
     enforcement: Option<Enforcement>,
     on_loss: Option<LossPolicy>,
     key_id: Option<Uuid>,
+    #[schema(max_length = 1000)]
     reason: Option<String>,
     expires_at: Option<Timestamp>,
 }
 
+/// Lists the quotas of a tenant and of its keys, with their use in the present windows.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/quotas",
+    responses((status = 200, description = "All of them", body = QuotasView)),
+)]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -72,6 +82,12 @@ pub(super) async fn list(
     Ok(axum::Json(QuotasView { tenant_id: tenant.id, slug: tenant.slug, quotas }).into_response())
 }
 
+/// Sets a limit of the tenant's own, or of one of its keys.
+#[utoipa::path(
+    put, path = "/api/tenants/{tenant}/quotas/{resource}",
+    request_body = QuotaBody,
+    responses((status = 200, description = "The quota as it is now", body = QuotaView)),
+)]
 pub(super) async fn set(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -94,6 +110,14 @@ pub(super) async fn set(
 }
 
 /// Removes the tenant's own limits of the resource, or a key's (`?key_id=`); of one period with `?period=`.
+#[utoipa::path(
+    delete, path = "/api/tenants/{tenant}/quotas/{resource}",
+    params(
+        ("period" = Option<Period>, Query, description = "Only the limit of this period"),
+        ("key_id" = Option<Uuid>, Query, description = "Those of this key, and not the tenant's"),
+    ),
+    responses((status = 204, description = "Removed")),
+)]
 pub(super) async fn remove(
     Caller(principal): Caller,
     State(api): State<Api>,

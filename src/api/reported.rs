@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::{Problem, Written};
@@ -17,29 +18,34 @@ use crate::control::{CountedEvent, NewEvent, NewReservation, Standing};
 use crate::domain::{Resource, Units};
 
 /// The body of `POST …/usage/increment`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventBody {
     resource_type: Resource,
     /// Below 0 gives units of a gauge back.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     #[serde(default = "one")]
     amount: i64,
+    #[schema(max_length = 500)]
     description: Option<String>,
     /// An event of that name counts once.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     event_id: Option<String>,
     /// When it was used, if not now; at most 35 days ago.
     occurred_at: Option<Timestamp>,
 }
 
 /// The body of `POST …/usage/increment/batch`: at most 1,000 events.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsBody {
+    #[schema(max_items = 1000)]
     events: Vec<EventBody>,
 }
 
 /// An event that counts.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CountedEvent)]
 struct CountedView {
     event_id: String,
     resource_type: Resource,
@@ -51,8 +57,9 @@ struct CountedView {
 }
 
 /// What became of one event of a batch.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = EventOutcome)]
 enum EventView {
     Counted {
         status: u16,
@@ -62,7 +69,8 @@ enum EventView {
     Refused(Written),
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventOutcomes)]
 struct EventsView {
     /// In the order of the events.
     results: Vec<EventView>,
@@ -71,7 +79,7 @@ struct EventsView {
 }
 
 /// The body of `POST …/quotas/check`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckBody {
     resource_type: Resource,
@@ -80,7 +88,8 @@ pub(super) struct CheckBody {
 }
 
 /// Whether that much would be admitted now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = QuotaCheck)]
 struct CheckView {
     resource_type: Resource,
     amount: Units,
@@ -92,7 +101,7 @@ struct CheckView {
 }
 
 /// The body of `POST …/quotas/reserve`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReserveBody {
     resource_type: Resource,
@@ -102,7 +111,8 @@ pub(super) struct ReserveBody {
     ttl_seconds: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reservation)]
 struct ReservedView {
     reservation_id: Uuid,
     resource_type: Resource,
@@ -113,7 +123,7 @@ struct ReservedView {
 }
 
 /// The body of `POST …/quotas/commit`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommitBody {
     reservation_id: Uuid,
@@ -122,14 +132,15 @@ pub(super) struct CommitBody {
 }
 
 /// The body of `POST …/quotas/release`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReleaseBody {
     reservation_id: Uuid,
 }
 
 /// How the resource stands after a reservation has ended.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndedReservation)]
 struct EndedView {
     reservation_id: Uuid,
     #[serde(flatten)]
@@ -148,6 +159,12 @@ const fn minute() -> u64 {
     60
 }
 
+/// Counts usage that did not come through the proxy: in full, or not at all.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/usage/increment",
+    request_body = EventBody,
+    responses((status = 200, description = "Counted", body = CountedView), (status = 429)),
+)]
 pub(super) async fn increment(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -158,6 +175,12 @@ pub(super) async fn increment(
     Ok(axum::Json(CountedView::from(counted)).into_response())
 }
 
+/// Counts many events, each in full or not at all.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/usage/increment/batch",
+    request_body = EventsBody,
+    responses((status = 200, description = "What became of each", body = EventsView)),
+)]
 pub(super) async fn increment_batch(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -177,6 +200,18 @@ pub(super) async fn increment_batch(
     Ok(axum::Json(EventsView { results, counted, refused }).into_response())
 }
 
+/// Says whether so much would be admitted now; promises nothing.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/quotas/check",
+    request_body = CheckBody,
+    responses(
+        (
+            status = 200,
+            description = "The answer, which may be out of date when it arrives",
+            body = CheckView,
+        ),
+    ),
+)]
 pub(super) async fn check(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -194,6 +229,12 @@ pub(super) async fn check(
     .into_response())
 }
 
+/// Sets units aside, to be committed or released.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/quotas/reserve",
+    request_body = ReserveBody,
+    responses((status = 201, description = "Set aside", body = ReservedView), (status = 429)),
+)]
 pub(super) async fn reserve(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -216,6 +257,12 @@ pub(super) async fn reserve(
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
 }
 
+/// Counts what was set aside, or a part of it; the rest goes back.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/quotas/commit",
+    request_body = CommitBody,
+    responses((status = 200, description = "Counted", body = EndedView)),
+)]
 pub(super) async fn commit(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -227,6 +274,12 @@ pub(super) async fn commit(
     Ok(axum::Json(EndedView { reservation_id, standing }).into_response())
 }
 
+/// Gives back what was set aside.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/quotas/release",
+    request_body = ReleaseBody,
+    responses((status = 200, description = "Given back", body = EndedView)),
+)]
 pub(super) async fn release(
     Caller(principal): Caller,
     State(api): State<Api>,

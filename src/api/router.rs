@@ -1,4 +1,4 @@
-//! The whole API on one page.
+//! The whole API on one page: every operation, by what it is about. Its path and its form stand above its handler.
 
 use std::sync::Arc;
 
@@ -6,15 +6,19 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, patch, post, put};
+use serde_json::Value;
 use tower::ServiceExt;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::extract::authenticate;
 use super::idempotency::idempotent;
 use super::local::LocalToken;
+use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    apply, audit_logs, health, keys, quotas, reconcile, reported, settings, tenants, tiers, usage_logs,
+    apply, audit_logs, health, keys, openapi, quotas, reconcile, reported, settings, tenants, tiers,
+    usage_logs,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -24,59 +28,71 @@ use crate::control::Control;
 pub(super) struct Api {
     pub(super) control: Control,
     pub(super) local: LocalToken,
+    /// As `/api/openapi.json` shows it.
+    pub(super) document: Arc<str>,
 }
 
 /// The longest body that is read: a manifest of some thousand tenants.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// What asks for a credential.
+pub(super) fn guarded() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::current))
+        .routes(routes!(tenants::show, tenants::change, tenants::remove))
+        .routes(routes!(tenants::set_status))
+        .routes(routes!(tenants::erase))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::show))
+        .routes(routes!(health::children))
+        .routes(routes!(quotas::list))
+        .routes(routes!(quotas::set, quotas::remove))
+        .routes(routes!(reported::check))
+        .routes(routes!(reported::reserve))
+        .routes(routes!(reported::commit))
+        .routes(routes!(reported::release))
+        .routes(routes!(reported::increment))
+        .routes(routes!(reported::increment_batch))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::change_of_tenant, keys::remove))
+        .routes(routes!(keys::rotate_of_tenant))
+        .routes(routes!(keys::revoke_of_tenant))
+        .routes(routes!(keys::change))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::show, settings::set, settings::remove))
+        .routes(routes!(settings::rotate))
+        .routes(routes!(usage_logs::list))
+        .routes(routes!(audit_logs::list))
+        .routes(routes!(audit_logs::verify))
+        .routes(routes!(audit_logs::list_of_platform))
+        .routes(routes!(audit_logs::verify_platform))
+        .routes(routes!(tiers::list))
+        .routes(routes!(tiers::resource_types))
+        .routes(routes!(reconcile::show))
+        .routes(routes!(apply::apply))
+}
+
+/// What tells nothing about tenants, and asks for no credential.
+pub(super) fn open() -> OpenApiRouter<Api> {
+    OpenApiRouter::default().routes(routes!(openapi::show))
+}
+
+/// What the API says of itself: OpenAPI 3.1.
+pub fn document() -> Value {
+    openapi::document([(Access::Guarded, guarded().into_openapi()), (Access::Open, open().into_openapi())])
+}
+
 /// The API. `local` is the token that opens it for whoever may read the data directory; `clock` is what the ids of
 /// requests are made of.
 pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Router {
-    let api = Api { control, local };
-    let routes = Router::new()
-        .route("/api/tenants", get(tenants::list).post(tenants::create))
-        .route("/api/tenants/current", get(tenants::current))
-        .route("/api/tenants/metrics", get(health::metrics))
-        .route("/api/tenants/{tenant}/health", get(health::show))
-        .route("/api/tenants/{tenant}/children", get(health::children))
-        .route(
-            "/api/tenants/{tenant}",
-            get(tenants::show).put(tenants::change).patch(tenants::change).delete(tenants::remove),
-        )
-        .route("/api/tenants/{tenant}/status/{status}", post(tenants::set_status))
-        .route("/api/tenants/{tenant}/quotas", get(quotas::list))
-        .route("/api/tenants/{tenant}/quotas/check", post(reported::check))
-        .route("/api/tenants/{tenant}/quotas/reserve", post(reported::reserve))
-        .route("/api/tenants/{tenant}/quotas/commit", post(reported::commit))
-        .route("/api/tenants/{tenant}/quotas/release", post(reported::release))
-        .route("/api/tenants/{tenant}/usage/increment", post(reported::increment))
-        .route("/api/tenants/{tenant}/usage/increment/batch", post(reported::increment_batch))
-        .route("/api/tenants/{tenant}/quotas/{resource}", put(quotas::set).delete(quotas::remove))
-        .route("/api/tenants/{tenant}/keys", get(keys::list).post(keys::create))
-        .route("/api/tenants/{tenant}/keys/{key}", patch(keys::change_of_tenant).delete(keys::remove))
-        .route("/api/tenants/{tenant}/keys/{key}/rotate", post(keys::rotate_of_tenant))
-        .route("/api/tenants/{tenant}/keys/{key}/revoke", post(keys::revoke_of_tenant))
-        .route("/api/tenants/{tenant}/settings", get(settings::list))
-        .route(
-            "/api/tenants/{tenant}/settings/{setting}",
-            get(settings::show).put(settings::set).delete(settings::remove),
-        )
-        .route("/api/tenants/{tenant}/erase", post(tenants::erase))
-        .route("/api/secrets/rotate", post(settings::rotate))
-        .route("/api/tenants/{tenant}/usage-logs", get(usage_logs::list))
-        .route("/api/tenants/{tenant}/audit-logs", get(audit_logs::list))
-        .route("/api/tenants/{tenant}/audit-logs/verify", get(audit_logs::verify))
-        .route("/api/audit-logs", get(audit_logs::list_of_platform))
-        .route("/api/audit-logs/verify", get(audit_logs::verify_platform))
-        .route("/api/keys/{key}", patch(keys::change))
-        .route("/api/keys/{key}/rotate", post(keys::rotate))
-        .route("/api/keys/{key}/revoke", post(keys::revoke))
-        .route("/api/tiers", get(tiers::list))
-        .route("/api/resource-types", get(tiers::resource_types))
-        .route("/api/reconcile", get(reconcile::show))
-        .route("/api/apply", post(apply::apply))
+    let api = Api { control, local, document: document().to_string().into() };
+    let routes = Router::from(guarded())
         .route_layer(from_fn_with_state(api.clone(), idempotent))
         .route_layer(from_fn_with_state(api.clone(), authenticate))
+        .merge(open())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_address)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

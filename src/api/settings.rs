@@ -5,15 +5,17 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::extract::{Caller, IfMatch, Json, SettingPath, TenantPath};
 use super::router::Api;
 use super::tiers::whole;
-use crate::control::{NewSetting, SettingView};
+use crate::control::{NewSetting, Rotated, SettingView};
+use crate::store::Listed;
 
 /// The body of `PUT …/settings/{key}`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SettingBody {
     setting_value: Value,
@@ -21,6 +23,11 @@ pub(super) struct SettingBody {
     is_encrypted: Option<bool>,
 }
 
+/// Lists all settings that are known, and those that the tenant has set beside them.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/settings",
+    responses((status = 200, description = "All of them", body = Listed<SettingView>)),
+)]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -30,6 +37,18 @@ pub(super) async fn list(
     Ok(axum::Json(whole(settings)).into_response())
 }
 
+/// Shows a setting; never the text of a secret.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/settings/{setting}",
+    responses(
+        (
+            status = 200,
+            description = "The setting",
+            body = SettingView,
+            headers(("ETag" = String, description = "Of what the tenant has set")),
+        ),
+    ),
+)]
 pub(super) async fn show(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -39,6 +58,20 @@ pub(super) async fn show(
     Ok(tagged(api.control.setting(&principal, &tenant, &key).await?))
 }
 
+/// Sets a setting.
+#[utoipa::path(
+    put, path = "/api/tenants/{tenant}/settings/{setting}",
+    params(IfMatch),
+    request_body = SettingBody,
+    responses(
+        (
+            status = 200,
+            description = "The setting as it is now",
+            body = SettingView,
+            headers(("ETag" = String, description = "Of what the tenant has set")),
+        ),
+    ),
+)]
 pub(super) async fn set(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -51,6 +84,12 @@ pub(super) async fn set(
     Ok(tagged(api.control.set_setting(&principal, &tenant, &key, new).await?))
 }
 
+/// Forgets what the tenant has set; what is inherited or the default holds again.
+#[utoipa::path(
+    delete, path = "/api/tenants/{tenant}/settings/{setting}",
+    params(IfMatch),
+    responses((status = 204, description = "Forgotten")),
+)]
 pub(super) async fn remove(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -62,6 +101,11 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Wraps all tenants' keys with the newest key for secrets.
+#[utoipa::path(
+    post, path = "/api/secrets/rotate",
+    responses((status = 200, description = "Done", body = Rotated)),
+)]
 pub(super) async fn rotate(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
     Ok(axum::Json(api.control.rotate_secrets(&principal).await?).into_response())
 }

@@ -4,9 +4,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::{Problem, ProblemKind};
 use super::extract::{Caller, IfMatch, Json, OptionalJson, Params, StatusPath, TenantPath, no_status};
+use super::openapi::{Paged, query};
 use super::quotas::{self, QuotaView};
 use super::router::Api;
 use crate::clock::Timestamp;
@@ -15,7 +18,8 @@ use crate::domain::{Slug, Tenant, TenantId, TenantStatus, Zone};
 use crate::store::{Listed, TenantFilter, TenantSort};
 
 /// A tenant, as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tenant)]
 pub(super) struct TenantView {
     tenant_id: TenantId,
     slug: Slug,
@@ -34,7 +38,7 @@ pub(super) struct TenantView {
 }
 
 /// The same, with what it may use and has used.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct TenantWithQuotas {
     #[serde(flatten)]
     tenant: TenantView,
@@ -42,42 +46,84 @@ struct TenantWithQuotas {
 }
 
 /// The body of `POST /api/tenants/`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTenantBody {
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     organization_name: String,
+    #[schema(max_length = 63, pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")]
     slug: Option<String>,
+    #[schema(example = "pro")]
     tenant_tier: Option<String>,
+    #[schema(max_length = 254, format = "email", example = "billing@acme.example")]
     billing_email: Option<String>,
+    #[schema(max_length = 40, pattern = r"^\+?[0-9 ().-]{4,}$", example = "+41 44 668 18 00")]
     contact_phone: Option<String>,
+    #[schema(example = "Europe/Zurich")]
     timezone: Option<String>,
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", example = "de-CH")]
     locale: Option<String>,
     /// The reseller above it: id or slug.
     parent_id: Option<String>,
 }
 
 /// The body of `PUT` and `PATCH /api/tenants/{tenant}`: what is absent stays as it is, in both.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TenantChangeBody {
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     organization_name: Option<String>,
+    #[schema(max_length = 63, pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")]
     slug: Option<String>,
+    #[schema(example = "pro")]
     tenant_tier: Option<String>,
+    #[schema(max_length = 254, format = "email", example = "billing@acme.example")]
     #[serde(deserialize_with = "null_removes")]
     billing_email: Option<String>,
+    #[schema(max_length = 40, pattern = r"^\+?[0-9 ().-]{4,}$", example = "+41 44 668 18 00")]
     #[serde(deserialize_with = "null_removes")]
     contact_phone: Option<String>,
+    #[schema(example = "Europe/Zurich")]
     timezone: Option<String>,
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", example = "de-CH")]
     locale: Option<String>,
 }
 
+/// The filters of the list, and its order.
+pub(super) enum TenantFilters {}
+
 /// The body of `POST …/status/{status}`; may be missing altogether.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StatusBody {
+    #[schema(max_length = 1000)]
     reason: Option<String>,
 }
 
+/// Makes a tenant; its quotas are those of its tier.
+#[utoipa::path(
+    post, path = "/api/tenants",
+    request_body = NewTenantBody,
+    responses(
+        (
+            status = 201,
+            description = "Made",
+            body = TenantWithQuotas,
+            headers(
+                ("ETag" = String, description = "Its version, for If-Match"),
+                ("Location" = String, description = "Where it is"),
+            ),
+        ),
+    ),
+)]
 pub(super) async fn create(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -93,6 +139,12 @@ pub(super) async fn create(
     Ok(response)
 }
 
+/// Lists the tenants that the caller may see; deleted ones only when asked for.
+#[utoipa::path(
+    get, path = "/api/tenants",
+    params(TenantFilters, Paged),
+    responses((status = 200, description = "One page", body = Listed<TenantView>)),
+)]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -116,6 +168,18 @@ pub(super) async fn list(
     Ok(axum::Json(viewed(listed, TenantView::from)).into_response())
 }
 
+/// Shows the credential's own tenant.
+#[utoipa::path(
+    get, path = "/api/tenants/current",
+    responses(
+        (
+            status = 200,
+            description = "The tenant",
+            body = TenantWithQuotas,
+            headers(("ETag" = String, description = "Its version, for If-Match")),
+        ),
+    ),
+)]
 pub(super) async fn current(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
     let Some(id) = principal.tenant() else {
         return Err(Problem::new(
@@ -126,6 +190,18 @@ pub(super) async fn current(Caller(principal): Caller, State(api): State<Api>) -
     shown(&api, &principal, &TenantRef::Id(id)).await
 }
 
+/// Shows a tenant with its quotas.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}",
+    responses(
+        (
+            status = 200,
+            description = "The tenant",
+            body = TenantWithQuotas,
+            headers(("ETag" = String, description = "Its version, for If-Match")),
+        ),
+    ),
+)]
 pub(super) async fn show(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -134,6 +210,20 @@ pub(super) async fn show(
     shown(&api, &principal, &tenant).await
 }
 
+/// Changes what the body names of a tenant; `PUT` and `PATCH` mean the same.
+#[utoipa::path(
+    method(put, patch), path = "/api/tenants/{tenant}",
+    params(IfMatch),
+    request_body = TenantChangeBody,
+    responses(
+        (
+            status = 200,
+            description = "The tenant as it is now",
+            body = TenantWithQuotas,
+            headers(("ETag" = String, description = "Its version, for If-Match")),
+        ),
+    ),
+)]
 pub(super) async fn change(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -145,6 +235,19 @@ pub(super) async fn change(
     with_quotas(&api, &principal, changed.map_err(named_as_here)?).await
 }
 
+/// Moves a tenant to another status.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/status/{status}",
+    request_body = Option<StatusBody>,
+    responses(
+        (
+            status = 200,
+            description = "The tenant as it is now",
+            body = TenantWithQuotas,
+            headers(("ETag" = String, description = "Its version, for If-Match")),
+        ),
+    ),
+)]
 pub(super) async fn set_status(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -157,6 +260,7 @@ pub(super) async fn set_status(
 }
 
 /// Leaves a tombstone: the tenant's id and slug are never given to another.
+#[utoipa::path(delete, path = "/api/tenants/{tenant}", responses((status = 204, description = "Deleted")))]
 pub(super) async fn remove(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -167,6 +271,17 @@ pub(super) async fn remove(
 }
 
 /// Erases what is personal of a deleted tenant, and shreds its secrets.
+#[utoipa::path(
+    post, path = "/api/tenants/{tenant}/erase",
+    responses(
+        (
+            status = 200,
+            description = "What is left of it",
+            body = TenantWithQuotas,
+            headers(("ETag" = String, description = "Its version, for If-Match")),
+        ),
+    ),
+)]
 pub(super) async fn erase(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -220,6 +335,19 @@ fn named_as_here(error: ControlError) -> Problem {
 /// `null` and the empty text both mean: remove it.
 fn null_removes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Option::deserialize(deserializer).map(|text: Option<String>| Some(text.unwrap_or_default()))
+}
+
+// === impl TenantFilters ===
+
+impl utoipa::IntoParams for TenantFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            query::<TenantStatus>("status", "Only those of this status"),
+            query::<String>("tier", "Only those of this tier"),
+            query::<String>("q", "Only those whose name, slug or billing address holds this"),
+            query::<TenantSort>("sort", "The order; with - before it for descending"),
+        ]
+    }
 }
 
 // === impl TenantView ===

@@ -6,12 +6,23 @@ use axum::response::{IntoResponse, Response};
 use super::error::Problem;
 use super::extract::Caller;
 use super::router::Api;
+use crate::domain::{ResourceType, Tier};
 use crate::store::Listed;
 
+/// Lists the tiers, each in its newest version.
+#[utoipa::path(
+    get, path = "/api/tiers",
+    responses((status = 200, description = "All of them", body = Listed<Tier>)),
+)]
 pub(super) async fn list(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
     Ok(axum::Json(whole(api.control.tiers(&principal).await?)).into_response())
 }
 
+/// Lists what is counted.
+#[utoipa::path(
+    get, path = "/api/resource-types",
+    responses((status = 200, description = "All of them", body = Listed<ResourceType>)),
+)]
 pub(super) async fn resource_types(
     Caller(principal): Caller,
     State(api): State<Api>,

@@ -4,19 +4,23 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::Problem;
 use super::export::{self, Column};
 use super::extract::{Caller, Params, TenantPath};
+use super::openapi::{Paged, query};
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
 use crate::domain::{ApiKeyId, Outcome, Resource, TenantId, Units};
-use crate::store::{UsageFilter, UsageRow};
+use crate::store::{Listed, UsageFilter, UsageRow};
 
 /// What a key used of a resource on a route within ten seconds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsageRow)]
 struct UsageView {
     usage_id: Uuid,
     tenant_id: TenantId,
@@ -32,6 +36,9 @@ struct UsageView {
     bytes_out: u64,
     latency_sum_micros: u64,
 }
+
+/// The filters of the log.
+pub(super) enum UsageFilters {}
 
 const COLUMNS: [Column; 13] = [
     ("usage_id", &["usage_id"]),
@@ -49,6 +56,12 @@ const COLUMNS: [Column; 13] = [
     ("latency_sum_micros", &["latency_sum_micros"]),
 ];
 
+/// Lists what a tenant has used, the newest first; as JSON, NDJSON or CSV.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/usage-logs",
+    params(UsageFilters, Paged),
+    responses((status = 200, description = "One page", body = Listed<UsageView>, headers(("X-Next-Cursor" = String)))),
+)]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
@@ -68,6 +81,20 @@ pub(super) async fn list(
     params.finish()?;
     let listed = api.control.usage_logs(&principal, &tenant, &filter, &page).await?;
     Ok(export::listed(&headers, viewed(listed, UsageView::from), &COLUMNS))
+}
+
+// === impl UsageFilters ===
+
+impl utoipa::IntoParams for UsageFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            query::<Resource>("resource_type", "Only of this resource"),
+            query::<ApiKeyId>("key_id", "Only by this key"),
+            query::<String>("route", "Only on this route"),
+            query::<Timestamp>("from", "From this instant on"),
+            query::<Timestamp>("to", "Before this instant"),
+        ]
+    }
 }
 
 // === impl UsageView ===

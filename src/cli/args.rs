@@ -43,6 +43,9 @@ Exit status: 0 the configuration is good, 1 it has faults.")]
     /// Print the JSON Schema of the configuration
     #[command(after_help = "Example:\n  tollgate schema > tollgate.schema.json")]
     Schema,
+    /// Print the OpenAPI document of the REST API
+    #[command(after_help = "Example:\n  tollgate openapi > tollgate.openapi.json")]
+    Openapi,
     /// Bring the store's schema up to date
     #[command(after_help = "\
 Examples:

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Found;
-use crate::config::{self, Config, Loaded};
+use crate::config::{Config, Loaded};
 
 /// All faults of the configuration, or that it has none.
 pub(super) fn check(file: Option<&Path>) -> Found {
@@ -25,10 +25,4 @@ pub(super) fn check(file: Option<&Path>) -> Found {
             }
         }
     }
-}
-
-/// The schema is JSON either way.
-pub(super) fn schema() -> Found {
-    let json = config::schema();
-    Found { text: format!("{json:#}\n"), json: json.to_string(), status: 0 }
 }

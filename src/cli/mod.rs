@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 pub use args::{Args, Command, Demo};
 pub use failure::Failure;
 
+use crate::api;
 use crate::app::{store_settings, store_url};
 use crate::config::{self, Config, Loaded};
 use crate::secret::hash::Pepper;
@@ -68,7 +69,8 @@ fn found(args: Args) -> Result<Found, Failure> {
     let config = args.config.as_deref();
     match args.command {
         Command::Check(check) => Ok(check::check(check.file.as_deref().or(config))),
-        Command::Schema => Ok(check::schema()),
+        Command::Schema => Ok(printed(&config::schema())),
+        Command::Openapi => Ok(printed(&api::document())),
         Command::Migrate(options) => migrate(&place(config)?, options.url.as_deref()),
         Command::Apply(apply) => answered(config, ask::apply(&apply)?),
         Command::Tenant(tenant) => answered(config, ask::tenant(&tenant)),
@@ -83,6 +85,11 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Serve => gateway::serve(config, args.json),
         Command::Demo(demo) => gateway::demo(&demo),
     }
+}
+
+/// A document is JSON either way.
+fn printed(document: &Value) -> Found {
+    Found { text: format!("{document:#}\n"), json: document.to_string(), status: 0 }
 }
 
 fn answered(config: Option<&Path>, ask: Ask) -> Result<Found, Failure> {

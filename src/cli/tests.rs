@@ -345,9 +345,11 @@ fn check_names_every_fault_and_fails() {
 }
 
 #[test]
-fn the_schema_is_json_in_both_forms() {
-    let schema = execute(Path::new("none.toml"), "schema").unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&schema.text).unwrap(), json(&schema));
+fn documents_are_json_in_both_forms() {
+    for command in ["schema", "openapi"] {
+        let document = execute(Path::new("none.toml"), command).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&document.text).unwrap(), json(&document));
+    }
 }
 
 /// A gateway's admin address over the place's store, and the lock that says that it runs.

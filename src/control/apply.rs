@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::principal::Operation;
 use super::work::{Target, Told, Work};
@@ -18,7 +19,7 @@ use crate::domain::{
 };
 
 /// What should be. What it does not name stays as it is.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Manifest {
     #[serde(rename = "tenant")]
@@ -26,7 +27,7 @@ pub struct Manifest {
 }
 
 /// A tenant, known by its slug.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestTenant {
     pub slug: String,
@@ -55,7 +56,7 @@ pub struct ManifestTenant {
 }
 
 /// A limit of the tenant's own.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestQuota {
     #[serde(rename = "resource_type", alias = "resource")]
@@ -76,7 +77,7 @@ pub struct ManifestQuota {
 }
 
 /// A key, known by its name; made once. One that was revoked is not made again: take another name.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestKey {
     pub name: String,
@@ -94,7 +95,7 @@ pub enum DryRun {
 }
 
 /// What is (or would be) done about one thing of the manifest.
-#[derive(Clone, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize, ToSchema)]
 pub struct Planned {
     pub action: PlannedAction,
     /// For example `tenant acme`, `tenant acme quota api_calls/month`, `tenant acme key ci`.
@@ -106,7 +107,7 @@ pub struct Planned {
     pub key: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedAction {
     Create,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ControlError;
@@ -45,7 +46,7 @@ pub(super) struct Decision {
 }
 
 /// How a resource of a tenant stands: of several quotas the one that is nearest to its limit.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Standing {
     /// `None` is unlimited.
     pub limit: Option<Units>,

@@ -1,6 +1,7 @@
 //! Why an operation was not done.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::counting::Exceeded;
 use crate::domain::{IllegalMove, TenantStatus};
@@ -49,7 +50,7 @@ pub enum ControlError {
 }
 
 /// A fault of the input, and the field it is in, for example `billing_email`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct FieldFault {
     pub field: String,
     pub message: String,

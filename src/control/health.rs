@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::principal::Operation;
 use super::quotas::QuotaUse;
@@ -12,7 +13,7 @@ use crate::domain::{Enforcement, Resource, Tenant, TenantId, TenantStatus};
 use crate::store::{Listed, Page, RecentRequests, TenantCount, TenantFilter, TenantSort};
 
 /// A tenant's health, as of now.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct TenantHealth {
     pub tenant_id: TenantId,
     pub health: Health,
@@ -24,7 +25,7 @@ pub struct TenantHealth {
     pub as_of: Timestamp,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     Healthy,
@@ -33,7 +34,7 @@ pub enum Health {
 }
 
 /// Why a tenant is not healthy.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct HealthReason {
     pub severity: Health,
     /// `status`, `quota` or `errors`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::principal::Operation;
@@ -28,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const NAMED_MAX: usize = 100;
 
 /// The books of this gateway's till, in units over all its accounts.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct Books {
     /// The sum of what the accounts differ by; 0 is how it should be.
     pub difference: u64,
@@ -50,7 +51,7 @@ pub struct Books {
 }
 
 /// The books of one account.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct AccountBooks {
     pub owner_kind: &'static str,
     pub owner_id: Uuid,

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::principal::Operation;
 use super::validate::Faults;
@@ -19,7 +20,7 @@ use crate::secret::seal::{DataKey, KeyRing, Place};
 use crate::store::{Snapshot, StoredSetting, StoredValue};
 
 /// A setting as it holds.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct SettingView {
     pub setting_key: String,
     pub setting_type: SettingKind,
@@ -35,7 +36,7 @@ pub struct SettingView {
 }
 
 /// Where a value comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingSource {
     Tenant,
@@ -56,7 +57,7 @@ pub struct NewSetting {
 }
 
 /// How far a rotation has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Rotated {
     /// The version that wraps from now on.
     pub version: i64,

@@ -3,9 +3,13 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
 /// The integer in which a resource is counted. Bytes are bytes; 1 GB is 10^9 of them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, ToSchema)]
+#[schema(maximum = 9_007_199_254_740_991_i64)]
 pub struct Units(u64);
 
 /// How many units may be used in a window. `null` in JSON and SQL means unlimited.
@@ -117,6 +121,14 @@ impl From<Option<Units>> for Limit {
         units.map_or(Limit::Unlimited, Limit::Of)
     }
 }
+
+impl PartialSchema for Limit {
+    fn schema() -> RefOr<Schema> {
+        Option::<Units>::schema()
+    }
+}
+
+impl ToSchema for Limit {}
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

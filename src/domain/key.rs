@@ -4,13 +4,14 @@ use std::fmt;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::TenantId;
 use crate::clock::Timestamp;
 
 /// Identifies an API key in the database, the journal and `x-tenant-key-id`. A UUIDv7, and no secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct ApiKeyId(pub Uuid);
 
@@ -30,12 +31,13 @@ pub struct ApiKey {
 }
 
 /// What a key may be used for. Empty lists allow everything.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyLimits {
     pub scopes: Vec<String>,
     /// Names of routes.
     pub routes: Vec<String>,
+    #[schema(value_type = Vec<String>)]
     pub networks: Vec<IpNet>,
     pub expires_at: Option<Timestamp>,
 }

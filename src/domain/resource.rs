@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The name of something that is counted, for example `api_calls`. Held inline: copying it allocates nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +21,7 @@ pub struct Resource {
 pub struct BadResource(pub String);
 
 /// How a resource is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceKind {
     /// Counts up inside a window and starts again at the next.
@@ -28,7 +31,7 @@ pub enum ResourceKind {
 }
 
 /// One row of `resource_types`. Operators add their own.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ResourceType {
     pub slug: Resource,
     pub kind: ResourceKind,
@@ -71,6 +74,15 @@ impl FromStr for Resource {
         Ok(Resource { length, bytes })
     }
 }
+
+impl PartialSchema for Resource {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z][a-z0-9_]*$"));
+        text.max_length(Some(Resource::LENGTH_MAX)).examples(["api_calls"]).into()
+    }
+}
+
+impl ToSchema for Resource {}
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 /// A setting that is known. Everybody else's are named `custom.…`, and are text or secret.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,7 @@ pub struct SettingSpec {
 }
 
 /// What a value is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingKind {
     String,

@@ -1,11 +1,12 @@
 //! Named, versioned sets of limits and prices.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Enforcement, Limit, LossPolicy, Period, Resource};
 
 /// One version of a tier. Shipped as data in `config/tiers.toml`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Tier {
     pub slug: String,
     pub version: i64,
@@ -22,7 +23,7 @@ pub struct Tier {
 }
 
 /// A quota that a tier gives to each of its tenants.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TierQuota {
     pub resource: Resource,
     pub limit: Limit,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AccountKey, ApiKeyId, TenantId, Units};
@@ -14,7 +15,7 @@ use crate::clock::Timestamp;
 pub struct RequestId(pub Uuid);
 
 /// How an admitted request ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The upstream's whole answer was passed on, whatever its status.

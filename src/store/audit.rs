@@ -8,6 +8,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::sql::{Json, Query, Row, query, select};
@@ -48,7 +49,7 @@ pub struct AuditFilter {
 
 /// A place of a chain that somebody has written down elsewhere: what is verified against it can't have been rewritten,
 /// nor cut off behind it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Checkpoint {
     pub seq: i64,
     /// Hexadecimal.
@@ -56,7 +57,7 @@ pub struct Checkpoint {
 }
 
 /// What became of a chain.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum AuditVerdict {
     Whole {

@@ -1,6 +1,7 @@
 //! Pages of lists: how much, from where, and what comes next.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which part of a list. Made by [`Page::new`], which checks the bounds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,7 +12,7 @@ pub struct Page {
 }
 
 /// Part of a list.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct Listed<T> {
     pub items: Vec<T>,
     /// For the next page; `None` at the list's end.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::sql::{Row, query, select};
 use super::values::{corrupt, get, limit, parsed};
@@ -13,7 +14,7 @@ use crate::domain::{
 };
 
 /// Where a quota comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QuotaSource {
     Tier,

@@ -1,5 +1,8 @@
 //! Tenants: the table `organizations`.
 
+use utoipa::PartialSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use uuid::Uuid;
 
 use super::sql::{Bind, Query, Row, Value, query, select};
@@ -54,6 +57,13 @@ const LEVELS_MAX: usize = 3;
 impl Default for TenantSort {
     fn default() -> Self {
         TenantSort { by: TenantSortBy::CreatedAt, descending: true }
+    }
+}
+
+impl PartialSchema for TenantSort {
+    fn schema() -> RefOr<Schema> {
+        let all = ["created_at", "-created_at", "name", "-name", "slug", "-slug"];
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).into()
     }
 }
 

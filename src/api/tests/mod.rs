@@ -5,6 +5,7 @@ mod errors;
 mod health;
 mod idempotency;
 mod keys;
+mod openapi;
 mod quotas;
 mod tenants;
 
