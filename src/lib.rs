@@ -13,10 +13,10 @@
 //! | 7 | `main`, [`cli`]: the command line |
 //! | 6 | [`app`]: the composition root, which knows every room and decides nothing about requests |
 //! | 5 | [`api`]: the REST API · [`admin`]: metrics, health, readiness |
-//! | 4 | [`control`]: operations of administrators · [`gateway`]: the walk of a request · [`flush`]: journal to database, exactly once |
+//! | 4 | [`control`]: operations of administrators · [`gateway`]: the walk of a request · [`flush`]: journal to database, exactly once · [`courier`]: alerts to where tenants want them |
 //! | 3 | [`directory`]: what is known of keys and tenants, compiled and cached |
 //! | 2 | [`store`]: the database · [`authority`]: who grants units |
-//! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · [`journal`]: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · [`secret`]: keys and peppers · [`config`]: the configuration file |
+//! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · [`journal`]: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · [`secret`]: keys and peppers · [`outbound`]: questions to servers elsewhere · [`config`]: the configuration file |
 //! | 0 | [`domain`]: plain values and calendar arithmetic · [`clock`]: time · [`telemetry`]: logs, readiness |
 //!
 //! # A request's way
@@ -38,12 +38,14 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod courier;
 pub mod directory;
 pub mod domain;
 pub mod flush;
 pub mod gateway;
 pub mod journal;
 pub mod listener;
+pub mod outbound;
 pub mod secret;
 pub mod store;
 pub mod telemetry;

@@ -20,8 +20,11 @@ use super::error::{Problem, ProblemKind};
 use super::openapi::optional;
 use super::router::Api;
 pub(super) use super::seal::RequestId;
+use crate::clock::Timestamp;
 use crate::control::{ControlError, FieldFault, Principal, Rights, TenantRef};
-use crate::domain::{Actor, ActorKind, ApiKeyId, Resource, TenantStatus};
+use crate::domain::{
+    Actor, ActorKind, AlertId, ApiKeyId, ChannelId, DeliveryId, Resource, RuleId, TenantStatus,
+};
 use crate::store::Page;
 
 /// Who asks. Only [`authenticate`] makes one.
@@ -33,6 +36,18 @@ pub(super) struct TenantPath(pub(super) TenantRef);
 
 /// `{key}`
 pub(super) struct KeyPath(pub(super) ApiKeyId);
+
+/// `{alert}`
+pub(super) struct AlertPath(pub(super) AlertId);
+
+/// `{rule}`
+pub(super) struct RulePath(pub(super) RuleId);
+
+/// `{channel}`
+pub(super) struct ChannelPath(pub(super) ChannelId);
+
+/// `{delivery}`
+pub(super) struct DeliveryPath(pub(super) DeliveryId);
 
 /// `{resource}`
 pub(super) struct ResourcePath(pub(super) Resource);
@@ -156,10 +171,47 @@ impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        path_param(parts, state, "key", |text| Uuid::try_parse(text).ok())
-            .await?
-            .map(|id| KeyPath(ApiKeyId(id)))
-            .map_err(|text| ControlError::NotFound { what: "key", which: text }.into())
+        id_param(parts, state, "key").await.map(|id| KeyPath(ApiKeyId(id)))
+    }
+}
+
+// === impl AlertPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for AlertPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "alert").await.map(|id| AlertPath(AlertId(id)))
+    }
+}
+
+// === impl RulePath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for RulePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "rule").await.map(|id| RulePath(RuleId(id)))
+    }
+}
+
+// === impl ChannelPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for ChannelPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "channel").await.map(|id| ChannelPath(ChannelId(id)))
+    }
+}
+
+// === impl DeliveryPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for DeliveryPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "delivery").await.map(|id| DeliveryPath(DeliveryId(id)))
     }
 }
 
@@ -203,6 +255,13 @@ impl<S: Send + Sync> FromRequestParts<S> for StatusPath {
 pub(super) fn no_status(text: &str) -> String {
     let names: Vec<_> = TenantStatus::ALL.iter().map(|status| status.as_str()).collect();
     format!("`{text}` is no status: {}", names.join(", "))
+}
+
+/// A parameter that is an id. What is none names nothing.
+async fn id_param<S: Send + Sync>(parts: &mut Parts, state: &S, name: &'static str) -> Result<Uuid, Problem> {
+    path_param(parts, state, name, |text| Uuid::try_parse(text).ok())
+        .await?
+        .map_err(|text| ControlError::NotFound { what: name, which: text }.into())
 }
 
 /// The parameter as `parse` reads it, or else its text.
@@ -339,6 +398,10 @@ impl Params {
 
     pub(super) fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
         self.read(name, "a whole number", |text| text.parse().ok())
+    }
+
+    pub(super) fn instant(&mut self, name: &str) -> Option<Timestamp> {
+        self.read(name, "an RFC 3339 instant like 2026-11-23T06:00:00Z", Timestamp::parse)
     }
 
     pub(super) fn flag(&mut self, name: &str) -> bool {

@@ -5,8 +5,10 @@
 //! the `type` of each refusal are a contract; their forms are the view types of each resource's file and not the
 //! types of `control`, which may change.
 
+mod alerts;
 mod apply;
 mod audit_logs;
+mod channels;
 mod client;
 mod error;
 mod export;

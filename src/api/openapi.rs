@@ -183,6 +183,10 @@ fn path_parameter(name: &str) -> Value {
     let (about, schema) = match name {
         "tenant" => ("Its id or its slug", json!({ "type": "string", "pattern": "^[0-9a-z][0-9a-z-]*$" })),
         "key" => ("The key's id", uuid),
+        "alert" => ("The alert's id", uuid),
+        "rule" => ("The rule's id", uuid),
+        "channel" => ("The channel's id", uuid),
+        "delivery" => ("The delivery's id", uuid),
         "resource" => ("The resource's name", schema_of::<Resource>()),
         "setting" => (
             "A known setting, or one that begins with `custom.`",

@@ -17,8 +17,8 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    apply, audit_logs, health, keys, openapi, quotas, reconcile, reported, settings, tenants, tiers,
-    usage_logs,
+    alerts, apply, audit_logs, channels, health, keys, openapi, quotas, reconcile, reported, settings,
+    tenants, tiers, usage_logs,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -61,6 +61,17 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(keys::change))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::show))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::rules, alerts::create_rule))
+        .routes(routes!(alerts::change_rule, alerts::remove_rule))
+        .routes(routes!(channels::list, channels::create))
+        .routes(routes!(channels::show, channels::change, channels::remove))
+        .routes(routes!(channels::rotate))
+        .routes(routes!(channels::test))
+        .routes(routes!(channels::deliveries))
+        .routes(routes!(channels::resend))
         .routes(routes!(settings::list))
         .routes(routes!(settings::show, settings::set, settings::remove))
         .routes(routes!(settings::rotate))

@@ -69,13 +69,12 @@ pub(super) async fn list(
     headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let instant = "an RFC 3339 instant like 2026-11-23T06:00:00Z";
     let filter = UsageFilter {
         resource: params.read("resource_type", "a resource's name", |text| text.parse().ok()),
         key: params.read("key_id", "a key's id", |text| Uuid::try_parse(text).ok().map(ApiKeyId)),
         route: params.text("route"),
-        from: params.read("from", instant, Timestamp::parse),
-        to: params.read("to", instant, Timestamp::parse),
+        from: params.instant("from"),
+        to: params.instant("to"),
     };
     let page = params.page();
     params.finish()?;

@@ -3,6 +3,7 @@
 //! It turns the configuration into each room's settings, builds the rooms from the bottom up, starts the workers and
 //! the named tasks, and owns the order in which all of it ends. It decides nothing about requests.
 
+mod alerts;
 mod authority;
 mod demo;
 mod echo;
@@ -17,5 +18,8 @@ mod tasks;
 
 pub use demo::{Demo, DemoError, demo};
 pub use running::{Running, serve};
-pub use settings::{redis as redis_settings, store as store_settings, store_url, tls as tls_settings};
+pub use settings::{
+    channels as channel_settings, redis as redis_settings, store as store_settings, store_url,
+    tls as tls_settings, watch as watch_settings,
+};
 pub use start::{StartError, Started};

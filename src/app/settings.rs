@@ -9,6 +9,8 @@ use super::start::StartError;
 use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
 use crate::config::{self, ChargeUnits, Config, ControlConfig, RouteConfig};
+use crate::control::{ChannelSettings, TenantHealthSettings, WatchSettings};
+use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
@@ -390,6 +392,70 @@ fn rate(limit: &config::RateConfig, id: u32) -> RouteRate {
 }
 
 /// What tenants' secrets are sealed with: the configured keys, or else one that is kept in the data directory.
+/// What tenants' channels may be.
+pub fn channels(config: &config::AlertsConfig) -> ChannelSettings {
+    ChannelSettings {
+        allow_http: config.allow_http,
+        networks: config.networks.clone(),
+        has_mail: config.smtp.is_some(),
+    }
+}
+
+/// What tenants are told of without having asked.
+pub fn watch(config: &config::AlertsConfig) -> WatchSettings {
+    let config::TenantHealthConfig {
+        quota_warning,
+        quota_critical,
+        errors_warning,
+        errors_critical,
+        requests_min,
+    } = config.health;
+    WatchSettings {
+        thresholds: config.thresholds.clone(),
+        interval: config.interval,
+        slow_interval: config.slow_interval,
+        audit_interval: config.audit_interval,
+        health: TenantHealthSettings {
+            quota_warning,
+            quota_critical,
+            errors_warning,
+            errors_critical,
+            requests_min,
+        },
+        refusals_min: config.refusals_min,
+        surge_factor: config.surge_factor,
+        surge_requests_min: config.surge_requests_min,
+    }
+}
+
+pub(super) fn courier(config: &config::AlertsConfig) -> CourierSettings {
+    let channels = channels(config);
+    CourierSettings {
+        interval: config.delivery_interval,
+        retries: config.retries.clone(),
+        timeout: config.timeout,
+        plain: channels.plain(),
+        reach: channels.reach(),
+        mail: config.smtp.as_ref().map(mail),
+    }
+}
+
+fn mail(config: &config::SmtpConfig) -> MailSettings {
+    let credentials = config.username.clone().zip(config.password.as_ref());
+    MailSettings {
+        host: config.host.clone(),
+        port: config.port(),
+        security: match config.security {
+            config::SmtpSecurity::Tls => MailSecurity::Tls,
+            config::SmtpSecurity::Starttls => MailSecurity::StartTls,
+            config::SmtpSecurity::None => MailSecurity::Plain,
+        },
+        credentials: credentials.map(|(user, password)| (user, password.expose().to_owned())),
+        from: config.from.clone(),
+        ca: config.ca.clone(),
+    }
+}
+
 pub(super) fn key_ring(config: &ControlConfig, data: &Path) -> Result<KeyRing, RingError> {
     if config.secret_keys.is_empty() {
         return KeyRing::load_or_create(&data.join("secret.key"));

@@ -10,6 +10,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use super::alerts::AlertKeeper;
 use super::memory::MemoryKeeper;
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
@@ -23,6 +24,7 @@ use crate::authority::Admission;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Secret, Source};
 use crate::control::{Control, ControlError, Counting};
+use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{
@@ -80,6 +82,8 @@ pub enum StartError {
     Issuer(#[from] BadIssuer),
     #[error("headers.sign.key can't be used")]
     SigningKey(#[from] BadSigningKey),
+    #[error("alerts can't be delivered")]
+    Courier(#[from] BadCourier),
     #[error("the platform token can't be set up")]
     Token(#[source] ControlError),
     #[error("the address {0} can't be listened on")]
@@ -125,14 +129,19 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     // Before the first flush needs them.
     partitions.keep().await;
     let changed = Arc::new(Notify::new());
+    let secrets = settings::key_ring(&config.control, &config.data.directory)?;
     let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
-        .with_secrets(settings::key_ring(&config.control, &config.data.directory)?)
+        .with_secrets(secrets.clone())
+        .with_channels(settings::channels(&config.alerts))
+        .with_watch(settings::watch(&config.alerts))
         .with_till(till.clone())
         .with_journal(journal.clone());
     let platform_token = control
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
         .await
         .map_err(StartError::Token)?;
+    let delivery = settings::courier(&config.alerts);
+    let courier = Courier::new(store.clone(), clock.clone(), secrets, delivery, &registry)?;
     let directory = Directory::new(settings::directory(&config), store.clone(), till.clone(), clock.clone());
     directory.set_charged(table.charged().into());
     let refresh = Refresh::begin(store.clone(), directory.clone(), changed).await?;
@@ -199,6 +208,13 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         directory: directory.clone(),
     };
     let books = BooksKeeper::register(&registry, control.clone(), clock.clone(), readiness.clone());
+    let alerts = AlertKeeper::register(
+        &registry,
+        control.clone(),
+        store.clone(),
+        clock.clone(),
+        config.alerts.interval,
+    );
     ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
     let (memory_limit, memory_limits) = watch::channel(limits.memory_bytes);
     let memory = MemoryKeeper::register(&registry, shared.clone(), memory_limits, readiness.clone());
@@ -208,6 +224,8 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("refresh", refresh.run());
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
+    running.spawn("alerts", alerts.run());
+    running.spawn("courier", async move { courier.run().await });
     running.spawn("books", books.run());
     running.spawn("memory", memory.run());
     if let Some(counting) = reported {

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+use super::alert::Alert;
+use super::channel::Channel;
+
 /// The reverse proxy that knows your tenants and enforces, to the unit, what each may use.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "tollgate", bin_name = "tollgate", version, after_help = EXAMPLES, propagate_version = true)]
@@ -79,6 +82,12 @@ Examples:
     /// Show and set the settings of a tenant
     #[command(subcommand)]
     Settings(Settings),
+    /// See what a tenant was told of, and say what it is told of
+    #[command(subcommand)]
+    Alert(Alert),
+    /// Say where a tenant is told of alerts, try it out, and see what arrived
+    #[command(subcommand)]
+    Channel(Channel),
     /// List and verify who did what
     #[command(subcommand)]
     Audit(Audit),

@@ -180,7 +180,7 @@ fn tenants_path(list: &args::TenantList) -> String {
     with_query(path(&["tenants"]), query)
 }
 
-fn cursor(page: &args::Page) -> (&'static str, Option<String>) {
+pub(super) fn cursor(page: &args::Page) -> (&'static str, Option<String>) {
     ("cursor", page.cursor.clone())
 }
 
@@ -214,7 +214,7 @@ fn key_body(create: &args::KeyCreate) -> Value {
 }
 
 /// An object of what was said: `null` was not.
-fn said<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(super) fn said<const N: usize>(fields: [(&str, Value); N]) -> Value {
     let said = fields.into_iter().filter(|(_, value)| !value.is_null());
     Value::Object(said.map(|(name, value)| (name.to_owned(), value)).collect())
 }
@@ -244,12 +244,12 @@ fn json_of(value: toml::Value) -> Value {
 }
 
 /// `/api/` and the segments, whatever characters they hold.
-fn path(segments: &[&str]) -> String {
+pub(super) fn path(segments: &[&str]) -> String {
     let segments: Vec<_> = segments.iter().map(|segment| escaped(segment)).collect();
     format!("/api/{}", segments.join("/"))
 }
 
-fn with_query<const N: usize>(path: String, params: [(&str, Option<String>); N]) -> String {
+pub(super) fn with_query<const N: usize>(path: String, params: [(&str, Option<String>); N]) -> String {
     let pairs = params.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}={}", escaped(&value))).collect();
     if pairs.is_empty() { path } else { format!("{path}?{}", pairs.join("&")) }
@@ -266,11 +266,11 @@ fn escaped(text: &str) -> String {
 // === impl Ask ===
 
 impl Ask {
-    fn get(path: String, show: fn(&Value) -> String) -> Self {
+    pub(super) fn get(path: String, show: fn(&Value) -> String) -> Self {
         Ask { method: Method::GET, path, body: None, show }
     }
 
-    fn post(path: impl Into<String>, body: Value, show: fn(&Value) -> String) -> Self {
+    pub(super) fn post(path: impl Into<String>, body: Value, show: fn(&Value) -> String) -> Self {
         Ask { method: Method::POST, path: path.into(), body: Some(body), show }
     }
 }

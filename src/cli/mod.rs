@@ -4,8 +4,10 @@
 //! running gateway or in process, so they authorize, validate and audit like any other caller. Results go to
 //! stdout, everything else to stderr. Exit status: 0 done, 1 found a problem, 2 wrong usage.
 
+mod alert;
 mod args;
 mod ask;
+mod channel;
 mod check;
 mod doctor;
 mod failure;
@@ -25,7 +27,7 @@ pub use args::{Args, Command, Demo};
 pub use failure::Failure;
 
 use crate::api;
-use crate::app::{store_settings, store_url};
+use crate::app::{channel_settings, store_settings, store_url, watch_settings};
 use crate::config::{self, Config, Loaded};
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
@@ -78,6 +80,8 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Key(key) => answered(config, ask::key(&key)),
         Command::Settings(settings) => answered(config, ask::settings(&settings)?),
         Command::Audit(audit) => audited(config, &audit),
+        Command::Alert(alert) => answered(config, alert.ask()),
+        Command::Channel(channel) => answered(config, channel.ask()),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
         Command::Journal(command) => journal::journal(command, config),
@@ -144,7 +148,8 @@ fn place(config: Option<&Path>) -> Result<Place, Failure> {
     let secrets = (!config.control.secret_keys.is_empty()).then(|| KeyRing::parse(secrets)).transpose();
     let secrets =
         secrets.map_err(|error| Failure::caused("the key of tenants' secrets can't be used", &error))?;
-    Ok(Place { data: config.data.directory, store, pepper, secrets })
+    let (channels, watch) = (channel_settings(&config.alerts), watch_settings(&config.alerts));
+    Ok(Place { data: config.data.directory, store, pepper, secrets, channels, watch })
 }
 
 /// A command waits for one answer at a time: one thread is enough.

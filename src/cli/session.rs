@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::failure::Failure;
 use crate::api::{self, Client, LocalDoor, LocalToken};
 use crate::clock::{Clock, SystemClock};
-use crate::control::Control;
+use crate::control::{ChannelSettings, Control, WatchSettings};
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreError, StoreSettings, StoreUrl};
@@ -30,6 +30,10 @@ pub(super) struct Place {
     pub(super) pepper: Option<Pepper>,
     /// What tenants' secrets are sealed with, if configured; else it lives in the data directory.
     pub(super) secrets: Option<KeyRing>,
+    /// What tenants' channels may be.
+    pub(super) channels: ChannelSettings,
+    /// What tenants are told of.
+    pub(super) watch: WatchSettings,
 }
 
 /// A gateway that has just taken its directory opens its admin address well within this.
@@ -95,7 +99,10 @@ async fn in_process(place: &Place) -> Result<Client, Failure> {
     let token = LocalToken::draw().map_err(|error| Failure::caused("no token can be drawn", &error))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let secrets = place.secrets.clone().map_or_else(|| kept_secrets(&place.data), Ok)?;
-    let control = Control::new(store, clock.clone(), pepper, Arc::new(Notify::new())).with_secrets(secrets);
+    let control = Control::new(store, clock.clone(), pepper, Arc::new(Notify::new()))
+        .with_secrets(secrets)
+        .with_channels(place.channels.clone())
+        .with_watch(place.watch.clone());
     Ok(Client::InProcess(api::router(control, token.clone(), clock), token))
 }
 

@@ -240,13 +240,13 @@ fn limit(limit: &Value) -> String {
 }
 
 /// To the second, which is what windows and people count in.
-fn moment(instant: &Value) -> String {
+pub(super) fn moment(instant: &Value) -> String {
     let text = text(instant);
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// A value without quotes; `-` for what is absent. Control characters of a tenant's making never reach the terminal.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.replace(char::is_control, "\u{fffd}"),
@@ -254,16 +254,16 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn facts(object: &Value, facts: &[(&str, &str)]) -> String {
+pub(super) fn facts(object: &Value, facts: &[(&str, &str)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     facts.iter().map(|(name, field)| format!("{name:width$}  {}\n", text(&object[field]))).collect()
 }
 
-fn items(listed: &Value) -> &[Value] {
+pub(super) fn items(listed: &Value) -> &[Value] {
     listed["items"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn list(listed: &Value, table: &Table, none: &str) -> String {
+pub(super) fn list(listed: &Value, table: &Table, none: &str) -> String {
     if items(listed).is_empty() {
         return none.to_owned();
     }

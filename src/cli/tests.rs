@@ -35,6 +35,8 @@ fn asked(command: &Command) -> Ask {
         Command::Key(key) => ask::key(key),
         Command::Usage(name) => ask::usage(name),
         Command::Apply(apply) => ask::apply(apply).unwrap(),
+        Command::Alert(alert) => alert.ask(),
+        Command::Channel(channel) => channel.ask(),
         other => panic!("{other:?} asks nothing"),
     }
 }
@@ -376,6 +378,8 @@ fn place(directory: &Path) -> Place {
         store: store.into(),
         pepper: Some(Pepper::new(1, &[7; 32])),
         secrets: None,
+        channels: crate::control::ChannelSettings::default(),
+        watch: crate::control::WatchSettings::default(),
     }
 }
 
@@ -427,4 +431,72 @@ fn without_instants(mut body: Value) -> Value {
         quota["as_of"].take();
     }
     body
+}
+
+#[test]
+fn forms_of_channels_mean_these_requests() {
+    check_asks(
+        &[
+            "tollgate channel create acme --name ops --kind webhook --target https://ops.example/in --only quota",
+            "tollgate channel list acme",
+            "tollgate channel disable acme c",
+            "tollgate channel enable acme c",
+            "tollgate channel remove acme c",
+            "tollgate channel rotate acme c --grace-seconds 0",
+            "tollgate channel test acme c",
+            "tollgate channel deliveries acme --channel c --state dead --limit 2",
+            "tollgate channel resend acme d",
+        ],
+        &expect![[r#"
+            tollgate channel create acme --name ops --kind webhook --target https://ops.example/in --only quota
+              POST /api/tenants/acme/channels {"kind":"webhook","kinds":["quota"],"name":"ops","target":"https://ops.example/in"}
+            tollgate channel list acme
+              GET /api/tenants/acme/channels
+            tollgate channel disable acme c
+              PATCH /api/tenants/acme/channels/c {"enabled":false}
+            tollgate channel enable acme c
+              PATCH /api/tenants/acme/channels/c {"enabled":true}
+            tollgate channel remove acme c
+              DELETE /api/tenants/acme/channels/c
+            tollgate channel rotate acme c --grace-seconds 0
+              POST /api/tenants/acme/channels/c/rotate {"grace_seconds":0}
+            tollgate channel test acme c
+              POST /api/tenants/acme/channels/c/test {}
+            tollgate channel deliveries acme --channel c --state dead --limit 2
+              GET /api/tenants/acme/deliveries?channel_id=c&state=dead&limit=2
+            tollgate channel resend acme d
+              POST /api/tenants/acme/deliveries/d/resend {}
+        "#]],
+    );
+}
+
+#[test]
+fn forms_of_alerts_mean_these_requests() {
+    check_asks(
+        &[
+            "tollgate alert list acme",
+            "tollgate alert list acme --kind quota --severity critical --unseen --limit 2 --cursor 00",
+            "tollgate alert acknowledge acme a",
+            "tollgate alert rules acme",
+            "tollgate alert rule acme quota --threshold 50 --resource api_calls",
+            "tollgate alert rule acme health --off",
+            "tollgate alert forget acme r",
+        ],
+        &expect![[r#"
+            tollgate alert list acme
+              GET /api/tenants/acme/alerts
+            tollgate alert list acme --kind quota --severity critical --unseen --limit 2 --cursor 00
+              GET /api/tenants/acme/alerts?kind=quota&severity=critical&acknowledged=false&limit=2&cursor=00
+            tollgate alert acknowledge acme a
+              POST /api/tenants/acme/alerts/a/acknowledge {}
+            tollgate alert rules acme
+              GET /api/tenants/acme/alert-rules
+            tollgate alert rule acme quota --threshold 50 --resource api_calls
+              POST /api/tenants/acme/alert-rules {"enabled":true,"kind":"quota","resource_type":"api_calls","threshold":50}
+            tollgate alert rule acme health --off
+              POST /api/tenants/acme/alert-rules {"enabled":false,"kind":"health"}
+            tollgate alert forget acme r
+              DELETE /api/tenants/acme/alert-rules/r
+        "#]],
+    );
 }

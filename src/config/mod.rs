@@ -10,6 +10,7 @@
 
 mod root;
 
+mod alerts;
 mod authority;
 mod control;
 mod data;
@@ -35,6 +36,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use alerts::{AlertsConfig, SmtpConfig, SmtpSecurity, TenantHealthConfig};
 pub use authority::{AuthorityConfig, AuthorityUrl, RedisForm, RedisUrl};
 pub use control::{ControlConfig, SecretKeyConfig};
 pub use data::DataConfig;

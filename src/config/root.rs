@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertsConfig;
 use super::authority::{AuthorityConfig, AuthorityUrl};
 use super::check::{Check, Ledger};
 use super::control::ControlConfig;
@@ -41,6 +42,7 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     pub headers: HeadersConfig,
     pub control: ControlConfig,
+    pub alerts: AlertsConfig,
     pub telemetry: TelemetryConfig,
 }
 
@@ -126,6 +128,7 @@ impl Config {
         self.validate_routes(&at.key("route"));
         self.headers.validate(&at.key("headers"));
         self.control.validate(&at.key("control"));
+        self.alerts.validate(&at.key("alerts"));
         self.telemetry.validate(&at.key("telemetry"));
         at.key("authority").key("url").ensure(
             self.authority.url != AuthorityUrl::Store || self.store.url.is_postgres(),

@@ -9,7 +9,7 @@ use super::principal::Operation;
 use super::quotas::QuotaUse;
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
-use crate::domain::{Enforcement, Resource, Tenant, TenantId, TenantStatus};
+use crate::domain::{Enforcement, Health, Period, Resource, Tenant, TenantId, TenantStatus};
 use crate::store::{Listed, Page, RecentRequests, TenantCount, TenantFilter, TenantSort};
 
 /// A tenant's health, as of now.
@@ -25,14 +25,6 @@ pub struct TenantHealth {
     pub as_of: Timestamp,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    Healthy,
-    Warning,
-    Critical,
-}
-
 /// Why a tenant is not healthy.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct HealthReason {
@@ -43,18 +35,47 @@ pub struct HealthReason {
     pub resource_type: Option<Resource>,
 }
 
-/// Errors are looked at over so long, and said nothing of below so many requests.
+/// What is called unwell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantHealthSettings {
+    /// Of a quota, in percent.
+    pub quota_warning: u32,
+    /// A hard quota of which so much is used is critical.
+    pub quota_critical: u32,
+    /// Of recent requests, in percent.
+    pub errors_warning: u32,
+    pub errors_critical: u32,
+    /// Of fewer requests nothing is said.
+    pub requests_min: u64,
+}
+
+/// Requests are looked at over so long.
 const RECENT: Duration = Duration::from_secs(300);
-const REQUESTS_MIN: u64 = 50;
-/// In percent.
-const ERRORS_WARNING: u64 = 2;
-const ERRORS_CRITICAL: u64 = 10;
-const QUOTA_WARNING: f64 = 80.0;
-const QUOTA_CRITICAL: f64 = 100.0;
+
+// === impl TenantHealthSettings ===
+
+impl Default for TenantHealthSettings {
+    fn default() -> Self {
+        TenantHealthSettings {
+            quota_warning: 80,
+            quota_critical: 100,
+            errors_warning: 2,
+            errors_critical: 10,
+            requests_min: 50,
+        }
+    }
+}
+
+/// The health of whom there is this to say of, the worst first.
+pub(super) fn assessed(reasons: &[HealthReason]) -> Health {
+    reasons.first().map_or(Health::Healthy, |reason| reason.severity)
+}
+
+// === impl Control ===
 
 impl Control {
     /// Critical if the tenant is not served, if a hard quota is used up, or if more than a tenth of its recent requests
-    /// failed; a warning from 80 % of a quota and from one failure in fifty on.
+    /// failed; a warning from 80 % of a quota and from one failure in fifty on, unless the settings say otherwise.
     ///
     /// # Errors
     /// [`ControlError::NotFound`]
@@ -68,11 +89,13 @@ impl Control {
         let quotas = snapshot.quotas(&tenant, now).await?;
         let recent = snapshot.recent_requests(tenant.id, now.minus(RECENT)).await?;
         let uses = self.with_use(&mut snapshot, &tenant, quotas, now).await?;
-        let mut reasons: Vec<_> = uses.iter().filter_map(HealthReason::of_quota).collect();
+        let settings = &self.watch_settings().health;
+        let of_quota = |quota: &QuotaUse| HealthReason::of_quota(quota, settings);
+        let mut reasons: Vec<_> = uses.iter().filter_map(of_quota).collect();
         reasons.extend(HealthReason::of_status(tenant.status));
-        reasons.extend(HealthReason::of_errors(recent));
+        reasons.extend(HealthReason::of_errors(recent, settings));
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
-        let health = reasons.first().map_or(Health::Healthy, |reason| reason.severity);
+        let health = assessed(&reasons);
         let RecentRequests { requests, errors } = recent;
         Ok(TenantHealth { tenant_id: tenant.id, health, reasons, requests, errors, as_of: now })
     }
@@ -106,7 +129,7 @@ impl Control {
 // === impl HealthReason ===
 
 impl HealthReason {
-    fn of_status(status: TenantStatus) -> Option<HealthReason> {
+    pub(super) fn of_status(status: TenantStatus) -> Option<HealthReason> {
         let severity = match status {
             TenantStatus::Active | TenantStatus::Trial => return None,
             TenantStatus::PastDue
@@ -118,24 +141,36 @@ impl HealthReason {
         Some(HealthReason { severity, kind: "status", message, resource_type: None })
     }
 
-    fn of_quota(quota: &QuotaUse) -> Option<HealthReason> {
-        let percent = quota.percent.filter(|percent| *percent >= QUOTA_WARNING)?;
+    fn of_quota(quota: &QuotaUse, settings: &TenantHealthSettings) -> Option<HealthReason> {
         // Of a limit of nothing all is used, which is no news.
         quota.limit.units().filter(|limit| !limit.is_zero())?;
-        let is_out = percent >= QUOTA_CRITICAL && quota.enforcement == Enforcement::Hard;
+        let QuotaUse { resource_type, period, enforcement, .. } = *quota;
+        HealthReason::of_share(resource_type, period, quota.percent?, enforcement, settings)
+    }
+
+    pub(super) fn of_share(
+        resource: Resource,
+        period: Period,
+        percent: f64,
+        enforcement: Enforcement,
+        settings: &TenantHealthSettings,
+    ) -> Option<HealthReason> {
+        if percent < settings.quota_warning.into() {
+            return None;
+        }
+        let is_out = percent >= settings.quota_critical.into() && enforcement == Enforcement::Hard;
         let severity = if is_out { Health::Critical } else { Health::Warning };
-        let (resource, period) = (quota.resource_type, quota.period);
         let message = format!("{percent} % of {resource} per {period} are used");
         Some(HealthReason { severity, kind: "quota", message, resource_type: Some(resource) })
     }
 
-    fn of_errors(recent: RecentRequests) -> Option<HealthReason> {
+    pub(super) fn of_errors(recent: RecentRequests, settings: &TenantHealthSettings) -> Option<HealthReason> {
         let RecentRequests { requests, errors } = recent;
-        let is_above = |percent: u64| errors * 100 > requests * percent;
-        if requests < REQUESTS_MIN || !is_above(ERRORS_WARNING) {
+        let is_above = |percent: u32| errors * 100 > requests * u64::from(percent);
+        if requests < settings.requests_min || !is_above(settings.errors_warning) {
             return None;
         }
-        let severity = if is_above(ERRORS_CRITICAL) { Health::Critical } else { Health::Warning };
+        let severity = if is_above(settings.errors_critical) { Health::Critical } else { Health::Warning };
         let message = format!("{errors} of {requests} requests of the last five minutes failed");
         Some(HealthReason { severity, kind: "errors", message, resource_type: None })
     }
@@ -143,14 +178,15 @@ impl HealthReason {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, HealthReason};
-    use crate::domain::TenantStatus;
+    use super::{HealthReason, TenantHealthSettings};
+    use crate::domain::{Health, TenantStatus};
     use crate::store::RecentRequests;
 
     #[test]
     fn errors_are_told_of_above_their_shares_and_not_of_a_handful() {
         let severity = |requests, errors| {
-            HealthReason::of_errors(RecentRequests { requests, errors }).map(|reason| reason.severity)
+            let recent = RecentRequests { requests, errors };
+            HealthReason::of_errors(recent, &TenantHealthSettings::default()).map(|reason| reason.severity)
         };
         assert_eq!(severity(49, 49), None);
         assert_eq!(severity(100, 2), None);

@@ -8,9 +8,11 @@
 //!
 //! Dropping the future of an operation before it is ready leaves it open whether it was done, never half done.
 
+mod alerts;
 mod apply;
 mod audit;
 mod authenticate;
+mod channels;
 mod counting;
 mod error;
 mod health;
@@ -26,15 +28,17 @@ mod tenants;
 mod tiers;
 mod usage;
 mod validate;
+mod watch;
 mod work;
 
 use std::sync::{Arc, Mutex};
 
+use moka::sync::Cache;
 use tokio::sync::Notify;
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::{Clock, Timestamp};
-use crate::domain::Tenant;
+use crate::domain::{Tenant, TenantId};
 use crate::journal::Journal;
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
@@ -43,10 +47,12 @@ use crate::till::Till;
 use principal::Operation;
 
 pub use crate::domain::TenantRef;
+pub use alerts::{NewAlertRule, RuleInForce, RuleSource};
 pub use apply::{DryRun, Manifest, ManifestKey, ManifestQuota, ManifestTenant, Planned, PlannedAction};
+pub use channels::{ChannelChange, ChannelSettings, CreatedChannel, NewChannel};
 pub use counting::{Counting, Exceeded, Standing};
 pub use error::{ControlError, FieldFault};
-pub use health::{Health, HealthReason, TenantHealth};
+pub use health::{HealthReason, TenantHealth, TenantHealthSettings};
 pub use idempotency::{Claim, Claimed};
 pub use increments::{CountedEvent, EVENTS_MAX, EventOutcome, NewEvent};
 pub use keys::{Brought, CreatedKey, KeyChange, NewKey};
@@ -56,6 +62,7 @@ pub use reconcile::{AccountBooks, Books};
 pub use reservations::{NewReservation, ReservedUnits};
 pub use settings::{NewSetting, Rotated, SettingSource, SettingView};
 pub use tenants::{NewTenant, TenantChange};
+pub use watch::WatchSettings;
 
 /// The door of the room. Clones are the same control plane.
 #[derive(Clone)]
@@ -73,9 +80,16 @@ struct Parts {
     journal: Option<Arc<Journal>>,
     counting: Option<Arc<Counting>>,
     secrets: Option<KeyRing>,
+    channels: ChannelSettings,
+    watch: Arc<WatchSettings>,
+    /// What the watch knows to be written down; the store would say so again.
+    noted: Cache<(TenantId, String), ()>,
     /// Keeps the order of ids that are made within one millisecond.
     ids: Arc<Mutex<ContextV7>>,
 }
+
+/// About 200 bytes each.
+const NOTED_MAX: u64 = 50_000;
 
 // === impl Control ===
 
@@ -84,7 +98,21 @@ impl Control {
     /// next poll.
     pub fn new(store: Store, clock: Arc<dyn Clock>, pepper: Pepper, changed: Arc<Notify>) -> Control {
         let (till, journal, counting, secrets, ids) = (None, None, None, None, Arc::default());
-        let parts = Parts { store, clock, pepper, changed, till, journal, counting, secrets, ids };
+        let (channels, watch, noted) = (ChannelSettings::default(), Arc::default(), Cache::new(NOTED_MAX));
+        let parts = Parts {
+            store,
+            clock,
+            pepper,
+            changed,
+            till,
+            journal,
+            counting,
+            secrets,
+            channels,
+            watch,
+            noted,
+            ids,
+        };
         Control { parts: Arc::new(parts) }
     }
 
@@ -92,6 +120,18 @@ impl Control {
     #[must_use]
     pub fn with_secrets(self, secrets: KeyRing) -> Control {
         Control { parts: Arc::new(Parts { secrets: Some(secrets), ..(*self.parts).clone() }) }
+    }
+
+    /// With what tenants' channels may be; without it they are public https URLs.
+    #[must_use]
+    pub fn with_channels(self, channels: ChannelSettings) -> Control {
+        Control { parts: Arc::new(Parts { channels, ..(*self.parts).clone() }) }
+    }
+
+    /// With what tenants are told of without having asked, and what is called unwell.
+    #[must_use]
+    pub fn with_watch(self, watch: WatchSettings) -> Control {
+        Control { parts: Arc::new(Parts { watch: Arc::new(watch), ..(*self.parts).clone() }) }
     }
 
     /// Beside a gateway: what its till knows of an account's use is newer than what the store was told.
@@ -114,6 +154,14 @@ impl Control {
 
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+
+    fn channel_settings(&self) -> &ChannelSettings {
+        &self.parts.channels
+    }
+
+    fn watch_settings(&self) -> &WatchSettings {
+        &self.parts.watch
     }
 
     /// A UUIDv7 of this instant, above those that were made before it.

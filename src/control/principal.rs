@@ -67,6 +67,18 @@ pub(super) enum Operation {
     ReadAudit,
     ReadPlatformAudit,
     ReadTiers,
+    ReadAlerts,
+    AcknowledgeAlert,
+    CreateAlertRule,
+    ChangeAlertRule,
+    RemoveAlertRule,
+    ReadChannels,
+    CreateChannel,
+    ChangeChannel,
+    RemoveChannel,
+    RotateChannel,
+    TestChannel,
+    ResendDelivery,
     Reconcile,
     Apply,
 }
@@ -79,7 +91,7 @@ pub(super) enum Needs {
 }
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Needs); 30] = [
+const MATRIX: [(Operation, &str, Needs); 42] = [
     (Operation::CreateTenant, "tenant.create", Needs::Platform),
     (Operation::ReadTenant, "tenant.read", Needs::Scope(Scope::Read)),
     (Operation::ChangeTenant, "tenant.change", Needs::Scope(Scope::Admin)),
@@ -108,6 +120,18 @@ const MATRIX: [(Operation, &str, Needs); 30] = [
     (Operation::ReadAudit, "audit.read", Needs::Scope(Scope::Read)),
     (Operation::ReadPlatformAudit, "platform_audit.read", Needs::Platform),
     (Operation::ReadTiers, "tier.read", Needs::Scope(Scope::Read)),
+    (Operation::ReadAlerts, "alert.read", Needs::Scope(Scope::Read)),
+    (Operation::AcknowledgeAlert, "alert.acknowledge", Needs::Scope(Scope::Admin)),
+    (Operation::CreateAlertRule, "alert_rule.create", Needs::Scope(Scope::Admin)),
+    (Operation::ChangeAlertRule, "alert_rule.change", Needs::Scope(Scope::Admin)),
+    (Operation::RemoveAlertRule, "alert_rule.remove", Needs::Scope(Scope::Admin)),
+    (Operation::ReadChannels, "channel.read", Needs::Scope(Scope::Read)),
+    (Operation::CreateChannel, "channel.create", Needs::Scope(Scope::Admin)),
+    (Operation::ChangeChannel, "channel.change", Needs::Scope(Scope::Admin)),
+    (Operation::RemoveChannel, "channel.remove", Needs::Scope(Scope::Admin)),
+    (Operation::RotateChannel, "channel.rotate", Needs::Scope(Scope::Admin)),
+    (Operation::TestChannel, "channel.test", Needs::Scope(Scope::Admin)),
+    (Operation::ResendDelivery, "delivery.resend", Needs::Scope(Scope::Admin)),
     (Operation::Reconcile, "books.read", Needs::Platform),
     (Operation::Apply, "manifest.apply", Needs::Platform),
 ];

@@ -263,7 +263,7 @@ impl QuotaUse {
 }
 
 /// To two decimals, rounded down: 100 means that nothing is left. Of a limit of 0, nothing ever is.
-fn percent(used: Units, limit: Units) -> f64 {
+pub(super) fn percent(used: Units, limit: Units) -> f64 {
     if limit.is_zero() {
         return 100.0;
     }

@@ -189,7 +189,7 @@ impl Control {
         work.end(outcome).await
     }
 
-    fn key_ring(&self) -> Result<&KeyRing, ControlError> {
+    pub(super) fn key_ring(&self) -> Result<&KeyRing, ControlError> {
         let without = || ControlError::Conflict("no key for tenants' secrets is configured".to_owned());
         self.parts.secrets.as_ref().ok_or_else(without)
     }
@@ -293,7 +293,7 @@ impl Work<'_> {
     }
 
     /// The tenant's newest data key; made if it has none.
-    async fn data_key(&mut self, tenant: &Tenant) -> Result<DataKey, ControlError> {
+    pub(super) async fn data_key(&mut self, tenant: &Tenant) -> Result<DataKey, ControlError> {
         let control = self.control;
         let ring = control.key_ring()?;
         if let Some(newest) = self.tx.data_keys(tenant.id).await?.first() {

@@ -1,5 +1,6 @@
 //! The room through its door, over a real store.
 
+mod alerts;
 mod settings;
 
 use std::sync::Arc;

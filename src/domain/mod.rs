@@ -3,8 +3,10 @@
 //! Knows no I/O, no clock and no framework. Everything here can be built and compared in a test without a
 //! server. The terms are the same in code, SQL, API, metrics and documentation.
 
+mod alert;
 mod amount;
 mod audit;
+mod health;
 mod key;
 mod period;
 mod quota;
@@ -14,8 +16,13 @@ mod tenant;
 mod tier;
 mod usage;
 
+pub use alert::{
+    Alert, AlertId, AlertKind, AlertRule, Channel, ChannelId, ChannelKind, Delivery, DeliveryId,
+    DeliveryState, RuleId, Severity,
+};
 pub use amount::{Limit, NotUnits, Units};
 pub use audit::{Actor, ActorKind, AuditOutcome, AuditRow};
+pub use health::Health;
 pub use key::{ApiKey, ApiKeyId, KeyLimits};
 pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};
 pub use quota::{AccountKey, Enforcement, LossPolicy, NotAnAccount, Owner, Quota};

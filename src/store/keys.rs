@@ -1,7 +1,5 @@
 //! API keys.
 
-use uuid::Uuid;
-
 use super::sql::{Row, query, select};
 use super::values::{get, json, to_json};
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
@@ -81,8 +79,9 @@ impl Snapshot {
         tenant: TenantId,
         page: &Page,
     ) -> Result<Result<Listed<ApiKey>, BadPage>, StoreError> {
-        let Ok(before) = page.cursor().map(|cursor| Uuid::try_parse(&cursor.id)).transpose() else {
-            return Ok(Err(BadPage::Cursor));
+        let below = match page.below() {
+            Ok(below) => below,
+            Err(bad) => return Ok(Err(bad)),
         };
         let rows = select(
             COLUMNS,
@@ -90,14 +89,13 @@ impl Snapshot {
              ORDER BY key_id DESC LIMIT $3 OFFSET $4",
         )
         .bind(tenant.0)
-        .bind(before.unwrap_or(Uuid::max()))
+        .bind(below)
         .bind(i64::from(page.limit()) + 1)
         .bind(i64::from(page.offset()))
         .fetch_all(self.connection())
         .await?;
         let keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        let cursor = |last: &ApiKey| Cursor { after: last.created_at.to_string(), id: last.id.to_string() };
-        Ok(Ok(Listed::of(keys, page, cursor)))
+        Ok(Ok(Listed::of(keys, page, |last: &ApiKey| Cursor::behind(last.id, last.created_at))))
     }
 }
 

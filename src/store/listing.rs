@@ -1,7 +1,12 @@
 //! Pages of lists: how much, from where, and what comes next.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
 
 /// Which part of a list. Made by [`Page::new`], which checks the bounds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +76,12 @@ impl Page {
     pub const fn cursor(&self) -> Option<&Cursor> {
         self.cursor.as_ref()
     }
+
+    /// Where a list of ids begins that runs from the newest, a UUIDv7, to the oldest: below this one.
+    pub(super) fn below(&self) -> Result<Uuid, BadPage> {
+        let id = self.cursor().map(|cursor| Uuid::try_parse(&cursor.id));
+        id.transpose().map(|id| id.unwrap_or(Uuid::max())).map_err(|_| BadPage::Cursor)
+    }
 }
 
 impl Default for Page {
@@ -100,6 +111,11 @@ impl<T> Listed<T> {
 // === impl Cursor ===
 
 impl Cursor {
+    /// Behind what has that id and was made then.
+    pub(super) fn behind(id: impl fmt::Display, made_at: Timestamp) -> Cursor {
+        Cursor { after: made_at.to_string(), id: id.to_string() }
+    }
+
     /// Longer text is no cursor of ours.
     const LENGTH_MAX: usize = 2_048;
 
@@ -113,9 +129,9 @@ impl Cursor {
 }
 
 /// Hexadecimal of its JSON: safe in a URL without escapes.
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let json = serde_json::to_vec(self).map_err(|_| std::fmt::Error)?;
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| fmt::Error)?;
         json.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

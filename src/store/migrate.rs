@@ -61,6 +61,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0007_idempotency.sql"),
         sqlite: include_str!("../../migrations/sqlite/0007_idempotency.sql"),
     },
+    Migration {
+        number: 11,
+        name: "0011_alerts",
+        postgres: include_str!("../../migrations/postgres/0011_alerts.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0011_alerts.sql"),
+    },
 ];
 
 impl Store {

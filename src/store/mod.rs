@@ -15,8 +15,10 @@
 //! Postgres row-level security holds it to that, so that a statement that forgets its filter finds nothing that is
 //! another tenant's, and serving refuses to begin where that would not hold ([`Store::prepare`]).
 
+mod alerts;
 mod audit;
 mod changes;
+mod channels;
 mod error;
 mod events;
 mod grants;
@@ -25,6 +27,7 @@ mod isolation;
 mod keys;
 mod listing;
 mod migrate;
+mod outbox;
 mod partitions;
 mod pool;
 mod postgres;
@@ -41,14 +44,18 @@ mod tiers;
 mod tokens;
 mod usage;
 mod values;
+mod watch;
 
+pub use alerts::AlertFilter;
 pub use audit::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint};
 pub use changes::{Change, Changed};
+pub use channels::ChannelSecret;
 pub use error::StoreError;
 pub use events::UsageEvent;
 pub use grants::{GrantSettings, Grants, Hearing, ServerFacts};
 pub use idempotency::KnownRequest;
 pub use listing::{BadPage, Cursor, Listed, Page};
+pub use outbox::{Attempt, OutboxDepth};
 pub use partitions::Partitions;
 pub use pool::{Reach, Snapshot, Store, StoreSettings, StoreUrl, Tx};
 pub use postgres::Listening;
@@ -61,3 +68,4 @@ pub use usage::{
     AccountUse, Fault, Inserted, JournalRange, ParkedRecord, RecentRequests, Rollup, RollupPeriod,
     UsageBatch, UsageFilter, UsageLog, UsageRow, UsageSums,
 };
+pub use watch::{Granted, KnownHealth, NearLimit, Refused};

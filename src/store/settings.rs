@@ -199,13 +199,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Deletes the tenant's settings and the keys of its secrets, for good.
+    /// Deletes the tenant's settings, its channels and the keys of its secrets, for good.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn shred_settings(&mut self, tenant: TenantId) -> Result<(), StoreError> {
         for text in [
             "DELETE FROM tenant_settings WHERE tenant_id = $1",
+            "DELETE FROM notification_channels WHERE tenant_id = $1",
             "DELETE FROM tenant_data_keys WHERE tenant_id = $1",
         ] {
             query(text).bind(tenant.0).execute(self.connection()).await?;

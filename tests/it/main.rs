@@ -3,6 +3,7 @@
 #[allow(dead_code, unused_imports, reason = "each file of tests uses its part of the instruments")]
 mod support;
 
+mod alerts;
 mod authority;
 mod config;
 mod control;

@@ -13,10 +13,10 @@ use source::{Offence, Source, imports, words};
 /// The layers of `src`, from the bottom. A room imports only from below.
 const LAYERS: [&[&str]; 8] = [
     &["domain", "clock", "telemetry"],
-    &["till", "journal", "listener", "secret", "config"],
+    &["till", "journal", "listener", "secret", "config", "outbound"],
     &["store", "authority"],
     &["directory"],
-    &["control", "gateway", "flush"],
+    &["control", "gateway", "flush", "courier"],
     &["api", "console", "admin"],
     &["app"],
     &["main", "cli"],
@@ -44,11 +44,12 @@ const APART: [(&str, &[&str], &str); 3] = [
 const CONFIG_READERS: [&str; 3] = ["app", "cli", "main"];
 
 /// Crates and paths, and where alone they may be. A place is a room, or a file or folder below `src`.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 10] = [
     ("sqlx", &["store"]),
     ("redis", &["authority/redis.rs", "authority/redis", "directory"]),
-    ("hyper", &["listener", "gateway", "api", "console", "admin"]),
-    ("hyper_util", &["listener", "gateway", "api", "console", "admin"]),
+    ("hyper", &["listener", "outbound", "gateway", "api", "console", "admin"]),
+    ("hyper_util", &["listener", "outbound", "gateway", "api", "console", "admin"]),
+    ("lettre", &["courier"]),
     ("axum", &["api", "console", "admin"]),
     ("std::env", &["config"]),
     ("memmap2", &["till", "journal"]),

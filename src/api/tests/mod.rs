@@ -1,6 +1,7 @@
 //! The API through its door: the real router over a real SQLite file, one claim per test.
 
 mod audit;
+mod channels;
 mod errors;
 mod health;
 mod idempotency;
@@ -37,7 +38,7 @@ pub(super) struct TestApi {
 }
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 29] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 45] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -69,6 +70,25 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 29] = [
     ("GET /api/tenants/{t}/settings/security_level", None),
     ("PUT /api/tenants/{t}/settings/security_level", Some(r#"{"setting_value":"basic"}"#)),
     ("DELETE /api/tenants/{t}/settings/security_level", None),
+    ("GET /api/tenants/{t}/alerts", None),
+    ("GET /api/tenants/{t}/alerts/00000000-0000-7000-8000-000000000000", None),
+    ("POST /api/tenants/{t}/alerts/00000000-0000-7000-8000-000000000000/acknowledge", None),
+    ("GET /api/tenants/{t}/alert-rules", None),
+    ("POST /api/tenants/{t}/alert-rules", Some(r#"{"kind":"quota","threshold":50}"#)),
+    ("PATCH /api/tenants/{t}/alert-rules/00000000-0000-7000-8000-000000000000", Some(r#"{"enabled":false}"#)),
+    ("DELETE /api/tenants/{t}/alert-rules/00000000-0000-7000-8000-000000000000", None),
+    ("GET /api/tenants/{t}/channels", None),
+    (
+        "POST /api/tenants/{t}/channels",
+        Some(r#"{"name":"mine","kind":"webhook","target":"https://example.com/"}"#),
+    ),
+    ("GET /api/tenants/{t}/channels/00000000-0000-7000-8000-000000000000", None),
+    ("PATCH /api/tenants/{t}/channels/00000000-0000-7000-8000-000000000000", Some("{}")),
+    ("DELETE /api/tenants/{t}/channels/00000000-0000-7000-8000-000000000000", None),
+    ("POST /api/tenants/{t}/channels/00000000-0000-7000-8000-000000000000/rotate", None),
+    ("POST /api/tenants/{t}/channels/00000000-0000-7000-8000-000000000000/test", None),
+    ("GET /api/tenants/{t}/deliveries", None),
+    ("POST /api/tenants/{t}/deliveries/00000000-0000-7000-8000-000000000000/resend", None),
     ("POST /api/tenants/{t}/erase", None),
     ("GET /api/tenants/{t}/usage-logs", None),
     ("GET /api/tenants/{t}/audit-logs", None),

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::Rejected;
-use super::fetch::{BODY_BYTES_MAX, BadTrust, FetchError, Fetcher, are_of_one_host};
+use super::fetch::{BODY_BYTES_MAX, BadTrust, FetchError, Fetcher, SendError, are_of_one_host};
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::gateway::meters::registered;
 use crate::secret::jwt::{Algorithm, BadKeys, Claims, KeySet, Rules, Token};
@@ -406,7 +406,7 @@ impl Issuer {
     async fn fetched(&self, url: String) -> Result<(String, Vec<u8>), ReadFailed> {
         let fetched = match &self.fetcher {
             Some(fetcher) => fetcher.get(&url).await,
-            None => Err(FetchError::Url),
+            None => Err(SendError::Url.into()),
         };
         match fetched {
             Ok(document) => Ok((url, document)),

@@ -1,0 +1,385 @@
+//! What tenants are told of, each happening once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{House, QuotaChange, by_id, limit, quota, resource, ring};
+use crate::clock::{Clock, Timestamp};
+use crate::control::{
+    Control, ControlError, KeyChange, NewAlertRule, NewChannel, NewKey, Principal, RuleInForce,
+};
+use crate::domain::{
+    AccountKey, Alert, AlertKind, ChannelKind, KeyLimits, Owner, Period, Severity, Tenant, TenantStatus,
+};
+use crate::secret::hash::Pepper;
+use crate::store::testing::{TestStore, on_both};
+use crate::store::{
+    AccountUse, AlertFilter, JournalRange, Page, Rollup, RollupPeriod, UsageBatch, UsageSums,
+};
+
+on_both! {
+    each_threshold_is_told_of_once_however_often_and_by_whomever_it_is_looked_at,
+    another_limit_and_another_window_are_told_of_anew,
+    a_tenant_sets_its_own_thresholds_and_turns_others_off,
+    a_keys_quota_is_told_of_as_the_keys,
+    a_threshold_is_told_through_every_channel_that_wants_it,
+    a_change_of_health_is_told_of_when_it_was_seen_twice,
+    who_is_refused_again_and_again_is_told_of_once_an_hour,
+    a_key_that_may_administer_is_told_of,
+    far_more_requests_than_usual_are_told_of,
+    a_broken_audit_log_is_told_of,
+    an_alert_is_acknowledged_by_the_first_who_does,
+}
+
+impl House {
+    /// Uses so many units, as a flush of that gateway brings them.
+    async fn uses(&self, tenant: &Tenant, till: u128, units: u64) {
+        let window = Period::Month.window(tenant.anchor, &tenant.timezone, self.clock.now());
+        let account = AccountKey { owner: Owner::Tenant(tenant.id), resource: resource("api_calls"), window };
+        self.flushes(till, Vec::new(), vec![AccountUse { account, units, overage: 0 }]).await;
+    }
+
+    async fn flushes(&self, till: u128, rollups: Vec<Rollup>, accounts: Vec<AccountUse>) {
+        let journal = Uuid::now_v7();
+        let range = JournalRange { journal, shard: 0, sequence: 1, from: 0, to: 1 };
+        let batch = UsageBatch {
+            id: journal,
+            range,
+            till: Uuid::from_u128(till),
+            records: 1,
+            units: accounts.iter().map(|used| used.units).sum(),
+            checksum: 1,
+            at: self.clock.now(),
+            logs: Vec::new(),
+            rollups,
+            accounts,
+            parked: Vec::new(),
+        };
+        self.store.insert_usage(&batch).await.unwrap();
+    }
+
+    /// Another gateway's, on the same store.
+    fn another_control(&self) -> Control {
+        let (pepper, changed) = (Pepper::new(1, &[7; 32]), Arc::new(Notify::new()));
+        let control = Control::new((*self.store).clone(), Arc::new(self.clock.clone()), pepper, changed);
+        control.with_secrets(ring(&[1]))
+    }
+
+    /// What is new when the next round of looking is over.
+    async fn looks(&self) -> Vec<Alert> {
+        self.clock.advance(Duration::from_secs(60));
+        self.control.watch().await.unwrap()
+    }
+
+    async fn alerts(&self, tenant: &Tenant) -> Vec<Alert> {
+        let filter = AlertFilter::default();
+        self.control.alerts(&self.owner, &by_id(tenant), &filter, &Page::default()).await.unwrap().items
+    }
+
+    async fn requests(
+        &self,
+        tenant: &Tenant,
+        period: RollupPeriod,
+        start: Timestamp,
+        requests: u64,
+        errors: u64,
+    ) {
+        let sums = UsageSums { requests, errors, ..UsageSums::default() };
+        let (key, route) = (None, "orders".to_owned());
+        let rollup =
+            Rollup { tenant: tenant.id, period, start, resource: resource("api_calls"), key, route, sums };
+        self.flushes(1, vec![rollup], Vec::new()).await;
+    }
+}
+
+/// No threshold.
+const NONE: [u64; 0] = [];
+
+async fn of_acme(store: TestStore) -> (House, Tenant) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    (house, acme)
+}
+
+/// The thresholds of alerts about quotas, in order.
+fn thresholds(alerts: &[Alert]) -> Vec<u64> {
+    let of_quotas = alerts.iter().filter(|alert| alert.kind == AlertKind::Quota);
+    let mut thresholds: Vec<_> =
+        of_quotas.map(|alert| alert.details["threshold"].as_u64().unwrap()).collect();
+    thresholds.sort_unstable();
+    thresholds
+}
+
+fn kinds(alerts: &[Alert]) -> Vec<(AlertKind, Severity)> {
+    alerts.iter().map(|alert| (alert.kind, alert.severity)).collect()
+}
+
+async fn each_threshold_is_told_of_once_however_often_and_by_whomever_it_is_looked_at(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(1_000))).await.unwrap();
+    house.uses(&acme, 1, 799).await;
+    assert_eq!(thresholds(&house.looks().await), NONE);
+    house.uses(&acme, 2, 1).await;
+    assert_eq!(thresholds(&house.looks().await), [80]);
+    house.uses(&acme, 3, 200).await;
+    // Another gateway that has noted nothing, at the very same time.
+    let other = house.another_control();
+    house.clock.advance(Duration::from_secs(60));
+    let (one, two) = tokio::join!(house.control.watch(), other.watch());
+    assert_eq!(thresholds(&[one.unwrap(), two.unwrap()].concat()), [95, 100]);
+    for _ in 0..3 {
+        assert_eq!(thresholds(&house.looks().await), NONE);
+    }
+    // A process that was killed and begins anew forgets its rounds, too.
+    let begun_anew = house.another_control();
+    house.store.raw("DELETE FROM rounds").await;
+    assert_eq!(thresholds(&begun_anew.watch().await.unwrap()), NONE);
+    let all = house.alerts(&acme).await;
+    assert_eq!(thresholds(&all), [80, 95, 100]);
+    let out = all.iter().find(|alert| alert.details["threshold"] == 100).unwrap();
+    assert_eq!(out.severity, Severity::Critical);
+    assert!(
+        out.summary.starts_with("100 % of api_calls per month are used: 1000 of 1000 until "),
+        "{}",
+        out.summary
+    );
+}
+
+async fn another_limit_and_another_window_are_told_of_anew(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let set = async |units| {
+        house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(units))).await.unwrap();
+    };
+    set(1_000).await;
+    house.uses(&acme, 1, 850).await;
+    assert_eq!(thresholds(&house.looks().await), [80]);
+    set(2_000).await;
+    assert_eq!(thresholds(&house.looks().await), NONE);
+    set(1_000).await;
+    assert_eq!(thresholds(&house.looks().await), [80], "as many units, but another limit");
+    house.clock.advance(Duration::from_secs(40 * 86_400));
+    assert_eq!(thresholds(&house.looks().await), NONE, "nothing is used in this month");
+    house.uses(&acme, 1, 960).await;
+    assert_eq!(thresholds(&house.looks().await), [80, 95]);
+}
+
+async fn a_tenant_sets_its_own_thresholds_and_turns_others_off(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let rule = |threshold, enabled| NewAlertRule {
+        kind: AlertKind::Quota,
+        resource: Some(resource("api_calls")),
+        threshold: Some(threshold),
+        enabled,
+    };
+    let create = async |new| house.control.create_alert_rule(&house.owner, &by_id(&acme), new).await;
+    let own = create(rule(50, true)).await.unwrap();
+    create(rule(80, false)).await.unwrap();
+    assert!(matches!(create(rule(50, false)).await, Err(ControlError::Conflict(_))));
+    for bad in [
+        NewAlertRule { threshold: None, ..rule(1, true) },
+        NewAlertRule { threshold: Some(0), ..rule(1, true) },
+        NewAlertRule { kind: AlertKind::Health, resource: None, threshold: None, enabled: true },
+        NewAlertRule { resource: Some(resource("nothing")), ..rule(1, true) },
+    ] {
+        assert!(matches!(create(bad.clone()).await, Err(ControlError::Invalid(_))), "{bad:?}");
+    }
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(100))).await.unwrap();
+    house.uses(&acme, 1, 96).await;
+    assert_eq!(thresholds(&house.looks().await), [50, 95]);
+    let (id, off) = (own.id, false);
+    house.control.change_alert_rule(&house.owner, &by_id(&acme), id, off).await.unwrap();
+    let rules = house.control.alert_rules(&house.owner, &by_id(&acme)).await.unwrap();
+    let own: Vec<_> = rules.iter().filter(|rule| matches!(rule, RuleInForce::Own(_))).collect();
+    assert_eq!(own.len(), 2);
+    house.control.remove_alert_rule(&house.owner, &by_id(&acme), id).await.unwrap();
+    let again = house.control.remove_alert_rule(&house.owner, &by_id(&acme), id).await;
+    assert!(matches!(again, Err(ControlError::NotFound { .. })));
+}
+
+async fn a_keys_quota_is_told_of_as_the_keys(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
+    let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().key;
+    let own = QuotaChange { key: Some(key.id.0), ..quota("api_calls", limit(10)) };
+    house.control.set_quota(&house.owner, &by_id(&acme), own).await.unwrap();
+    let window = Period::Month.window(acme.anchor, &acme.timezone, house.clock.now());
+    let account = AccountKey { owner: Owner::Key(key.id), resource: resource("api_calls"), window };
+    house.flushes(1, Vec::new(), vec![AccountUse { account, units: 9, overage: 0 }]).await;
+    let told = house.looks().await;
+    assert_eq!(thresholds(&told), [80]);
+    assert_eq!(told[0].details["key_id"], key.id.to_string());
+    // A key that is revoked is of no interest any more.
+    house.flushes(2, Vec::new(), vec![AccountUse { account, units: 1, overage: 0 }]).await;
+    house.control.revoke_key(&house.owner, key.id).await.unwrap();
+    assert_eq!(thresholds(&house.looks().await), NONE);
+}
+
+async fn a_threshold_is_told_through_every_channel_that_wants_it(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    for (name, kinds) in
+        [("all", vec![]), ("quotas", vec![AlertKind::Quota]), ("health", vec![AlertKind::Health])]
+    {
+        let new = NewChannel {
+            name: name.to_owned(),
+            kind: ChannelKind::Webhook,
+            target: "https://example.com/in".to_owned(),
+            kinds,
+        };
+        house.control.create_channel(&house.owner, &by_id(&acme), new).await.unwrap();
+    }
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(100))).await.unwrap();
+    house.uses(&acme, 1, 80).await;
+    assert_eq!(thresholds(&house.looks().await), [80]);
+    house.looks().await;
+    let sent =
+        house.control.deliveries(&house.owner, &by_id(&acme), None, None, &Page::default()).await.unwrap();
+    let of_quota =
+        house.alerts(&acme).await.into_iter().find(|alert| alert.kind == AlertKind::Quota).unwrap();
+    assert_eq!(sent.items.iter().filter(|delivery| delivery.alert == of_quota.id).count(), 2);
+}
+
+async fn a_change_of_health_is_told_of_when_it_was_seen_twice(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let fails =
+        async |errors| house.requests(&acme, RollupPeriod::Minute, house.clock.now(), 100, errors).await;
+    fails(20).await;
+    assert_eq!(kinds(&house.looks().await), []);
+    assert_eq!(kinds(&house.looks().await), [(AlertKind::Health, Severity::Critical)]);
+    assert_eq!(kinds(&house.looks().await), []);
+    // Five minutes later the errors are over; a single bad look is no news.
+    house.clock.advance(Duration::from_secs(400));
+    assert_eq!(kinds(&house.looks().await), []);
+    fails(20).await;
+    assert_eq!(kinds(&house.looks().await), [], "it is as bad as it was told to be");
+    house.clock.advance(Duration::from_secs(400));
+    assert_eq!(kinds(&house.looks().await), []);
+    let well = house.looks().await;
+    assert_eq!(kinds(&well), [(AlertKind::Health, Severity::Info)]);
+    assert_eq!(well[0].summary, "The tenant's health is healthy and was critical: all is well.");
+    house
+        .control
+        .set_status(&house.owner, &by_id(&acme), TenantStatus::Suspended, Some("unpaid".to_owned()))
+        .await
+        .unwrap();
+    house.looks().await;
+    let suspended = house.looks().await;
+    assert_eq!(suspended[0].details["reasons"][0]["kind"], "status");
+}
+
+async fn who_is_refused_again_and_again_is_told_of_once_an_hour(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let other = house.tenant("Other").await;
+    let new = NewKey {
+        name: "admin".to_owned(),
+        limits: KeyLimits { scopes: vec!["admin".to_owned()], ..KeyLimits::default() },
+        test: false,
+    };
+    let text = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().text;
+    let (rights, actor) = house.control.authenticate(&text).await.unwrap().unwrap();
+    let prober = Principal { actor, rights, correlation: Uuid::max() };
+    let probe = async || {
+        let foreign = house.control.create_key(&prober, &by_id(&other), NewKey::default()).await;
+        assert!(matches!(foreign, Err(ControlError::NotFound { .. })));
+    };
+    for _ in 0..9 {
+        probe().await;
+    }
+    let of_probing =
+        |alerts: Vec<Alert>| alerts.into_iter().filter(|it| it.kind == AlertKind::Probing).count();
+    assert_eq!(of_probing(house.looks().await), 0);
+    probe().await;
+    assert_eq!(of_probing(house.looks().await), 1);
+    probe().await;
+    assert_eq!(of_probing(house.looks().await), 0);
+    let told = house.alerts(&acme).await;
+    let told = told.iter().find(|alert| alert.kind == AlertKind::Probing).unwrap();
+    assert_eq!(
+        (told.details["times"].as_u64(), &told.details["actor"]["kind"]),
+        (Some(10), &"api_key".into())
+    );
+    assert!(house.alerts(&other).await.is_empty(), "whom it did not reach is not told who tried");
+}
+
+async fn a_key_that_may_administer_is_told_of(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let new = |scopes: &[&str]| NewKey {
+        name: "ci".to_owned(),
+        limits: KeyLimits {
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            ..KeyLimits::default()
+        },
+        test: false,
+    };
+    let plain = house.control.create_key(&house.owner, &by_id(&acme), new(&["orders"])).await.unwrap();
+    assert_eq!(kinds(&house.looks().await), []);
+    let admin = KeyChange { scopes: Some(vec!["admin".to_owned()]), ..KeyChange::default() };
+    house.control.change_key(&house.owner, plain.key.id, admin).await.unwrap();
+    house.control.create_key(&house.owner, &by_id(&acme), new(&["admin"])).await.unwrap();
+    let told = house.looks().await;
+    assert_eq!(kinds(&told), [(AlertKind::Escalation, Severity::Warning); 2]);
+    let renamed = KeyChange { name: Some("cd".to_owned()), ..KeyChange::default() };
+    house.control.change_key(&house.owner, plain.key.id, renamed).await.unwrap();
+    assert_eq!(kinds(&house.looks().await), []);
+}
+
+async fn far_more_requests_than_usual_are_told_of(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let hour = |back: u64| {
+        let this = Timestamp::from_seconds(house.clock.now().seconds().div_euclid(3_600) * 3_600);
+        this.minus(Duration::from_secs(back * 3_600))
+    };
+    for back in 1..=48 {
+        // A hundred in five minutes.
+        house.requests(&acme, RollupPeriod::Hour, hour(back), 1_200, 0).await;
+    }
+    house.requests(&acme, RollupPeriod::Minute, house.clock.now(), 999, 0).await;
+    assert_eq!(kinds(&house.looks().await), []);
+    house.requests(&acme, RollupPeriod::Minute, house.clock.now(), 1, 0).await;
+    let told = house.looks().await;
+    assert_eq!(kinds(&told), [(AlertKind::Surge, Severity::Warning)]);
+    assert_eq!(told[0].summary, "1000 requests within five minutes; 100 are usual.");
+    assert_eq!(kinds(&house.looks().await), []);
+}
+
+async fn a_broken_audit_log_is_told_of(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let of_chains = |alerts: Vec<Alert>| {
+        let of_chains = alerts.into_iter().filter(|alert| alert.kind == AlertKind::AuditChain);
+        of_chains.map(|alert| alert.details["audit_seq"].as_i64()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_chains(house.looks().await), []);
+    if house.store.is_postgres() {
+        house.store.raw("ALTER TABLE tenant_audit_logs DISABLE TRIGGER USER").await;
+    } else {
+        house.store.raw("DROP TRIGGER tenant_audit_logs_are_not_updated").await;
+    }
+    house
+        .store
+        .raw("UPDATE tenant_audit_logs SET actor_name = 'nobody' WHERE action = 'tenant.create'")
+        .await;
+    assert_eq!(of_chains(house.looks().await), [], "not before the next day");
+    house.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(of_chains(house.looks().await), [Some(1)]);
+    assert_eq!(house.alerts(&acme).await[0].severity, Severity::Critical);
+}
+
+async fn an_alert_is_acknowledged_by_the_first_who_does(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(100))).await.unwrap();
+    house.uses(&acme, 1, 80).await;
+    let told = house.looks().await;
+    let seen = house.control.acknowledge_alert(&house.owner, &by_id(&acme), told[0].id).await.unwrap();
+    assert_eq!(
+        (seen.acknowledged_at, seen.acknowledged_by.as_deref()),
+        (Some(house.clock.now()), Some("test"))
+    );
+    house.clock.advance(Duration::from_secs(60));
+    let again = house.control.acknowledge_alert(&house.owner, &by_id(&acme), told[0].id).await.unwrap();
+    assert_eq!(again, seen);
+    let unseen = AlertFilter { acknowledged: Some(false), ..AlertFilter::default() };
+    let unseen = house.control.alerts(&house.owner, &by_id(&acme), &unseen, &Page::default()).await.unwrap();
+    assert!(unseen.items.iter().all(|alert| alert.id != seen.id));
+}
