@@ -17,7 +17,7 @@ use serde_json::json;
 use sha2::Sha256;
 use tollgate::authority::Embedded;
 use tollgate::clock::{Clock, Monotonic, SystemClock, Timestamp};
-use tollgate::control::{Control, NewKey, NewTenant, Principal, Rights, TenantRef};
+use tollgate::control::{Control, NewKey, NewTenant, Principal, TenantRef};
 use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup, Subject};
 use tollgate::domain::{
     AccountKey, Actor, Enforcement, Limit, LossPolicy, Owner, Period, Resource, TenantId, Units, Window,
@@ -237,8 +237,7 @@ impl Door {
         store.migrate().await.expect("a schema");
         let pepper = Pepper::new(1, &[7; 32]);
         let control = Control::new(store.clone(), clock.clone(), pepper.clone(), Arc::default());
-        let bench =
-            Principal { actor: Actor::system("bench"), rights: Rights::Platform, correlation: Uuid::nil() };
+        let bench = Principal::platform(Actor::system("bench"), Uuid::nil());
         let new = NewTenant { name: "Acme".into(), tier: Some("msp".into()), ..NewTenant::default() };
         let tenant = TenantRef::Id(control.create_tenant(&bench, new).await.expect("a tenant").id);
         let key =

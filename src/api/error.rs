@@ -5,6 +5,7 @@
 //! alone writes it, because only there the request's id is at hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,8 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<FieldFault>,
     exceeded: Option<Box<Exceeded>>,
+    /// When the same may be tried again.
+    again_after: Option<Duration>,
     /// What the operator must read and the caller may not.
     cause: Option<Arc<ControlError>>,
 }
@@ -35,6 +38,10 @@ pub(super) enum ProblemKind {
     Malformed,
     /// No credential, or none that is known.
     Unauthenticated,
+    /// The password is good and a code is missing.
+    SecondFactor,
+    /// A cookie alone changes nothing: the token is missing that only who reads our answers knows.
+    Forged,
     /// The credential is known and may not do this.
     Forbidden,
     /// The credential belongs to no tenant, and the request needs one.
@@ -56,6 +63,8 @@ pub(super) enum ProblemKind {
     Exceeded,
     /// The tenant is not served.
     Suspended,
+    /// Too many attempts in too short a time.
+    Throttled,
     /// The store is busy or away: the same request may be sent again.
     Unavailable,
     /// Our own fault; the log says more.
@@ -99,7 +108,14 @@ struct StandingView {
 
 impl Problem {
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Problem { kind, detail: detail.into(), errors: Vec::new(), exceeded: None, cause: None }
+        Problem {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            exceeded: None,
+            again_after: None,
+            cause: None,
+        }
     }
 
     /// One fault per field, all of them at once.
@@ -144,8 +160,11 @@ impl Problem {
         if let Some(challenge) = self.kind.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if self.kind == ProblemKind::Unavailable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let unavailable = (self.kind == ProblemKind::Unavailable).then_some(Duration::from_secs(1));
+        if let Some(after) = self.again_after.or(unavailable) {
+            // Rounded up: half a second early is too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -174,6 +193,12 @@ impl From<ControlError> for Problem {
                 );
                 Problem { exceeded: Some(exceeded), ..Problem::new(ProblemKind::Exceeded, detail) }
             }
+            ControlError::Throttled { again_after } => Problem {
+                again_after: Some(again_after),
+                ..Problem::new(ProblemKind::Throttled, error.to_string())
+            },
+            ControlError::BadCredentials => Problem::new(ProblemKind::Unauthenticated, error.to_string()),
+            ControlError::SecondFactor => Problem::new(ProblemKind::SecondFactor, error.to_string()),
             ControlError::Stopped(_) => Problem::new(ProblemKind::Suspended, error.to_string()),
             ControlError::NoGateway => Problem::new(ProblemKind::Conflict, error.to_string()),
             ControlError::Unanswered(_) => Problem::ours(ProblemKind::Unavailable, error),
@@ -201,9 +226,11 @@ impl From<&Exceeded> for ExceededView {
 // === impl ProblemKind ===
 
 impl ProblemKind {
-    pub(super) const ALL: [ProblemKind; 16] = [
+    pub(super) const ALL: [ProblemKind; 19] = [
         ProblemKind::Malformed,
         ProblemKind::Unauthenticated,
+        ProblemKind::SecondFactor,
+        ProblemKind::Forged,
         ProblemKind::Forbidden,
         ProblemKind::NoTenant,
         ProblemKind::NotFound,
@@ -216,6 +243,7 @@ impl ProblemKind {
         ProblemKind::Invalid,
         ProblemKind::Exceeded,
         ProblemKind::Suspended,
+        ProblemKind::Throttled,
         ProblemKind::Unavailable,
         ProblemKind::Internal,
     ];
@@ -230,6 +258,8 @@ impl ProblemKind {
         match self {
             ProblemKind::Malformed => "malformed-request",
             ProblemKind::Unauthenticated => "unauthenticated",
+            ProblemKind::SecondFactor => "second-factor-required",
+            ProblemKind::Forged => "csrf-token",
             ProblemKind::Forbidden => "forbidden",
             ProblemKind::NoTenant => "no-tenant",
             ProblemKind::NotFound => "not-found",
@@ -242,6 +272,7 @@ impl ProblemKind {
             ProblemKind::Invalid => "invalid-fields",
             ProblemKind::Exceeded => "quota-exceeded",
             ProblemKind::Suspended => "tenant-suspended",
+            ProblemKind::Throttled => "too-many-attempts",
             ProblemKind::Unavailable => "unavailable",
             ProblemKind::Internal => "internal",
         }
@@ -251,6 +282,8 @@ impl ProblemKind {
         match self {
             ProblemKind::Malformed => "The request can't be read",
             ProblemKind::Unauthenticated => "A valid credential is needed",
+            ProblemKind::SecondFactor => "A code is needed beside the password",
+            ProblemKind::Forged => "The token against forged requests is missing or wrong",
             ProblemKind::Forbidden => "This credential may not do that",
             ProblemKind::NoTenant => "This credential belongs to no tenant",
             ProblemKind::NotFound => "There is no such thing",
@@ -263,6 +296,7 @@ impl ProblemKind {
             ProblemKind::Invalid => "Some fields are wrong",
             ProblemKind::Exceeded => "The quota is used up",
             ProblemKind::Suspended => "The tenant is not served",
+            ProblemKind::Throttled => "There were too many attempts",
             ProblemKind::Unavailable => "The store does not answer right now",
             ProblemKind::Internal => "Something went wrong on our side",
         }
@@ -271,8 +305,8 @@ impl ProblemKind {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             ProblemKind::Malformed => StatusCode::BAD_REQUEST,
-            ProblemKind::Unauthenticated => StatusCode::UNAUTHORIZED,
-            ProblemKind::Forbidden | ProblemKind::NoTenant => StatusCode::FORBIDDEN,
+            ProblemKind::Unauthenticated | ProblemKind::SecondFactor => StatusCode::UNAUTHORIZED,
+            ProblemKind::Forged | ProblemKind::Forbidden | ProblemKind::NoTenant => StatusCode::FORBIDDEN,
             ProblemKind::NotFound => StatusCode::NOT_FOUND,
             ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ProblemKind::Conflict | ProblemKind::IllegalMove => StatusCode::CONFLICT,
@@ -280,7 +314,7 @@ impl ProblemKind {
             ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProblemKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ProblemKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            ProblemKind::Exceeded => StatusCode::TOO_MANY_REQUESTS,
+            ProblemKind::Exceeded | ProblemKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
             ProblemKind::Suspended => StatusCode::FORBIDDEN,
             ProblemKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,

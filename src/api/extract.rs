@@ -2,15 +2,16 @@
 //!
 //! Each extractor refuses with a [`Problem`] that names what is wrong, so that handlers hold the good case only.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, RawPathParams, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use utoipa::PartialSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -20,10 +21,12 @@ use super::error::{Problem, ProblemKind};
 use super::openapi::optional;
 use super::router::Api;
 pub(super) use super::seal::RequestId;
+use super::sessions;
 use crate::clock::Timestamp;
-use crate::control::{ControlError, FieldFault, Principal, Rights, TenantRef};
+use crate::control::{ControlError, FieldFault, Person, Principal, Rights, TenantRef, Visitor};
 use crate::domain::{
-    Actor, ActorKind, AlertId, ApiKeyId, ChannelId, DeliveryId, Resource, RuleId, TenantStatus,
+    Actor, ActorKind, AlertId, ApiKeyId, ChannelId, DeliveryId, InvitationId, Resource, Role, RuleId,
+    SessionId, TenantStatus, UserId,
 };
 use crate::store::Page;
 
@@ -36,6 +39,25 @@ pub(super) struct TenantPath(pub(super) TenantRef);
 
 /// `{key}`
 pub(super) struct KeyPath(pub(super) ApiKeyId);
+
+/// Somebody who shows no credential, or shows it in the body.
+pub(super) struct Passerby(pub(super) Person);
+
+/// Whoever's session it is. Only [`authenticate`] makes one.
+#[derive(Clone)]
+pub(super) struct Visiting(pub(super) Visitor);
+
+/// `{session}`
+pub(super) struct SessionPath(pub(super) SessionId);
+
+/// `{user}`
+pub(super) struct UserPath(pub(super) UserId);
+
+/// `{invitation}`
+pub(super) struct InvitationPath(pub(super) InvitationId);
+
+/// `{role}`
+pub(super) struct RolePath(pub(super) String);
 
 /// `{alert}`
 pub(super) struct AlertPath(pub(super) AlertId);
@@ -74,22 +96,59 @@ pub(super) struct Params {
 /// The version in `If-Match`; `None` if there is no such header, or if any version will do (`*`).
 pub(super) struct IfMatch(pub(super) Option<i64>);
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
+/// Who belongs to several tenants says which one a request is about.
+const X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
+
 /// What an actor's user agent is cut to in the audit log.
 const USER_AGENT_CHARS_MAX: usize = 256;
 
-/// Lets in who shows a credential that is known, and notes who it is.
+/// Lets in who shows a credential that is known, and notes who it is: a token or a key, or else a session's cookie.
 pub(super) async fn authenticate(
     State(api): State<Api>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let (rights, mut actor) = identified(&api, request.headers()).await?;
-    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    actor.ip = connection.map(|ConnectInfo(address)| address.ip());
-    actor.user_agent = user_agent(request.headers());
-    let correlation = request.extensions().get::<RequestId>().map_or(Uuid::nil(), |RequestId(id)| *id);
-    request.extensions_mut().insert(Caller(Principal { actor, rights, correlation }));
-    Ok(next.run(request).await)
+    let (mut parts, body) = request.into_parts();
+    let person = person(&api, &parts.extensions, &parts.headers);
+    let cookie = sessions::token_of(&api, &parts.headers).map(str::to_owned);
+    let cookie = cookie.filter(|_| !parts.headers.contains_key(header::AUTHORIZATION));
+    let (rights, actor) = if let Some(token) = cookie {
+        let visitor = visited(&api, &person, &mut parts, &token).await?;
+        let known = (visitor.rights, visitor.actor.clone());
+        parts.extensions.insert(Visiting(visitor));
+        known
+    } else {
+        let (rights, actor) = identified(&api, &parts.headers).await?;
+        (rights, Actor { ip: person.ip, user_agent: person.user_agent, ..actor })
+    };
+    parts.extensions.insert(Caller(Principal { actor, rights, correlation: person.correlation }));
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// Whose session it is, in the tenant that the request names.
+async fn visited(api: &Api, person: &Person, parts: &mut Parts, token: &str) -> Result<Visitor, Problem> {
+    let wanted = wanted_tenant(parts).await;
+    let visitor = api.control.visitor(person, token, wanted.as_ref()).await?;
+    let ended = || Problem::new(ProblemKind::Unauthenticated, "this session has ended: log in again");
+    let visitor = visitor.ok_or_else(ended)?;
+    let shown = parts.headers.get(X_CSRF_TOKEN).and_then(|value| value.to_str().ok());
+    let is_ours = || shown.is_some_and(|shown| api.control.is_csrf_token(&visitor.session, shown));
+    if !parts.method.is_safe() && !is_ours() {
+        let what = "send `x-csrf-token` as GET /api/sessions/current tells it";
+        return Err(Problem::new(ProblemKind::Forged, what));
+    }
+    Ok(visitor)
+}
+
+/// `x-tenant-id`, or the tenant in the path.
+async fn wanted_tenant(parts: &mut Parts) -> Option<TenantRef> {
+    if let Some(named) = parts.headers.get(X_TENANT_ID).and_then(|value| value.to_str().ok()) {
+        return named.parse().ok();
+    }
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    params.iter().find(|(param, _)| *param == "tenant").and_then(|(_, text)| text.parse().ok())
 }
 
 async fn identified(api: &Api, headers: &HeaderMap) -> Result<(Rights, Actor), Problem> {
@@ -101,7 +160,7 @@ async fn identified(api: &Api, headers: &HeaderMap) -> Result<(Rights, Actor), P
         Some(Some(token)) => token,
     };
     if api.local.matches(token) {
-        return Ok((Rights::Platform, local_admin()));
+        return Ok((Rights::platform(Role::PlatformOwner), local_admin()));
     }
     let known = api.control.authenticate(token).await?;
     known.ok_or_else(|| refused("this token is not known, or it has no right to administrate"))
@@ -112,6 +171,32 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Where a request comes from.
+fn person(api: &Api, extensions: &Extensions, headers: &HeaderMap) -> Person {
+    let connection = extensions.get::<ConnectInfo<SocketAddr>>();
+    let proxies = &api.control.session_settings().proxies;
+    Person {
+        ip: connection.map(|ConnectInfo(address)| client(address.ip(), headers, proxies)),
+        user_agent: user_agent(headers),
+        correlation: extensions.get::<RequestId>().map_or(Uuid::nil(), |RequestId(id)| *id),
+    }
+}
+
+/// For whom a connection asks: a proxy that is trusted tells it in `x-forwarded-for`, and nobody else.
+fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+    let is_proxy = |ip: IpAddr| proxies.iter().any(|network| network.contains(&ip.to_canonical()));
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+    let mut told: Vec<_> = lines.flat_map(|line| line.split(',')).map(|text| text.trim().parse()).collect();
+    let mut client = peer;
+    // The nearest is told last.
+    while is_proxy(client)
+        && let Some(Ok(before)) = told.pop()
+    {
+        client = before;
+    }
+    client
 }
 
 fn local_admin() -> Actor {
@@ -138,6 +223,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let caller = parts.extensions.get::<Caller>().cloned();
         debug_assert!(caller.is_some(), "every route of the API is behind `authenticate`");
         caller.ok_or_else(|| Problem::new(ProblemKind::Unauthenticated, "nobody was authenticated"))
+    }
+}
+
+// === impl Passerby ===
+
+impl FromRequestParts<Api> for Passerby {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        Ok(Passerby(person(api, &parts.extensions, &parts.headers)))
     }
 }
 
@@ -212,6 +307,68 @@ impl<S: Send + Sync> FromRequestParts<S> for DeliveryPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         id_param(parts, state, "delivery").await.map(|id| DeliveryPath(DeliveryId(id)))
+    }
+}
+
+// === impl Visiting ===
+
+impl<S: Send + Sync> FromRequestParts<S> for Visiting {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let without =
+            || Problem::new(ProblemKind::Forbidden, "only a session has that: POST /api/sessions begins one");
+        parts.extensions.get::<Visiting>().cloned().ok_or_else(without)
+    }
+}
+
+// === impl SessionPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        path_param(parts, state, "session", |text| Uuid::try_parse(text).ok())
+            .await?
+            .map(|id| SessionPath(SessionId(id)))
+            .map_err(|text| ControlError::NotFound { what: "session", which: text }.into())
+    }
+}
+
+// === impl UserPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        path_param(parts, state, "user", |text| Uuid::try_parse(text).ok())
+            .await?
+            .map(|id| UserPath(UserId(id)))
+            .map_err(|text| ControlError::NotFound { what: "user", which: text }.into())
+    }
+}
+
+// === impl InvitationPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for InvitationPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        path_param(parts, state, "invitation", |text| Uuid::try_parse(text).ok())
+            .await?
+            .map(|id| InvitationPath(InvitationId(id)))
+            .map_err(|text| ControlError::NotFound { what: "invitation", which: text }.into())
+    }
+}
+
+// === impl RolePath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for RolePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = path_param(parts, state, "role", |text| Some(text.to_owned())).await?;
+        Ok(RolePath(text.unwrap_or_default()))
     }
 }
 
@@ -469,4 +626,30 @@ fn if_match(value: &HeaderValue) -> Result<IfMatch, Problem> {
 /// A tag that we never gave out matches nothing.
 fn unknown_tag() -> Problem {
     Problem::new(ProblemKind::Stale, "`If-Match` must be one `ETag` of this resource, in quotes, or *")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+
+    use super::client;
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed_about_whom_it_asks_for() {
+        let proxies = ["10.0.0.0/8".parse().unwrap(), "127.0.0.1/32".parse().unwrap()];
+        for (peer, told, expected) in [
+            ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
+            ("10.0.0.1", "198.51.100.7", "198.51.100.7"),
+            ("10.0.0.1", "1.1.1.1, 198.51.100.7", "198.51.100.7"),
+            ("10.0.0.1", "198.51.100.7, 10.0.0.2", "198.51.100.7"),
+            ("::ffff:10.0.0.1", "198.51.100.7", "198.51.100.7"),
+            ("10.0.0.1", "unknown, 10.0.0.2", "10.0.0.2"),
+            ("127.0.0.1", "", "127.0.0.1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", told.parse().unwrap());
+            let found = client(peer.parse().unwrap(), &headers, &proxies);
+            assert_eq!(found.to_string(), expected, "{peer} {told}");
+        }
+    }
 }

@@ -15,9 +15,7 @@ use super::openapi::Paged;
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
-use crate::control::{
-    Brought, CreatedKey, FieldFault, KeyChange, NewKey, Principal, Rights, Scope, TenantRef,
-};
+use crate::control::{Brought, CreatedKey, FieldFault, KeyChange, NewKey};
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, TenantId};
 use crate::store::Listed;
 
@@ -182,7 +180,7 @@ pub(super) async fn change_of_tenant(
     KeyPath(key): KeyPath,
     Json(body): Json<KeyChangeBody>,
 ) -> Result<Response, Problem> {
-    let within = within(&api, &principal, &tenant).await?;
+    let within = api.control.within(&principal, &tenant).await?;
     let changed = api.control.change_key(&within, key, body.into()).await?;
     Ok(axum::Json(KeyView::from(changed)).into_response())
 }
@@ -216,7 +214,7 @@ pub(super) async fn rotate_of_tenant(
     KeyPath(key): KeyPath,
     OptionalJson(body): OptionalJson<RotateBody>,
 ) -> Result<Response, Problem> {
-    let within = within(&api, &principal, &tenant).await?;
+    let within = api.control.within(&principal, &tenant).await?;
     let CreatedKey { key, text } = api.control.rotate_key(&within, key, body.grace()).await?;
     Ok(made(key, Some(text)))
 }
@@ -251,7 +249,7 @@ pub(super) async fn revoke_of_tenant(
     TenantPath(tenant): TenantPath,
     KeyPath(key): KeyPath,
 ) -> Result<Response, Problem> {
-    let within = within(&api, &principal, &tenant).await?;
+    let within = api.control.within(&principal, &tenant).await?;
     let revoked = api.control.revoke_key(&within, key).await?;
     Ok(axum::Json(KeyView::from(revoked)).into_response())
 }
@@ -267,20 +265,9 @@ pub(super) async fn remove(
     TenantPath(tenant): TenantPath,
     KeyPath(key): KeyPath,
 ) -> Result<StatusCode, Problem> {
-    let within = within(&api, &principal, &tenant).await?;
+    let within = api.control.within(&principal, &tenant).await?;
     api.control.revoke_key(&within, key).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Within the path's tenant no caller reaches further than its own administrator, so another tenant's key does not
-/// exist there.
-async fn within(api: &Api, principal: &Principal, tenant: &TenantRef) -> Result<Principal, Problem> {
-    let tenant = api.control.tenant(principal, tenant).await?.id;
-    let mut within = principal.clone();
-    if within.rights == Rights::Platform {
-        within.rights = Rights::Tenant { tenant, scope: Scope::Admin };
-    }
-    Ok(within)
 }
 
 // === impl KeyView ===

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, PartialSchema};
 
 use super::error::ProblemKind;
 use super::router::Api;
-use super::{export, idempotency};
+use super::{export, idempotency, sessions};
 use crate::domain::{Resource, TenantStatus};
 use crate::store::Page;
 
@@ -60,7 +60,11 @@ pub(super) fn document(parts: [(Access, OpenApi); 2]) -> Value {
                     complete(operation, &path, method, access);
                 }
             }
-            paths.insert(path, item);
+            // What asks for a credential and what does not may share a path.
+            match paths.get_mut(&path).and_then(Value::as_object_mut) {
+                Some(known) => known.extend(taken(&mut item)),
+                None => drop(paths.insert(path, item)),
+            }
         }
         schemas.extend(taken(&mut part["components"]["schemas"]));
     }
@@ -88,6 +92,11 @@ pub(super) fn document(parts: [(Access, OpenApi); 2]) -> Value {
                 "bearer": {
                     "type": "http", "scheme": "bearer",
                     "description": "A platform token, or an API key with a scope of administration",
+                },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": sessions::COOKIE,
+                    "description": "What POST /api/sessions sets. Whatever changes something needs the header \
+                                    x-csrf-token as well, as GET /api/sessions/current tells it",
                 },
             },
         },
@@ -122,13 +131,13 @@ fn complete(operation: &mut Value, path: &str, method: &str, access: Access) {
     operation["tags"] = json!([noun(path)]);
     operation["operationId"] = operation_id(method, path).into();
     operation["security"] = match access {
-        Access::Guarded => json!([{ "bearer": [] }]),
+        Access::Guarded => json!([{ "bearer": [] }, { "session": [] }]),
         Access::Open => json!([]),
     };
     if operation["requestBody"].is_object() && operation["requestBody"]["required"] != true {
         may_be_missing(&mut operation["requestBody"]["content"]["application/json"]["schema"]);
     }
-    complete_parameters(operation, path, method);
+    complete_parameters(operation, path, method, access);
     complete_answers(operation, path, method, access);
 }
 
@@ -156,10 +165,10 @@ fn may_be_missing(schema: &mut Value) {
     }
 }
 
-fn complete_parameters(operation: &mut Value, path: &str, method: &str) {
+fn complete_parameters(operation: &mut Value, path: &str, method: &str, access: Access) {
     let of_path = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut parameters: Vec<_> = of_path.map(path_parameter).collect();
-    if method == "post" {
+    if method == "post" && access == Access::Guarded {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "Sent again with this key within a day, the request is answered as before and not done \
@@ -183,6 +192,10 @@ fn path_parameter(name: &str) -> Value {
     let (about, schema) = match name {
         "tenant" => ("Its id or its slug", json!({ "type": "string", "pattern": "^[0-9a-z][0-9a-z-]*$" })),
         "key" => ("The key's id", uuid),
+        "user" => ("The user's id", uuid),
+        "invitation" => ("The invitation's id", uuid),
+        "session" => ("The session's id", uuid),
+        "role" => ("The role's name", json!({ "type": "string", "pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?$" })),
         "alert" => ("The alert's id", uuid),
         "rule" => ("The rule's id", uuid),
         "channel" => ("The channel's id", uuid),

@@ -17,8 +17,8 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, apply, audit_logs, channels, health, keys, openapi, quotas, reconcile, reported, settings,
-    tenants, tiers, usage_logs,
+    alerts, apply, audit_logs, channels, health, keys, members, openapi, quotas, reconcile, reported,
+    sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -61,6 +61,22 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(keys::change))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
+        .routes(routes!(members::list, members::invite))
+        .routes(routes!(members::change, members::remove))
+        .routes(routes!(members::invitations))
+        .routes(routes!(members::withdraw))
+        .routes(routes!(members::roles))
+        .routes(routes!(members::set_role, members::remove_role))
+        .routes(routes!(users::list, users::set))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(sessions::end_of_user))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::current, sessions::end_current))
+        .routes(routes!(sessions::change_password))
+        .routes(routes!(sessions::new_second_factor))
+        .routes(routes!(sessions::confirm_second_factor))
+        .routes(routes!(sessions::remove_second_factor))
+        .routes(routes!(sessions::end))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::show))
         .routes(routes!(alerts::acknowledge))
@@ -86,9 +102,13 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(apply::apply))
 }
 
-/// What tells nothing about tenants, and asks for no credential.
+/// What tells nothing about tenants, or asks for no credential but what it is sent.
 pub(super) fn open() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(openapi::show))
+    OpenApiRouter::default()
+        .routes(routes!(openapi::show))
+        .routes(routes!(sessions::create))
+        .routes(routes!(members::accept))
+        .routes(routes!(users::set_password))
 }
 
 /// What the API says of itself: OpenAPI 3.1.

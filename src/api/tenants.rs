@@ -181,10 +181,10 @@ pub(super) async fn list(
     ),
 )]
 pub(super) async fn current(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
-    let Some(id) = principal.tenant() else {
+    let Some(id) = principal.tenant().filter(|_| !principal.rights.is_nobodys()) else {
         return Err(Problem::new(
             ProblemKind::NoTenant,
-            "a platform credential belongs to no tenant; name one: /api/tenants/{id or slug}",
+            "this credential belongs to no tenant; name one: /api/tenants/{id or slug}",
         ));
     };
     shown(&api, &principal, &TenantRef::Id(id)).await

@@ -18,7 +18,7 @@ use super::running::{Running, Signals, runtime};
 use super::start::StartError;
 use crate::clock::SystemClock;
 use crate::config::{Config, Faults};
-use crate::control::{Control, ControlError, NewKey, NewTenant, Principal, QuotaChange, Rights, TenantRef};
+use crate::control::{Control, ControlError, NewKey, NewTenant, Principal, QuotaChange, TenantRef};
 use crate::domain::{Actor, Limit, Resource, Slug, Units};
 
 /// Where people look first; if they are taken, others are found.
@@ -153,7 +153,7 @@ fn free_address(port: u16) -> SocketAddr {
 }
 
 async fn make_tenants(control: &Control) -> Result<Vec<Sample>, ControlError> {
-    let demo = Principal { actor: Actor::system("demo"), rights: Rights::Platform, correlation: Uuid::nil() };
+    let demo = Principal::platform(Actor::system("demo"), Uuid::nil());
     let mut samples = Vec::new();
     for (name, tier) in TENANTS {
         let new = NewTenant { name: name.to_owned(), tier: Some(tier.to_owned()), ..NewTenant::default() };

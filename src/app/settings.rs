@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::start::StartError;
 use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
-use crate::config::{self, ChargeUnits, Config, ControlConfig, RouteConfig};
-use crate::control::{ChannelSettings, TenantHealthSettings, WatchSettings};
+use crate::config::{self, ChargeUnits, Config, ControlConfig, RouteConfig, SessionsConfig};
+use crate::control::{ChannelSettings, SessionSettings, TenantHealthSettings, WatchSettings};
 use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
@@ -391,7 +391,13 @@ fn rate(limit: &config::RateConfig, id: u32) -> RouteRate {
     }
 }
 
-/// What tenants' secrets are sealed with: the configured keys, or else one that is kept in the data directory.
+/// How long people stay logged in, how their cookies travel, and which proxies are believed.
+pub(super) fn sessions(config: &Config) -> SessionSettings {
+    let SessionsConfig { idle, absolute } = config.control.sessions;
+    let is_secure = config.control.url.as_ref().is_some_and(|url| url.starts_with("https://"));
+    SessionSettings { idle, absolute, is_secure, proxies: config.listen.trust.proxies.clone() }
+}
+
 /// What tenants' channels may be.
 pub fn channels(config: &config::AlertsConfig) -> ChannelSettings {
     ChannelSettings {
@@ -456,6 +462,7 @@ fn mail(config: &config::SmtpConfig) -> MailSettings {
     }
 }
 
+/// What tenants' secrets are sealed with: the configured keys, or else one that is kept in the data directory.
 pub(super) fn key_ring(config: &ControlConfig, data: &Path) -> Result<KeyRing, RingError> {
     if config.secret_keys.is_empty() {
         return KeyRing::load_or_create(&data.join("secret.key"));

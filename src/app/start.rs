@@ -132,10 +132,12 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let secrets = settings::key_ring(&config.control, &config.data.directory)?;
     let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
         .with_secrets(secrets.clone())
+        .with_sessions(settings::sessions(&config))
         .with_channels(settings::channels(&config.alerts))
         .with_watch(settings::watch(&config.alerts))
         .with_till(till.clone())
         .with_journal(journal.clone());
+    registry.register(control.log_ins().collector()).expect("registered once");
     let platform_token = control
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
         .await

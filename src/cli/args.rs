@@ -79,6 +79,12 @@ Examples:
     /// Create, list, rotate, disable and revoke API keys
     #[command(subcommand)]
     Key(Key),
+    /// Invite, list, change and remove the people who administrate a tenant
+    #[command(subcommand)]
+    Member(Member),
+    /// Let people log in who administrate the platform itself
+    #[command(subcommand)]
+    User(User),
     /// Show and set the settings of a tenant
     #[command(subcommand)]
     Settings(Settings),
@@ -336,6 +342,105 @@ pub enum OnLoss {
 }
 
 #[derive(Subcommand, Clone, Debug)]
+pub enum Member {
+    /// List the members of a tenant
+    #[command(after_help = "Example:\n  tollgate member list acme")]
+    List(MemberList),
+    /// Invite somebody; the token is shown this once, and is for you to pass on
+    #[command(after_help = "\
+Examples:
+  tollgate member invite acme ann@acme.example --role owner
+  tollgate member invite acme ann@acme.example --role developer --json
+
+Roles: owner, admin, billing, developer, auditor, viewer, and the tenant's own.")]
+    Invite(MemberInvite),
+    /// Change the role of a member
+    #[command(
+        after_help = "Example:\n  tollgate member role acme 0192f0c1-7a3b-7000-8000-000000000000 admin"
+    )]
+    Role(MemberRole),
+    /// Remove a member, who is refused from then on
+    #[command(after_help = "Example:\n  tollgate member remove acme 0192f0c1-7a3b-7000-8000-000000000000")]
+    Remove(MemberName),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct MemberList {
+    /// The tenant's id or slug
+    pub tenant: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct MemberInvite {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The e-mail address of who is invited, who logs in by it
+    pub email: String,
+    #[arg(long)]
+    pub role: String,
+    /// For how long the token is good, in seconds; seven days if not given
+    #[arg(long, value_name = "SECONDS")]
+    pub valid_seconds: Option<u64>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct MemberRole {
+    #[command(flatten)]
+    pub name: MemberName,
+    pub role: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct MemberName {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The member's id, as `member list` shows it
+    pub user_id: String,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum User {
+    /// List everybody who can log in
+    #[command(after_help = "Example:\n  tollgate user list")]
+    List(Page),
+    /// Give somebody a role at the platform; who is new gets a token that sets a password
+    #[command(after_help = "\
+Examples:
+  tollgate user create ann@example.com --role platform_owner
+  tollgate user create bob@example.com --role platform_support --json")]
+    Create(UserCreate),
+    /// Take somebody's role at the platform away
+    #[command(after_help = "Example:\n  tollgate user remove ann@example.com")]
+    Remove(UserEmail),
+    /// Make a token with which a user sets a new password, once
+    #[command(after_help = "Example:\n  tollgate user reset-password 0192f0c1-7a3b-7000-8000-000000000000")]
+    ResetPassword(UserName),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct UserCreate {
+    #[command(flatten)]
+    pub name: UserEmail,
+    /// platform_owner, or platform_support, who may read
+    #[arg(long)]
+    pub role: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct UserEmail {
+    /// The e-mail address that they log in by
+    pub email: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct UserName {
+    /// The user's id, as `user list` shows it
+    pub user_id: String,
+}
+
+#[derive(Subcommand, Clone, Debug)]
 pub enum Settings {
     /// List the settings of a tenant, and where their values come from
     #[command(after_help = "Example:\n  tollgate settings list acme")]
@@ -409,7 +514,7 @@ pub struct AuditList {
     /// What was done, for example key.create
     #[arg(long)]
     pub action: Option<String>,
-    /// user, api_key, platform_token, local_admin or system
+    /// user, platform_user, api_key, platform_token, local_admin or system
     #[arg(long, value_name = "KIND")]
     pub actor_kind: Option<String>,
     /// done or denied

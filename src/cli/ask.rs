@@ -67,6 +67,53 @@ pub(super) fn key(command: &args::Key) -> Ask {
     }
 }
 
+pub(super) fn member(command: &args::Member) -> Ask {
+    let member = |name: &args::MemberName| path(&["tenants", &name.tenant, "members", &name.user_id]);
+    match command {
+        args::Member::List(list) => {
+            let page = [("limit", list.page.limit.map(|limit| limit.to_string())), cursor(&list.page)];
+            Ask::get(with_query(path(&["tenants", &list.tenant, "members"]), page), show::members)
+        }
+        args::Member::Invite(invite) => {
+            let body = said([
+                ("email", invite.email.as_str().into()),
+                ("role", invite.role.as_str().into()),
+                ("valid_seconds", invite.valid_seconds.into()),
+            ]);
+            Ask::post(path(&["tenants", &invite.tenant, "members"]), body, show::invited)
+        }
+        args::Member::Role(change) => Ask {
+            method: Method::PATCH,
+            path: member(&change.name),
+            body: Some(json!({ "role": change.role })),
+            show: show::member_changed,
+        },
+        args::Member::Remove(name) => {
+            Ask { method: Method::DELETE, path: member(name), body: None, show: |_| "removed\n".to_owned() }
+        }
+    }
+}
+
+pub(super) fn user(command: &args::User) -> Ask {
+    let put = |email: &str, role: Option<&str>| Ask {
+        method: Method::PUT,
+        path: path(&["users"]),
+        body: Some(json!({ "email": email, "platform_role": role })),
+        show: show::user_set,
+    };
+    match command {
+        args::User::List(page) => {
+            let query = [("limit", page.limit.map(|limit| limit.to_string())), cursor(page)];
+            Ask::get(with_query(path(&["users"]), query), show::users)
+        }
+        args::User::Create(create) => put(&create.name.email, Some(&create.role)),
+        args::User::Remove(name) => put(&name.email, None),
+        args::User::ResetPassword(name) => {
+            Ask::post(path(&["users", &name.user_id, "reset-password"]), json!({}), show::user_set)
+        }
+    }
+}
+
 pub(super) fn audit(command: &args::Audit) -> Ask {
     let log = |tenant: Option<&String>| {
         tenant.map_or_else(|| path(&["audit-logs"]), |tenant| path(&["tenants", tenant, "audit-logs"]))

@@ -78,6 +78,8 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Tenant(tenant) => answered(config, ask::tenant(&tenant)),
         Command::Quota(quota) => answered(config, ask::quota(&quota)),
         Command::Key(key) => answered(config, ask::key(&key)),
+        Command::Member(member) => answered(config, ask::member(&member)),
+        Command::User(user) => answered(config, ask::user(&user)),
         Command::Settings(settings) => answered(config, ask::settings(&settings)?),
         Command::Audit(audit) => audited(config, &audit),
         Command::Alert(alert) => answered(config, alert.ask()),

@@ -138,6 +138,52 @@ pub(super) fn keys(listed: &Value) -> String {
     list(listed, &table, "no keys: create one with `tollgate key create TENANT --name NAME`\n")
 }
 
+pub(super) fn members(listed: &Value) -> String {
+    let mut table = Table::new(["EMAIL", "ROLE", "JOINED", "ID"]);
+    for member in items(listed) {
+        table.row([
+            text(&member["email"]),
+            text(&member["role"]),
+            moment(&member["joined_at"]),
+            text(&member["user_id"]),
+        ]);
+    }
+    list(listed, &table, "no members: invite one with `tollgate member invite TENANT EMAIL --role owner`\n")
+}
+
+pub(super) fn invited(invitation: &Value) -> String {
+    let facts = [("email", "email"), ("role", "role"), ("until", "expires_at"), ("token", "token")];
+    let next = "Pass the token on: it is shown this once, and is sent to POST /api/invitations/accept.";
+    format!("{}\n{next}\n", self::facts(invitation, &facts))
+}
+
+pub(super) fn member_changed(member: &Value) -> String {
+    format!("{} is {}\n", text(&member["email"]), text(&member["role"]))
+}
+
+pub(super) fn users(listed: &Value) -> String {
+    let mut table = Table::new(["EMAIL", "PLATFORM ROLE", "PASSWORD", "CODES", "ID"]);
+    for user in items(listed) {
+        table.row([
+            text(&user["email"]),
+            text(&user["platform_role"]),
+            text(&user["has_password"]),
+            text(&user["is_multi_factor"]),
+            text(&user["user_id"]),
+        ]);
+    }
+    list(listed, &table, "nobody can log in: `tollgate user create EMAIL --role platform_owner`\n")
+}
+
+pub(super) fn user_set(user: &Value) -> String {
+    let facts = [("id", "user_id"), ("email", "email"), ("role", "platform_role"), ("token", "token")];
+    if user["token"].is_null() {
+        return self::facts(user, &facts[..3]);
+    }
+    let next = "Pass the token on: it is shown this once, and sets a password at POST /api/users/password.";
+    format!("{}\n{next}\n", self::facts(user, &facts))
+}
+
 fn key_state(key: &Value) -> String {
     match (&key["revoked_at"], &key["enabled"]) {
         (Value::String(_), _) => "revoked".to_owned(),

@@ -33,6 +33,8 @@ fn asked(command: &Command) -> Ask {
         Command::Tenant(tenant) => ask::tenant(tenant),
         Command::Quota(quota) => ask::quota(quota),
         Command::Key(key) => ask::key(key),
+        Command::Member(member) => ask::member(member),
+        Command::User(user) => ask::user(user),
         Command::Usage(name) => ask::usage(name),
         Command::Apply(apply) => ask::apply(apply).unwrap(),
         Command::Alert(alert) => alert.ask(),
@@ -116,6 +118,14 @@ fn the_other_forms_mean_these_requests() {
             "tollgate quota list acme",
             "tollgate key create acme --name ci --scope a --scope b --route orders --network ::1/128 --test",
             "tollgate key list acme --limit 3",
+            "tollgate member list acme --limit 3",
+            "tollgate member invite acme ann@example.com --role owner --valid-seconds 60",
+            "tollgate member role acme 0192f0c1-7a3b-7000-8000-000000000000 admin",
+            "tollgate member remove acme 0192f0c1-7a3b-7000-8000-000000000000",
+            "tollgate user list",
+            "tollgate user create ann@example.com --role platform_owner",
+            "tollgate user remove ann@example.com",
+            "tollgate user reset-password 0192f0c1-7a3b-7000-8000-000000000000",
         ],
         &expect![[r#"
             tollgate tenant create Acme --slug a --billing-email a@b.ch --contact-phone 1 --timezone UTC --locale de
@@ -138,6 +148,22 @@ fn the_other_forms_mean_these_requests() {
               POST /api/tenants/acme/keys {"name":"ci","networks":["::1/128"],"routes":["orders"],"scopes":["a","b"],"test":true}
             tollgate key list acme --limit 3
               GET /api/tenants/acme/keys?limit=3
+            tollgate member list acme --limit 3
+              GET /api/tenants/acme/members?limit=3
+            tollgate member invite acme ann@example.com --role owner --valid-seconds 60
+              POST /api/tenants/acme/members {"email":"ann@example.com","role":"owner","valid_seconds":60}
+            tollgate member role acme 0192f0c1-7a3b-7000-8000-000000000000 admin
+              PATCH /api/tenants/acme/members/0192f0c1-7a3b-7000-8000-000000000000 {"role":"admin"}
+            tollgate member remove acme 0192f0c1-7a3b-7000-8000-000000000000
+              DELETE /api/tenants/acme/members/0192f0c1-7a3b-7000-8000-000000000000
+            tollgate user list
+              GET /api/users
+            tollgate user create ann@example.com --role platform_owner
+              PUT /api/users {"email":"ann@example.com","platform_role":"platform_owner"}
+            tollgate user remove ann@example.com
+              PUT /api/users {"email":"ann@example.com","platform_role":null}
+            tollgate user reset-password 0192f0c1-7a3b-7000-8000-000000000000
+              POST /api/users/0192f0c1-7a3b-7000-8000-000000000000/reset-password {}
         "#]],
     );
 }

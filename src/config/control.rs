@@ -1,21 +1,40 @@
 //! `[control]`: the control plane.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
 use super::check::Check;
+use super::text::One;
 
 /// The control plane: REST API and console.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ControlConfig {
+    /// Where people reach the admin address, for example `https://console.example.com`. With https, browsers send
+    /// sessions' cookies by nothing else.
+    pub url: Option<String>,
     /// The bearer token of the platform's owner: at least 32 characters. Absent: made on the first start and
     /// printed once.
     pub platform_token: Option<Secret>,
     /// What tenants' secrets are encrypted with, the same on all gateways. The highest version encrypts; keep the
     /// others until `tollgate settings rotate` has run. Absent: a key is made and kept in the data directory.
     pub secret_keys: Vec<SecretKeyConfig>,
+    pub sessions: SessionsConfig,
+}
+
+/// How long people stay logged in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsConfig {
+    /// Without a request.
+    #[serde(with = "One::<Duration>")]
+    pub idle: Duration,
+    /// Whatever happens.
+    #[serde(with = "One::<Duration>")]
+    pub absolute: Duration,
 }
 
 /// A key-encryption key.
@@ -40,6 +59,11 @@ impl ControlConfig {
                 "must be of printable ASCII",
             );
         }
+        if let Some(url) = &self.url {
+            at.key("url")
+                .ensure(is_origin(url), "must be https://HOST or http://HOST, with a port or without");
+        }
+        self.sessions.validate(&at.key("sessions"));
         let at = at.key("secret_keys");
         for (index, key) in self.secret_keys.iter().enumerate() {
             let text = key.key.expose();
@@ -48,5 +72,34 @@ impl ControlConfig {
             at.item(index).key("version").ensure(key.version > 0, "must be at least 1");
         }
         at.distinct(&self.secret_keys.iter().map(|key| key.version).collect::<Vec<_>>());
+    }
+}
+
+/// Scheme, host and port, and nothing behind them.
+fn is_origin(url: &str) -> bool {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+    })
+}
+
+// === impl SessionsConfig ===
+
+/// OWASP ASVS 4.0.3, 3.3.2, level 2.
+impl Default for SessionsConfig {
+    fn default() -> Self {
+        SessionsConfig { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3_600) }
+    }
+}
+
+impl SessionsConfig {
+    /// Last use is noted once a minute.
+    const IDLE_MIN: Duration = Duration::from_secs(120);
+    const ABSOLUTE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+    fn validate(&self, at: &Check<'_>) {
+        at.key("idle").ensure(self.idle >= Self::IDLE_MIN, "must be at least 2m");
+        at.key("idle").ensure(self.idle <= self.absolute, "must be at most `absolute`");
+        at.key("absolute").ensure(self.absolute <= Self::ABSOLUTE_MAX, "must be at most 30d");
     }
 }

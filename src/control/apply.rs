@@ -200,6 +200,9 @@ impl Plan {
             | ControlError::Stopped(_)
             | ControlError::NoGateway
             | ControlError::Unanswered(_)
+            | ControlError::Throttled { .. }
+            | ControlError::BadCredentials
+            | ControlError::SecondFactor
             | ControlError::Seal(_)
             | ControlError::Store(_)
             | ControlError::Random(_) => return Err(error),

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use super::validate::Faults;
-use super::{Control, ControlError, FieldFault, Rights, Scope};
+use super::{Control, ControlError, FieldFault, Permissions, Rights, Scope};
 use crate::clock::Timestamp;
-use crate::domain::{Actor, ActorKind, ApiKey, AuditOutcome, AuditRow, Tenant, TenantStatus};
+use crate::domain::{Actor, ActorKind, ApiKey, AuditOutcome, AuditRow, Role, Tenant, TenantStatus};
 use crate::secret::hash::{KeyDigest, KeyText, random_letters};
-use crate::store::{PlatformToken, Tx};
+use crate::store::{PlatformToken, Snapshot, Tx};
 
 /// Shorter tokens could be guessed.
 const TOKEN_LENGTH_MIN: usize = 32;
@@ -60,7 +60,8 @@ impl Control {
         let token = self.read().await?.platform_token(digest).await?;
         Ok(token.map(|token| {
             let kind = ActorKind::PlatformToken;
-            (Rights::Platform, Actor { kind, id: Some(token.id), name: token.name, ip, user_agent: None })
+            let actor = Actor { kind, id: Some(token.id), name: token.name, ip, user_agent: None };
+            (Rights::platform(Role::PlatformOwner), actor)
         }))
     }
 
@@ -73,12 +74,12 @@ impl Control {
         let Some(key) = snapshot.key_by_digest(digest).await? else { return Ok(None) };
         let Some(tenant) = snapshot.tenant(key.tenant).await? else { return Ok(None) };
         let usable = key.is_usable(self.now()) && is_from_its_networks(&key, ip);
-        let scope = administrative_scope(&key, &tenant).filter(|_| usable);
-        Ok(scope.map(|scope| {
-            let rights = Rights::Tenant { tenant: tenant.id, scope };
-            let (kind, id) = (ActorKind::ApiKey, Some(key.id.0));
-            (rights, Actor { kind, id, name: key.name, ip, user_agent: None })
-        }))
+        let Some(scope) = Scope::of(&key.limits.scopes).filter(|_| usable) else { return Ok(None) };
+        let Some(rights) = rights_in(&mut snapshot, &tenant, scope.permissions()).await? else {
+            return Ok(None);
+        };
+        let (kind, id) = (ActorKind::ApiKey, Some(key.id.0));
+        Ok(Some((rights, Actor { kind, id, name: key.name, ip, user_agent: None })))
     }
 
     /// Sees to it that a platform token exists: the configured one, or else one that is made at the first start
@@ -153,14 +154,20 @@ fn is_from_its_networks(key: &ApiKey, ip: Option<IpAddr>) -> bool {
     networks.is_empty() || ip.is_some_and(|ip| networks.iter().any(|network| network.contains(&ip)))
 }
 
-/// Who is no longer served may still read: invoices and logs are theirs.
-fn administrative_scope(key: &ApiKey, tenant: &Tenant) -> Option<Scope> {
-    let scope = Scope::of(&key.limits.scopes)?;
-    match tenant.status {
-        TenantStatus::Deleted => None,
-        status if status.is_served() => Some(scope),
-        _ => Some(scope.min(Scope::Read)),
-    }
+/// What is left of somebody's permissions in a tenant of that status. Who is no longer served may still read: invoices
+/// and logs are theirs.
+pub(super) async fn rights_in(
+    snapshot: &mut Snapshot,
+    tenant: &Tenant,
+    permissions: Permissions,
+) -> Result<Option<Rights>, ControlError> {
+    let permissions = match tenant.status {
+        TenantStatus::Deleted => return Ok(None),
+        status if status.is_served() => permissions,
+        _ => permissions.only(Permissions::reads()),
+    };
+    let resells = snapshot.is_reseller(tenant).await?;
+    Ok(Some(Rights { resells, ..Rights::in_tenant(tenant.id, permissions) }))
 }
 
 fn token_row(action: &str, name: &str, now: Timestamp) -> AuditRow {

@@ -1,5 +1,7 @@
 //! Why an operation was not done.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,7 +18,7 @@ pub enum ControlError {
     NotFound { what: &'static str, which: String },
     /// The caller sees it but may not do that.
     #[error("{actor} may not do {operation}: {needs}")]
-    Forbidden { actor: String, operation: &'static str, needs: &'static str },
+    Forbidden { actor: String, operation: &'static str, needs: String },
     /// All faults of the input at once.
     #[error("{}", faults_text(.0))]
     Invalid(Vec<FieldFault>),
@@ -40,6 +42,15 @@ pub enum ControlError {
     /// Something that has to be asked for units did not answer; nothing was counted.
     #[error("{0} can't be asked right now")]
     Unanswered(&'static str),
+    /// Some of it is wrong; which is not told.
+    #[error("the e-mail address, the password or the code is wrong")]
+    BadCredentials,
+    /// The credentials are good as far as they go.
+    #[error("a code of your device is needed as well, or a recovery code")]
+    SecondFactor,
+    /// Too many attempts, or too many at a time: the same may be tried again after a while.
+    #[error("there were too many attempts")]
+    Throttled { again_after: Duration },
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A secret can't be sealed or opened: a fault of the configuration, or of whoever touched the database.

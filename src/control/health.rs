@@ -10,7 +10,7 @@ use super::quotas::QuotaUse;
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{Enforcement, Health, Period, Resource, Tenant, TenantId, TenantStatus};
-use crate::store::{Listed, Page, RecentRequests, TenantCount, TenantFilter, TenantSort};
+use crate::store::{Listed, Page, RecentRequests, TenantCount, TenantFilter, TenantSort, Visible};
 
 /// A tenant's health, as of now.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
@@ -113,7 +113,7 @@ impl Control {
         let (_, tenant) = self.read_tenant(principal, Operation::ReadChildren, tenant).await?;
         let filter = TenantFilter { parent: Some(tenant.id), ..TenantFilter::default() };
         // Other tenants are out of a tenant's reach; its children are its own all the same.
-        Ok(self.read().await?.tenants(None, &filter, TenantSort::default(), page).await??)
+        Ok(self.read().await?.tenants(Visible::All, &filter, TenantSort::default(), page).await??)
     }
 
     /// How many tenants there are, by status and tier.

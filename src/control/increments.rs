@@ -140,7 +140,7 @@ impl Control {
         match self.read_tenant(principal, Operation::ReportUsage, tenant).await {
             Ok((_, tenant)) => Ok(tenant),
             Err(ControlError::NotFound { .. } | ControlError::Forbidden { .. }) => {
-                let mut work = self.begin(principal).await?;
+                let mut work = self.begin_for(principal, tenant).await?;
                 let refused = work.tenant_for(Operation::ReportUsage, tenant).await;
                 work.end(refused).await
             }

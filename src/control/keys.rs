@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::principal::Operation;
 use super::validate::Faults;
 use super::work::{Target, Told, Work};
-use super::{Control, ControlError, Principal, TenantRef};
+use super::{Control, ControlError, Permissions, Principal, Scope, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Owner, Quota, Tenant};
 use crate::secret::hash::{CertificateName, ForeignDigest, KeyDigest, KeyKind, KeyText, Pepper};
@@ -70,7 +70,7 @@ impl Control {
         tenant: &TenantRef,
         new: NewKey,
     ) -> Result<CreatedKey, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.create_key(tenant, &new).await;
         work.end(outcome).await
     }
@@ -87,7 +87,7 @@ impl Control {
         new: NewKey,
         brought: &Brought,
     ) -> Result<ApiKey, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.import_key(tenant, new, brought).await;
         work.end(outcome).await
     }
@@ -199,6 +199,7 @@ impl Work<'_> {
     ) -> Result<CreatedKey, ControlError> {
         let tenant = self.living_tenant_for(Operation::CreateKey, tenant).await?;
         let name = checked(new, self.now)?;
+        self.check_scopes(&new.limits)?;
         self.check_age(&tenant, &new.limits).await?;
         let kind = if new.test { KeyKind::Test } else { KeyKind::Live };
         self.make_key(&tenant, name, new.limits.clone(), kind).await
@@ -264,6 +265,9 @@ impl Work<'_> {
         if after == before {
             return Ok(before);
         }
+        if after.limits.scopes != before.limits.scopes {
+            self.check_scopes(&after.limits)?;
+        }
         if after.limits.expires_at != before.limits.expires_at {
             self.check_age(&tenant, &after.limits).await?;
         }
@@ -284,6 +288,7 @@ impl Work<'_> {
             faults.add("grace_seconds", format!("at most {}", GRACE_MAX.as_secs()));
             return Err(faults.refusal());
         }
+        self.check_scopes(&before.limits)?;
         let kind = if before.prefix.starts_with("tg_test_") { KeyKind::Test } else { KeyKind::Live };
         let mut limits = before.limits.clone();
         if let Some(last) = self.last_expiry(&tenant).await? {
@@ -305,6 +310,16 @@ impl Work<'_> {
     async fn last_expiry(&mut self, tenant: &Tenant) -> Result<Option<Timestamp>, ControlError> {
         let days = self.own_number(tenant, "key_age_days_max").await?;
         Ok(days.map(|days| self.now.plus(Duration::from_secs(days.unsigned_abs() * 24 * 3_600))))
+    }
+
+    /// Nobody hands out, as a key, what they may not do themselves.
+    fn check_scopes(&self, limits: &KeyLimits) -> Result<(), ControlError> {
+        let given = Scope::of(&limits.scopes).map_or(Permissions::NONE, Scope::permissions);
+        let mut faults = Faults::default();
+        if !given.is_within(self.principal.rights.permissions) {
+            faults.add("scopes", "the key could do more than you may yourself");
+        }
+        faults.finish()
     }
 
     async fn check_age(&mut self, tenant: &Tenant, limits: &KeyLimits) -> Result<(), ControlError> {

@@ -3,8 +3,8 @@
 //!
 //! Knows no HTTP, no console and no gateway: the API, the console and the command line call the same functions,
 //! and what those functions change reaches the data plane through the store's `directory_changes`. A tenant that
-//! the caller may not see does not exist for it. Reads never write; a write that was refused leaves one audit
-//! row and nothing else.
+//! the caller may not see does not exist for it. Reads never write, but that a tenant is told which of the platform's
+//! people looks at it; a write that was refused leaves one audit row and nothing else.
 //!
 //! Dropping the future of an operation before it is ready leaves it open whether it was done, never half done.
 
@@ -19,32 +19,44 @@ mod health;
 mod idempotency;
 mod increments;
 mod keys;
+mod log_ins;
+mod members;
+mod passwords;
+mod permissions;
 mod principal;
 mod quotas;
 mod reconcile;
 mod reservations;
+mod roles;
+mod second_factor;
+mod sessions;
 mod settings;
 mod tenants;
+mod throttle;
 mod tiers;
 mod usage;
+mod users;
 mod validate;
 mod watch;
 mod work;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio::sync::Notify;
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::{Clock, Timestamp};
-use crate::domain::{Tenant, TenantId};
+use crate::domain::{ActorKind, AuditOutcome, AuditRow, Tenant, TenantId};
 use crate::journal::Journal;
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
 use crate::store::{Snapshot, Store};
 use crate::till::Till;
+use passwords::Passwords;
 use principal::Operation;
+use throttle::Throttle;
 
 pub use crate::domain::TenantRef;
 pub use alerts::{NewAlertRule, RuleInForce, RuleSource};
@@ -56,13 +68,24 @@ pub use health::{HealthReason, TenantHealth, TenantHealthSettings};
 pub use idempotency::{Claim, Claimed};
 pub use increments::{CountedEvent, EVENTS_MAX, EventOutcome, NewEvent};
 pub use keys::{Brought, CreatedKey, KeyChange, NewKey};
-pub use principal::{Principal, Rights, Scope};
+pub use log_ins::LogIns;
+pub use members::{CreatedInvitation, NewInvitation};
+pub use permissions::{Permissions, Scope};
+pub use principal::{Principal, Rights};
 pub use quotas::{QuotaChange, QuotaCheck, QuotaUse};
 pub use reconcile::{AccountBooks, Books};
 pub use reservations::{NewReservation, ReservedUnits};
+pub use roles::RoleView;
+pub use second_factor::NewSecondFactor;
+pub use sessions::{Credentials, LoggedIn, SessionSettings, Visitor};
 pub use settings::{NewSetting, Rotated, SettingSource, SettingView};
 pub use tenants::{NewTenant, TenantChange};
+pub use users::{Person, UserWithToken};
 pub use watch::WatchSettings;
+
+/// Pairs of one of the platform's people and a tenant that are remembered; who falls out is told of again.
+const ACCESSED_MAX: u64 = 10_000;
+const ACCESS_TOLD_EVERY: Duration = Duration::from_secs(3_600);
 
 /// The door of the room. Clones are the same control plane.
 #[derive(Clone)]
@@ -80,6 +103,12 @@ struct Parts {
     journal: Option<Arc<Journal>>,
     counting: Option<Arc<Counting>>,
     secrets: Option<KeyRing>,
+    passwords: Passwords,
+    throttle: Arc<Throttle>,
+    sessions: SessionSettings,
+    log_ins: LogIns,
+    /// Whose access the platform's people were told of lately, so that it is told once in a while.
+    accessed: Cache<(Uuid, TenantId), ()>,
     channels: ChannelSettings,
     watch: Arc<WatchSettings>,
     /// What the watch knows to be written down; the store would say so again.
@@ -98,6 +127,7 @@ impl Control {
     /// next poll.
     pub fn new(store: Store, clock: Arc<dyn Clock>, pepper: Pepper, changed: Arc<Notify>) -> Control {
         let (till, journal, counting, secrets, ids) = (None, None, None, None, Arc::default());
+        let (passwords, throttle) = (Passwords::default(), Arc::new(Throttle::new(clock.clone())));
         let (channels, watch, noted) = (ChannelSettings::default(), Arc::default(), Cache::new(NOTED_MAX));
         let parts = Parts {
             store,
@@ -108,6 +138,11 @@ impl Control {
             journal,
             counting,
             secrets,
+            passwords,
+            throttle,
+            sessions: SessionSettings::default(),
+            log_ins: LogIns::default(),
+            accessed: Cache::builder().max_capacity(ACCESSED_MAX).time_to_live(ACCESS_TOLD_EVERY).build(),
             channels,
             watch,
             noted,
@@ -120,6 +155,17 @@ impl Control {
     #[must_use]
     pub fn with_secrets(self, secrets: KeyRing) -> Control {
         Control { parts: Arc::new(Parts { secrets: Some(secrets), ..(*self.parts).clone() }) }
+    }
+
+    /// With other lengths of sessions than those of [`SessionSettings::default`].
+    #[must_use]
+    pub fn with_sessions(self, sessions: SessionSettings) -> Control {
+        Control { parts: Arc::new(Parts { sessions, ..(*self.parts).clone() }) }
+    }
+
+    /// Log-ins in numbers.
+    pub fn log_ins(&self) -> LogIns {
+        self.parts.log_ins.clone()
     }
 
     /// With what tenants' channels may be; without it they are public https URLs.
@@ -189,10 +235,45 @@ impl Control {
         operation: Operation,
         tenant: &TenantRef,
     ) -> Result<(Snapshot, Tenant), ControlError> {
-        let mut snapshot = self.read_as(principal).await?;
+        let principal = self.towards(principal, tenant).await?;
+        let mut snapshot = self.read_as(&principal).await?;
         let tenant = principal.find(&mut snapshot, tenant).await?;
         principal.authorize(operation)?;
+        if principal.actor.kind == ActorKind::PlatformUser {
+            self.tell_access(&principal, operation, &tenant).await?;
+        }
         Ok((snapshot, tenant))
+    }
+
+    /// A tenant is told which of the platform's people looks at it: once an hour, with the first look.
+    async fn tell_access(
+        &self,
+        principal: &Principal,
+        operation: Operation,
+        tenant: &Tenant,
+    ) -> Result<(), ControlError> {
+        let pair = (principal.actor.id.unwrap_or_default(), tenant.id);
+        if self.parts.accessed.contains_key(&pair) {
+            return Ok(());
+        }
+        let mut tx = self.parts.store.begin().await?;
+        tx.audit(&AuditRow {
+            at: self.now(),
+            tenant: Some(tenant.id),
+            actor: principal.actor.clone(),
+            action: "tenant.access".to_owned(),
+            target_kind: "tenant".to_owned(),
+            target_id: tenant.id.to_string(),
+            outcome: AuditOutcome::Done,
+            before: None,
+            after: Some(serde_json::json!({ "operation": operation.action() })),
+            reason: None,
+            correlation: principal.correlation,
+        })
+        .await?;
+        tx.commit().await?;
+        self.parts.accessed.insert(pair, ());
+        Ok(())
     }
 }
 

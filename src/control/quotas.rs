@@ -113,7 +113,7 @@ impl Control {
         tenant: &TenantRef,
         change: QuotaChange,
     ) -> Result<QuotaUse, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.set_quota_and_see(tenant, &change).await;
         work.end(outcome).await
     }
@@ -130,7 +130,7 @@ impl Control {
         period: Option<Period>,
         key: Option<Uuid>,
     ) -> Result<(), ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.remove_quotas(tenant, resource, period, key).await;
         work.end(outcome).await
     }
@@ -295,6 +295,9 @@ impl Work<'_> {
         let tenant = self.living_tenant_for(operation, tenant).await?;
         let owner = self.owner(&tenant, change.key).await?;
         let after = self.checked_quota(&tenant, owner, change).await?;
+        if change.key.is_none() && self.principal.tenant().is_some() {
+            self.check_slice(&tenant, &after.quota).await?;
+        }
         let before = self.own_quota(&tenant, &after.quota).await?;
         let set = SetQuota { before, after };
         if !set.is_change() {
@@ -345,6 +348,26 @@ impl Work<'_> {
         let QuotaChange { resource, limit, .. } = *change;
         let quota = Quota { owner, resource, period, limit, enforcement, on_loss };
         Ok(OwnQuota { quota, version: 0, reason, expires_at: change.expires_at })
+    }
+
+    /// What a reseller carves for a tenant below, and has carved for others, is within what it has itself.
+    async fn check_slice(&mut self, tenant: &Tenant, slice: &Quota) -> Result<(), ControlError> {
+        let Some(parent) = tenant.parent else { return Ok(()) };
+        let Some(parent) = self.tx.tenant(parent).await? else { return Ok(()) };
+        let pool = self.tx.quotas(&parent, self.now).await?.into_iter().map(|quota| quota.quota);
+        let is_same = |quota: &Quota| {
+            (quota.owner, quota.resource, quota.period)
+                == (Owner::Tenant(parent.id), slice.resource, slice.period)
+        };
+        let Some(pool) = pool.filter(is_same).find_map(|quota| quota.limit.units()) else { return Ok(()) };
+        let carved = self.tx.carved(parent.id, tenant.id, slice, self.now).await?;
+        let mut faults = Faults::default();
+        if slice.limit.units().is_none_or(|units| units.saturating_add(carved) > pool) {
+            let (resource, period) = (slice.resource, slice.period);
+            let left = pool.saturating_sub(carved);
+            faults.add("limit", format!("{left} of {pool} {resource} per {period} are left to be carved"));
+        }
+        faults.finish()
     }
 
     /// The own limit that a new one takes the place of.

@@ -119,7 +119,7 @@ impl Control {
         key: &str,
         new: NewSetting,
     ) -> Result<SettingView, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.set_setting(tenant, key, &new).await;
         work.end(outcome).await?;
         self.setting(principal, tenant, key).await
@@ -136,7 +136,7 @@ impl Control {
         key: &str,
         if_version: Option<i64>,
     ) -> Result<(), ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.remove_setting(tenant, key, if_version).await;
         work.end(outcome).await
     }
@@ -155,7 +155,7 @@ impl Control {
         Ok(Some(self.key_ring()?.unwrap(tenant, wrapped)?.open(place, &bytes)?))
     }
 
-    /// Wraps all tenants' keys with the newest key of the ring, batch by batch. May be interrupted and run again, and
+    /// Wraps all tenants' keys, and those of people's second factors, with the newest key of the ring, batch by batch. May be interrupted and run again, and
     /// beside everything else; afterwards older keys of the ring are not needed any more.
     ///
     /// # Errors
@@ -184,9 +184,24 @@ impl Control {
         principal: &Principal,
         tenant: &TenantRef,
     ) -> Result<Tenant, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.erase_tenant(tenant).await;
         work.end(outcome).await
+    }
+
+    /// How strict the tenant is with itself: as it has set, but no stricter than its tier allows.
+    pub(super) async fn security_level(
+        &self,
+        snapshot: &mut Snapshot,
+        tenant: &Tenant,
+    ) -> Result<String, ControlError> {
+        let of_tier = snapshot.tier_security_level(tenant).await?;
+        let own = snapshot.setting(tenant.id, "security_level").await?;
+        let own = own.and_then(|own| match own.value {
+            StoredValue::Plain(text) => plain(&text).as_str().map(str::to_owned),
+            StoredValue::Sealed { .. } => None,
+        });
+        Ok(own.filter(|own| rank(own) <= rank(&of_tier)).unwrap_or(of_tier))
     }
 
     pub(super) fn key_ring(&self) -> Result<&KeyRing, ControlError> {
@@ -340,7 +355,9 @@ impl Work<'_> {
             let key = ring.unwrap(*tenant, wrapped)?;
             self.tx.rewrap_data_key(*tenant, &ring.wrap(*tenant, &key)?).await?;
         }
-        let some = old.len() as u64;
+        let control = self.control;
+        let people = control.rewrap_second_factors(&mut self.tx, version, ROTATED_AT_ONCE).await?;
+        let some = old.len() as u64 + people;
         if some > 0 {
             let told = Told::made(json!({ "version": version, "rewrapped": some }));
             self.audit(Operation::RotateSecrets, &target, told).await?;
@@ -357,6 +374,7 @@ impl Work<'_> {
         let (name, billing_email, contact_phone) = (ERASED.to_owned(), None, None);
         let mut after = Tenant { name, billing_email, contact_phone, ..before.clone() };
         self.tx.shred_settings(before.id).await?;
+        self.tx.remove_people_of(before.id).await?;
         if after == before {
             return Ok(before);
         }

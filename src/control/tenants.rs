@@ -1,5 +1,7 @@
 //! Tenants: made, found, changed, moved from status to status.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -8,7 +10,7 @@ use super::validate::Faults;
 use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Tier, Zone};
-use crate::store::{Listed, Page, TenantFilter, TenantSort};
+use crate::store::{Listed, Page, Reach, TenantFilter, TenantSort, Visible};
 
 /// What a new tenant is made of. Text as it was typed: [`Control::create_tenant`] checks it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -48,18 +50,37 @@ pub struct TenantChange {
 /// The tier of tenants that ask for none.
 const TIER_DEFAULT: &str = "free";
 const LOCALE_DEFAULT: &str = "en";
-/// A tier with this flag may have tenants below its own.
-const RESELLER: &str = "reseller";
-
 impl Control {
     /// Makes a tenant. Its quotas are its tier's.
     ///
     /// # Errors
     /// [`ControlError::Invalid`] names all faults; [`ControlError::Conflict`] when the given slug is taken.
     pub async fn create_tenant(&self, principal: &Principal, new: NewTenant) -> Result<Tenant, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let (mut work, new) = self.begin_making(principal, new).await?;
         let outcome = work.create_tenant(&new, TenantStatus::Active).await;
         work.end(outcome).await
+    }
+
+    /// A reseller makes tenants below its own, or below those.
+    async fn begin_making<'a>(
+        &'a self,
+        principal: &'a Principal,
+        mut new: NewTenant,
+    ) -> Result<(Work<'a>, NewTenant), ControlError> {
+        let Some(own) = principal.tenant().filter(|_| principal.looks_below()) else {
+            return Ok((self.begin(principal).await?, new));
+        };
+        let parent = new.parent.as_deref().map_or(Ok(TenantRef::Id(own)), str::parse);
+        let parent = match parent {
+            Ok(parent) => self.within(principal, &parent).await.ok().and_then(|within| within.tenant()),
+            Err(()) => None,
+        };
+        // Whose parent is nobody that there is for the reseller is refused as if it were none.
+        let Some(parent) = parent else { return Ok((self.begin(principal).await?, new)) };
+        new.parent = Some(parent.to_string());
+        // The new tenant is not there yet, so nobody's reach goes as far as it.
+        let work = self.begin_reaching(Cow::Owned(principal.below(parent)), Reach::Platform).await?;
+        Ok((work, new))
     }
 
     /// The tenants that the caller may see; deleted ones only if the filter asks for them.
@@ -74,13 +95,17 @@ impl Control {
         page: &Page,
     ) -> Result<Listed<Tenant>, ControlError> {
         principal.authorize(Operation::ReadTenant)?;
-        let mut snapshot = self.read_as(principal).await?;
+        // Tenants below a reseller's are out of its reach.
+        let mut snapshot = match principal.visible() {
+            Visible::Below(_) => self.read().await?,
+            Visible::All | Visible::One(_) => self.read_as(principal).await?,
+        };
         let mut filter = filter.clone();
         if let Some(alias) = &filter.tier {
             let tier = snapshot.tier(alias).await?;
             filter.tier = tier.map(|tier| tier.slug).or(filter.tier);
         }
-        Ok(snapshot.tenants(principal.tenant(), &filter, sort, page).await??)
+        Ok(snapshot.tenants(principal.visible(), &filter, sort, page).await??)
     }
 
     /// # Errors
@@ -101,7 +126,7 @@ impl Control {
         change: TenantChange,
         if_version: Option<i64>,
     ) -> Result<Tenant, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.change_tenant(tenant, &change, if_version).await;
         work.end(outcome).await
     }
@@ -117,7 +142,7 @@ impl Control {
         status: TenantStatus,
         reason: Option<String>,
     ) -> Result<Tenant, ControlError> {
-        let mut work = self.begin(principal).await?;
+        let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.set_status(tenant, status, reason.as_deref()).await;
         work.end(outcome).await
     }
@@ -206,12 +231,15 @@ impl Work<'_> {
     }
 
     async fn tier(&mut self, faults: &mut Faults, asked: &str) -> Result<Option<Tier>, ControlError> {
-        if let Some(tier) = self.tx.tier(asked).await? {
-            return Ok(Some(tier));
+        let Some(tier) = self.tx.tier(asked).await? else {
+            let known: Vec<_> = self.tx.tiers().await?.into_iter().map(|tier| tier.slug).collect();
+            faults.add("tier", format!("there is no such tier; there are {}", known.join(", ")));
+            return Ok(None);
+        };
+        if self.principal.tenant().is_some() && tier.resells() {
+            faults.add("tier", "only the platform makes resellers");
         }
-        let known: Vec<_> = self.tx.tiers().await?.into_iter().map(|tier| tier.slug).collect();
-        faults.add("tier", format!("there is no such tier; there are {}", known.join(", ")));
-        Ok(None)
+        Ok(Some(tier))
     }
 
     async fn parent(
@@ -230,7 +258,7 @@ impl Work<'_> {
             return Ok(None);
         };
         let tier = self.tx.tier(&parent.tier).await?;
-        if !tier.is_some_and(|tier| tier.flags.iter().any(|flag| flag == RESELLER)) {
+        if !tier.is_some_and(|tier| tier.resells()) {
             faults.add("parent", format!("the tier {} may not have tenants below its own", parent.tier));
         }
         Ok(Some(parent.id))
@@ -325,6 +353,9 @@ impl Work<'_> {
         let reason = faults.reason(reason);
         if status == TenantStatus::Suspended && reason.is_none() {
             faults.add("reason", "a tenant is suspended for a reason: say it");
+        }
+        if status == TenantStatus::Deleted && self.principal.tenant().is_some() {
+            faults.add("status", "only the platform deletes tenants: cancel it");
         }
         let status = before.status.moved_to(status)?;
         faults.finish()?;

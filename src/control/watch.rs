@@ -29,7 +29,7 @@ use crate::domain::{
 };
 use crate::store::{
     AuditVerdict, Granted, KnownHealth, NearLimit, Page, RecentRequests, Refused, Snapshot, TenantFilter,
-    TenantSort, TenantSortBy,
+    TenantSort, TenantSortBy, Visible,
 };
 
 /// What is looked for.
@@ -258,7 +258,8 @@ impl Control {
         let sort = TenantSort { by: TenantSortBy::CreatedAt, descending: false };
         let mut page = Page::new(Some(Page::LIMIT_MAX.into()), None, None)?;
         loop {
-            let tenants = self.read().await?.tenants(None, &TenantFilter::default(), sort, &page).await??;
+            let tenants =
+                self.read().await?.tenants(Visible::All, &TenantFilter::default(), sort, &page).await??;
             for tenant in &tenants.items {
                 // Each in a snapshot of its own: a long log must not hold on to old rows for all of them.
                 let mut snapshot = self.read().await?;

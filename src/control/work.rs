@@ -1,17 +1,19 @@
 //! One writing operation: its transaction, its audit rows, its end.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::principal::Operation;
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{AuditOutcome, AuditRow, Tenant, TenantId, TenantStatus};
-use crate::store::Tx;
+use crate::store::{Reach, Tx};
 
 /// A transaction on behalf of somebody. [`Work::end`] commits it if the operation succeeded.
 pub(super) struct Work<'a> {
     pub(super) control: &'a Control,
-    pub(super) principal: &'a Principal,
+    pub(super) principal: Cow<'a, Principal>,
     pub(super) tx: Tx,
     /// When the operation happens: the same instant for all it writes.
     pub(super) now: Timestamp,
@@ -38,7 +40,28 @@ pub(super) struct Told {
 
 impl Control {
     pub(super) async fn begin<'a>(&'a self, principal: &'a Principal) -> Result<Work<'a>, ControlError> {
-        let tx = self.parts.store.begin_as(principal.reach()).await?;
+        self.begin_reaching(Cow::Borrowed(principal), principal.reach()).await
+    }
+
+    /// The same, for what a reseller may do to a tenant below its own.
+    pub(super) async fn begin_for<'a>(
+        &'a self,
+        principal: &'a Principal,
+        tenant: &TenantRef,
+    ) -> Result<Work<'a>, ControlError> {
+        match self.towards(principal, tenant).await? {
+            Cow::Borrowed(principal) => self.begin(principal).await,
+            // Names that are taken and limits of its siblings bear on a tenant below. They are out of its own reach.
+            below @ Cow::Owned(_) => self.begin_reaching(below, Reach::Platform).await,
+        }
+    }
+
+    pub(super) async fn begin_reaching<'a>(
+        &'a self,
+        principal: Cow<'a, Principal>,
+        reach: Reach,
+    ) -> Result<Work<'a>, ControlError> {
+        let tx = self.parts.store.begin_as(reach).await?;
         Ok(Work { control: self, principal, tx, now: self.now(), denied: None })
     }
 }

@@ -25,6 +25,8 @@ pub struct Actor {
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     User,
+    /// A person with a role at the platform.
+    PlatformUser,
     ApiKey,
     /// The bootstrap token of the platform's owner.
     PlatformToken,
@@ -70,8 +72,9 @@ impl Actor {
 // === impl ActorKind ===
 
 impl ActorKind {
-    pub const ALL: [ActorKind; 5] = [
+    pub const ALL: [ActorKind; 6] = [
         ActorKind::User,
+        ActorKind::PlatformUser,
         ActorKind::ApiKey,
         ActorKind::PlatformToken,
         ActorKind::LocalAdmin,
@@ -81,6 +84,7 @@ impl ActorKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             ActorKind::User => "user",
+            ActorKind::PlatformUser => "platform_user",
             ActorKind::ApiKey => "api_key",
             ActorKind::PlatformToken => "platform_token",
             ActorKind::LocalAdmin => "local_admin",

@@ -11,10 +11,13 @@ mod key;
 mod period;
 mod quota;
 mod resource;
+mod role;
+mod session;
 mod setting;
 mod tenant;
 mod tier;
 mod usage;
+mod user;
 
 pub use alert::{
     Alert, AlertId, AlertKind, AlertRule, Channel, ChannelId, ChannelKind, Delivery, DeliveryId,
@@ -27,7 +30,10 @@ pub use key::{ApiKey, ApiKeyId, KeyLimits};
 pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};
 pub use quota::{AccountKey, Enforcement, LossPolicy, NotAnAccount, Owner, Quota};
 pub use resource::{BadResource, Resource, ResourceKind, ResourceType};
+pub use role::Role;
+pub use session::{Session, SessionId};
 pub use setting::{Holds, SECURITY_LEVELS, SETTINGS, SettingDefault, SettingKind, SettingSpec};
 pub use tenant::{IllegalMove, Slug, Tenant, TenantId, TenantRef, TenantStatus};
 pub use tier::{Tier, TierQuota};
 pub use usage::{Outcome, RecordedCharge, RequestId, UsageRecord};
+pub use user::{Invitation, InvitationId, Membership, OwnRole, RoleName, User, UserId};

@@ -22,6 +22,18 @@ pub struct Tier {
     pub quotas: Vec<TierQuota>,
 }
 
+// === impl Tier ===
+
+impl Tier {
+    /// The flag of tiers whose tenants may have tenants below their own.
+    pub const RESELLER: &str = "reseller";
+
+    /// Whether its tenants may have tenants below their own.
+    pub fn resells(&self) -> bool {
+        self.flags.iter().any(|flag| flag == Tier::RESELLER)
+    }
+}
+
 /// A quota that a tier gives to each of its tenants.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TierQuota {

@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::till::{Rate, RateLimits};
+use crate::till::{Rate, RateLimits, source};
 
 /// Sources that are remembered. One that falls out begins anew.
 const SOURCES_MAX: u64 = 100_000;
@@ -60,14 +60,6 @@ impl Strangers {
         if self.wrong.check(&WRONG, source).is_err() {
             self.held.insert(source, ());
         }
-    }
-}
-
-/// An IPv4 address, or the network of an IPv6 address: whoever has one address of a /64 has all.
-fn source(address: IpAddr) -> Uuid {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Uuid::from_u128(address.to_ipv6_mapped().to_bits()),
-        IpAddr::V6(address) => Uuid::from_u128(address.to_bits() >> 64 << 64),
     }
 }
 

@@ -6,5 +6,7 @@
 
 pub mod hash;
 pub mod jwt;
+pub mod password;
 pub mod seal;
 pub mod sign;
+pub mod totp;

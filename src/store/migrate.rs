@@ -62,6 +62,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0007_idempotency.sql"),
     },
     Migration {
+        number: 8,
+        name: "0008_people",
+        postgres: include_str!("../../migrations/postgres/0008_people.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0008_people.sql"),
+    },
+    Migration {
         number: 11,
         name: "0011_alerts",
         postgres: include_str!("../../migrations/postgres/0011_alerts.sql"),

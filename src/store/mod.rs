@@ -26,6 +26,8 @@ mod idempotency;
 mod isolation;
 mod keys;
 mod listing;
+mod logins;
+mod members;
 mod migrate;
 mod outbox;
 mod partitions;
@@ -34,6 +36,7 @@ mod postgres;
 mod profile;
 mod quotas;
 mod rows;
+mod sessions;
 mod settings;
 mod sql;
 mod sqlite;
@@ -61,8 +64,9 @@ pub use pool::{Reach, Snapshot, Store, StoreSettings, StoreUrl, Tx};
 pub use postgres::Listening;
 pub use profile::Profile;
 pub use quotas::{OwnQuota, QuotaSource, TenantQuota};
+pub use sessions::StoredTotp;
 pub use settings::{StoredSetting, StoredValue};
-pub use tenants::{TenantCount, TenantFilter, TenantSort, TenantSortBy};
+pub use tenants::{TenantCount, TenantFilter, TenantSort, TenantSortBy, Visible};
 pub use tokens::PlatformToken;
 pub use usage::{
     AccountUse, Fault, Inserted, JournalRange, ParkedRecord, RecentRequests, Rollup, RollupPeriod,

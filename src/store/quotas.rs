@@ -10,7 +10,7 @@ use super::values::{corrupt, get, limit, parsed};
 use super::{Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{
-    ApiKeyId, Enforcement, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota,
+    ApiKeyId, Enforcement, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota, Units,
 };
 
 /// Where a quota comes from.
@@ -128,6 +128,35 @@ impl Snapshot {
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(own_quota).collect()
+    }
+
+    /// The sum of what tenants right below `parent`, but for `except`, have as limits of their own of the resource and
+    /// period of `slice`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn carved(
+        &mut self,
+        parent: TenantId,
+        except: TenantId,
+        slice: &Quota,
+        now: Timestamp,
+    ) -> Result<Units, StoreError> {
+        let sum = query(
+            "SELECT CAST(COALESCE(SUM(limit_amount), 0) AS BIGINT) FROM tenant_resource_quotas AS slice
+             JOIN organizations AS child ON child.tenant_id = slice.tenant_id
+             WHERE child.parent_id = $1 AND child.tenant_id <> $2 AND child.status <> 'deleted'
+                 AND owner_kind = 'tenant' AND resource_type = $3 AND period = $4
+                 AND (expires_at IS NULL OR expires_at > $5)",
+        )
+        .bind(parent.0)
+        .bind(except.0)
+        .bind(slice.resource.as_str())
+        .bind(slice.period.as_str())
+        .bind(now)
+        .fetch_number(self.connection())
+        .await?;
+        Ok(Units::saturating(u64::try_from(sum).unwrap_or(0)))
     }
 
     async fn revoked_keys(&mut self, tenant: TenantId) -> Result<HashSet<ApiKeyId>, StoreError> {

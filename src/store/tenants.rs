@@ -22,6 +22,15 @@ pub struct TenantFilter {
     pub parent: Option<TenantId>,
 }
 
+/// The tenants that there are for somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visible {
+    All,
+    One(TenantId),
+    /// That one, those below it, and those below them.
+    Below(TenantId),
+}
+
 /// How many tenants have a status and a tier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantCount {
@@ -153,13 +162,13 @@ impl Snapshot {
         Ok(found > 0)
     }
 
-    /// The tenants that the filter lets through, or `only` one if it does. The first page tells how many.
+    /// Those of the visible tenants that the filter lets through. The first page tells how many.
     ///
     /// # Errors
     /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
     pub async fn tenants(
         &mut self,
-        only: Option<TenantId>,
+        visible: Visible,
         filter: &TenantFilter,
         sort: TenantSort,
         page: &Page,
@@ -168,7 +177,7 @@ impl Snapshot {
             return Ok(Err(BadPage::Cursor));
         };
         let mut query = select(COLUMNS, "FROM organizations WHERE ");
-        push_filter(&mut query, only, filter);
+        push_filter(&mut query, visible, filter);
         if let Some((after, id)) = after {
             push_after(&mut query, sort, after, id);
         }
@@ -177,7 +186,7 @@ impl Snapshot {
         let tenants = rows.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
         let mut listed = Listed::of(tenants, page, |last| sort.by.cursor(last));
         if page.cursor().is_none() {
-            listed.total = Some(self.count_tenants(only, filter).await?);
+            listed.total = Some(self.count_tenants(visible, filter).await?);
         }
         Ok(Ok(listed))
     }
@@ -200,25 +209,32 @@ impl Snapshot {
         rows.iter().map(count).collect()
     }
 
-    async fn count_tenants(
-        &mut self,
-        only: Option<TenantId>,
-        filter: &TenantFilter,
-    ) -> Result<u64, StoreError> {
+    async fn count_tenants(&mut self, visible: Visible, filter: &TenantFilter) -> Result<u64, StoreError> {
         let mut query = query("SELECT COUNT(*) FROM organizations WHERE ");
-        push_filter(&mut query, only, filter);
+        push_filter(&mut query, visible, filter);
         let count = query.fetch_number(self.connection()).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 }
 
-fn push_filter(query: &mut Query, only: Option<TenantId>, filter: &TenantFilter) {
+fn push_filter(query: &mut Query, visible: Visible, filter: &TenantFilter) {
     match filter.status {
         Some(status) => query.push("status = ").push_bind(status.as_str()),
         None => query.push("status <> ").push_bind(TenantStatus::Deleted.as_str()),
     };
-    if let Some(only) = only {
-        query.push(" AND tenant_id = ").push_bind(only.0);
+    match visible {
+        Visible::All => {}
+        Visible::One(only) => {
+            query.push(" AND tenant_id = ").push_bind(only.0);
+        }
+        Visible::Below(top) => {
+            query.push(
+                " AND tenant_id IN (WITH RECURSIVE tree (id) AS (SELECT tenant_id FROM organizations WHERE",
+            );
+            query.push(" tenant_id = ").push_bind(top.0);
+            query.push(" UNION SELECT tenant_id FROM organizations JOIN tree ON parent_id = tree.id)");
+            query.push(" SELECT id FROM tree)");
+        }
     }
     if let Some(parent) = filter.parent {
         query.push(" AND parent_id = ").push_bind(parent.0);

@@ -22,7 +22,7 @@ use super::{Snapshot, Store, StoreError, StoreSettings, StoreUrl, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{
     Actor, Anchor, ApiKey, ApiKeyId, AuditOutcome, AuditRow, KeyLimits, Slug, Tenant, TenantId, TenantStatus,
-    Zone,
+    User, UserId, Zone,
 };
 
 /// Makes of each named function, which takes a [`TestStore`], a test on SQLite and a test on Postgres. A function
@@ -136,6 +136,17 @@ impl TestStore {
         Store::open_with(&settings).await.unwrap()
     }
 
+    /// All that is in the database, as whoever steals it would have it.
+    pub(crate) async fn dump(&self) -> Vec<u8> {
+        match &self.kept {
+            Kept::Directory(directory) => {
+                let files = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path());
+                files.filter(|path| path.is_file()).flat_map(|path| std::fs::read(path).unwrap()).collect()
+            }
+            Kept::Database(database) => database.dump().await,
+        }
+    }
+
     pub(crate) fn is_postgres(&self) -> bool {
         matches!(self.kept, Kept::Database(_))
     }
@@ -226,6 +237,17 @@ impl TestDatabase {
         server().database(&self.name).username(role).connect().await.unwrap()
     }
 
+    /// Every row of every table, as text; bytes as what they stand for, where that is text.
+    async fn dump(&self) -> Vec<u8> {
+        let mut superuser = self.connect("postgres").await;
+        let rows = "SELECT string_agg(query_to_xml(format('SELECT * FROM %I', tablename), false, false, '')::text, '')
+            FROM pg_tables WHERE schemaname = 'public'";
+        let set = sqlx::raw_sql("SET bytea_output = 'escape'");
+        set.execute(&mut superuser).await.unwrap();
+        let text: String = sqlx::query_scalar(rows).fetch_one(&mut superuser).await.unwrap();
+        text.into_bytes()
+    }
+
     async fn administer(sql: &str) {
         let mut connection = server().connect().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
@@ -295,6 +317,18 @@ pub(crate) fn tenant(slug: &str) -> Tenant {
         created_at,
         updated_at: created_at,
         version: 1,
+    }
+}
+
+/// Somebody without a password and without a role.
+pub(crate) fn user(email: &str) -> User {
+    User {
+        id: UserId(Uuid::now_v7()),
+        email: email.to_owned(),
+        platform_role: None,
+        has_password: false,
+        is_multi_factor: false,
+        created_at: at("2026-11-23T06:00:00Z"),
     }
 }
 

@@ -100,6 +100,23 @@ impl Snapshot {
         get(&row, "security_level")
     }
 
+    /// Whether the version of its tier that the tenant has lets it have tenants below its own.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn is_reseller(&mut self, tenant: &Tenant) -> Result<bool, StoreError> {
+        Ok(self.tier_flags(tenant).await?.iter().any(|flag| flag == Tier::RESELLER))
+    }
+
+    async fn tier_flags(&mut self, tenant: &Tenant) -> Result<Vec<String>, StoreError> {
+        let row = query("SELECT flags FROM tier_versions WHERE tier = $1 AND version = $2")
+            .bind(&tenant.tier)
+            .bind(tenant.tier_version)
+            .fetch_one(self.connection())
+            .await?;
+        json(&row, "flags")
+    }
+
     /// What a version of a tier gives to each of its tenants.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ mod table;
 
 pub use file::{BootId, LostTill, TillError, TillId};
 pub use protocol::{Authority, Terms};
-pub use rate::{Rate, RateLimits};
+pub use rate::{Rate, RateLimits, source};
 pub use reserve::{Charge, Dry, Reservation, WhenDry, reserve};
 pub use slot::Counters;
 pub use table::{Account, NotHeld, Opening, Till, TillFull, TillSettings};

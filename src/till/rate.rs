@@ -4,6 +4,7 @@
 //! `governor`; the limiters are in a bounded cache, where one that has been idle for its whole window has nothing
 //! left to remember.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,14 @@ type Limiter = governor::RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddlew
 
 /// The process's clock, as governor reads it.
 struct Ticks(Arc<dyn Clock>);
+
+/// The owner of what comes from an address: an IPv4 address, or the network of an IPv6 address: whoever has one address of a /64 has all.
+pub fn source(address: IpAddr) -> Uuid {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Uuid::from_u128(address.to_ipv6_mapped().to_bits()),
+        IpAddr::V6(address) => Uuid::from_u128(address.to_bits() >> 64 << 64),
+    }
+}
 
 // === impl RateLimits ===
 

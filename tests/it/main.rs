@@ -16,6 +16,7 @@ mod gateway;
 mod harness;
 mod journal;
 mod metrics;
+mod people;
 mod postgres;
 mod redis;
 mod slow;

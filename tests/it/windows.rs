@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate::app::Running;
 use tollgate::clock::{TestClock, Timestamp};
 use tollgate::config::{Config, Loaded, Source};
-use tollgate::control::{NewKey, NewTenant, Principal, QuotaChange, Rights, TenantRef};
+use tollgate::control::{NewKey, NewTenant, Principal, QuotaChange, TenantRef};
 use tollgate::domain::{Actor, Limit, Period, Units};
 
 use crate::support::{RawClient, Response, StubUpstream};
@@ -95,7 +95,7 @@ impl Calendar {
     fn tenant_until(&self, timezone: &str, period: Period, limit: u64, expires_at: Option<&str>) -> String {
         let control = self.gateway().control();
         let correlation = uuid::Uuid::nil();
-        let test = Principal { actor: Actor::system("test"), rights: Rights::Platform, correlation };
+        let test = Principal::platform(Actor::system("test"), correlation);
         self.runtime.block_on(async {
             let timezone = Some(timezone.to_owned());
             let new = NewTenant { name: "Acme".to_owned(), timezone, ..NewTenant::default() };

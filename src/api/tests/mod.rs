@@ -6,8 +6,10 @@ mod errors;
 mod health;
 mod idempotency;
 mod keys;
+mod members;
 mod openapi;
 mod quotas;
+mod sessions;
 mod tenants;
 
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use tower::ServiceExt;
 
 use super::local::LocalToken;
 use crate::clock::TestClock;
-use crate::control::Control;
+use crate::control::{Control, SessionSettings};
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreUrl};
@@ -38,7 +40,7 @@ pub(super) struct TestApi {
 }
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 45] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 54] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -66,6 +68,15 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 45] = [
     ("POST /api/tenants/{t}/keys/{k}/revoke", None),
     ("DELETE /api/tenants/{t}/keys/{k}", None),
     ("POST /api/keys/{k}/revoke", None),
+    ("GET /api/tenants/{t}/members", None),
+    ("POST /api/tenants/{t}/members", Some(r#"{"email":"me@example.com","role":"viewer"}"#)),
+    ("PATCH /api/tenants/{t}/members/00000000-0000-7000-8000-000000000000", Some(r#"{"role":"viewer"}"#)),
+    ("DELETE /api/tenants/{t}/members/00000000-0000-7000-8000-000000000000", None),
+    ("GET /api/tenants/{t}/invitations", None),
+    ("DELETE /api/tenants/{t}/invitations/00000000-0000-7000-8000-000000000000", None),
+    ("GET /api/tenants/{t}/roles", None),
+    ("PUT /api/tenants/{t}/roles/on-call", Some(r#"{"permissions":[]}"#)),
+    ("DELETE /api/tenants/{t}/roles/on-call", None),
     ("GET /api/tenants/{t}/settings", None),
     ("GET /api/tenants/{t}/settings/security_level", None),
     ("PUT /api/tenants/{t}/settings/security_level", Some(r#"{"setting_value":"basic"}"#)),
@@ -121,6 +132,13 @@ impl TestApi {
         let token = LocalToken::draw().unwrap();
         let router = super::router(control.clone(), token.clone(), Arc::new(clock.clone()));
         TestApi { router, token, control, clock, data }
+    }
+
+    /// The same with other sessions.
+    pub(super) fn with_sessions(&mut self, settings: SessionSettings) {
+        self.control = self.control.clone().with_sessions(settings);
+        let clock = Arc::new(self.clock.clone());
+        self.router = super::router(self.control.clone(), self.token.clone(), clock);
     }
 
     /// Where its database is.

@@ -2,17 +2,19 @@
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::domain::Tenant;
+use uuid::Uuid;
+
+use crate::domain::{Invitation, InvitationId, Membership, OwnRole, RoleName, Tenant};
 use crate::secret::hash::KeyDigest;
 use crate::store::sql::query;
-use crate::store::testing::{Kept, LOGIN, TestDatabase, TestStore, audit_row, key, on_both, tenant};
+use crate::store::testing::{Kept, LOGIN, TestDatabase, TestStore, audit_row, key, on_both, tenant, user};
 use crate::store::usage::testing::{batch, log_of};
-use crate::store::{Page, Reach, Store, StoreError, StoreSettings, UsageFilter};
+use crate::store::{Page, Reach, Store, StoreError, StoreSettings, Tx, UsageFilter};
 
 on_both! { a_tenant_finds_its_own, a_tenant_writes_its_own }
 
 /// Every table with rows of tenants, and the column that says whose.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 10] = [
     "organizations",
     "api_keys",
     "quota_changes",
@@ -20,6 +22,9 @@ const TABLES: [&str; 7] = [
     "audit_chains",
     "tenant_usage_logs",
     "usage_rollups",
+    "memberships",
+    "roles",
+    "invitations",
 ];
 
 /// Two tenants with a row in each table.
@@ -31,12 +36,36 @@ async fn with_two(store: &TestStore) -> (Tenant, Tenant) {
         let number = u8::try_from(number).unwrap();
         let ci = key(one, "ci");
         tx.insert_key(&ci, &KeyDigest([number; 32]), 1).await.unwrap();
+        people_of(&mut tx, one, number).await;
         tx.audit(&audit_row(Some(one.id), "test")).await.unwrap();
         tx.commit().await.unwrap();
         let range = 1_000 * u32::from(number);
         store.insert_usage(&batch(range, range + 1, vec![log_of(one.id, number.into())])).await.unwrap();
     }
     (acme, other)
+}
+
+/// A member, a role and an invitation.
+async fn people_of(tx: &mut Tx, tenant: &Tenant, number: u8) {
+    let (at, email) = (tenant.created_at, format!("{number}@example.com"));
+    let new = user(&email);
+    let user = tx.insert_login(&new).await.unwrap();
+    let role: RoleName = "on-call".parse().unwrap();
+    let member = Membership { tenant: tenant.id, user, email, role: role.clone(), created_at: at };
+    tx.set_member(&member).await.unwrap();
+    let RoleName::Own(name) = role.clone() else { panic!("{role} is no role of its own") };
+    let own = OwnRole { name, permissions: vec!["key.read".to_owned()], created_at: at, updated_at: at };
+    tx.set_own_role(tenant.id, &own).await.unwrap();
+    let invitation = Invitation {
+        id: InvitationId(Uuid::now_v7()),
+        tenant: tenant.id,
+        email: "new@example.com".to_owned(),
+        role,
+        invited_by: "test".to_owned(),
+        created_at: at,
+        expires_at: at,
+    };
+    tx.set_invitation(&invitation, &KeyDigest([number; 32])).await.unwrap();
 }
 
 fn database(store: &TestStore) -> &TestDatabase {
@@ -187,7 +216,7 @@ async fn whoever_owns_or_could_lift_the_policies_is_not_served() {
     let store = TestStore::postgres().await;
     let mut superuser = database(&store).connect("postgres").await;
     let make = async |superuser: &mut PgConnection, grants: &str| {
-        let role = format!("login_{}", uuid::Uuid::now_v7().simple());
+        let role = format!("login_{}", Uuid::now_v7().simple());
         let grants = grants.replace("ROLE_", &role);
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN NOINHERIT; {grants}")))
             .execute(superuser)

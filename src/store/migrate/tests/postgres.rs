@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::domain::{Slug, TenantId};
-use crate::store::testing::{LOGIN, TestDatabase, at, key, tenant};
+use crate::store::testing::{LOGIN, TestDatabase, at, key, tenant, user};
 use crate::store::{Store, StoreError};
 
 async fn run(connection: &mut PgConnection, sql: &str) {
@@ -112,6 +112,62 @@ async fn organizations_that_were_there_become_tenants_and_stay_what_they_were() 
         store.read().await.unwrap().tenant_by_slug(&later.parse::<Slug>().unwrap()).await.unwrap().is_some()
     );
     other.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn users_that_were_there_are_the_persons_who_log_in_and_go_with_their_rows() {
+    let database = TestDatabase::empty().await;
+    let mut other = database.connect("postgres").await;
+    run(
+        &mut other,
+        "CREATE TABLE organizations (id SERIAL PRIMARY KEY, name TEXT);
+         CREATE TABLE users (id SERIAL PRIMARY KEY, email VARCHAR(200) NOT NULL, colour TEXT DEFAULT 'blue');
+         INSERT INTO organizations (name) VALUES ('Acme');
+         INSERT INTO users (email) VALUES ('Ann@Example.com'), ('bob@example.com')",
+    )
+    .await;
+    let owner = owner_of(&database).await;
+    owner.migrate_for(&database.url(LOGIN)).await.unwrap();
+    owner.migrate_for(&database.url(LOGIN)).await.unwrap();
+    let store = Store::open(&database.url(LOGIN)).await.unwrap();
+    store.prepare().await.unwrap();
+
+    let mut tx = store.begin().await.unwrap();
+    let (ann, new) = (user("ann@example.com"), user("new@example.com"));
+    let (anns, news) = (tx.insert_login(&ann).await.unwrap(), tx.insert_login(&new).await.unwrap());
+    tx.commit().await.unwrap();
+    let known: uuid::Uuid = sqlx::query_scalar("SELECT user_id FROM users WHERE email = 'Ann@Example.com'")
+        .fetch_one(&mut other)
+        .await
+        .unwrap();
+    assert_eq!((anns.0, news), (known, new.id), "who was there stays who they are");
+
+    // The other program goes on as before; whom it removes can't log in any more.
+    run(
+        &mut other,
+        "INSERT INTO users (email) VALUES ('later@example.com'); DELETE FROM users WHERE email = 'Ann@Example.com'",
+    )
+    .await;
+    let mut snapshot = store.read().await.unwrap();
+    assert_eq!(snapshot.user(anns).await.unwrap(), None);
+    assert!(snapshot.user(news).await.unwrap().is_some());
+    let coloured: i64 =
+        sqlx::query_scalar("SELECT COUNT(colour) FROM users").fetch_one(&mut other).await.unwrap();
+    assert_eq!(coloured, 3);
+}
+
+#[tokio::test]
+async fn users_of_another_make_are_left_alone_and_the_column_is_named() {
+    for (columns, fault) in [
+        ("id SERIAL, email INT", "email is integer and should be text"),
+        ("id SERIAL, email TEXT, name TEXT NOT NULL", "since name may not be NULL and has no default"),
+    ] {
+        let database = TestDatabase::empty().await;
+        let mut other = database.connect("postgres").await;
+        run(&mut other, &format!("CREATE TABLE users ({columns})")).await;
+        let error = owner_of(&database).await.migrate().await.unwrap_err();
+        assert!(format!("{error:?}").contains(fault), "{error:?}");
+    }
 }
 
 #[tokio::test]
