@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::settings;
 use super::start::StartError;
-use crate::authority::redis::{Finding, Listening, Severity};
+use crate::authority::finding::{Finding, Severity};
+use crate::authority::redis::Listening;
 use crate::authority::{AuthorityMeters, Embedded, Postgres, Redis, RefillParts, RefillTask, Source};
 use crate::clock::Clock;
 use crate::config::{AuthorityUrl, Config};

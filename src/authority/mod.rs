@@ -3,6 +3,7 @@
 
 mod admission;
 mod embedded;
+pub mod finding;
 mod meters;
 mod postgres;
 pub mod redis;

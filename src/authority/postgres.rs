@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::redis::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::clock::Timestamp;
 use crate::store::{Grants, Hearing, ServerFacts, StoreError};
 use crate::till::protocol::{Answer, Answers, Authority, AuthorityLost, BOOKS, Book, Renew, Seed};

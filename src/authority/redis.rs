@@ -51,7 +51,6 @@ use crate::clock::Clock;
 use crate::till::protocol::{Answer, Answers, Authority, AuthorityLost, BOOKS, Book, News, Renew, Seed};
 
 pub use self::fault::Class;
-pub use self::inspect::{Finding, Severity};
 pub use self::meters::{Kind, Latency, Meters};
 pub use self::news::Listening;
 pub use self::settings::{Address, BadRedisSettings, RedisSettings, Servers, Tls};

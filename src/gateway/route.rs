@@ -152,11 +152,6 @@ impl Table {
         charged.into_iter().collect()
     }
 
-    /// The names of all routes.
-    pub fn route_names(&self) -> impl Iterator<Item = &str> {
-        self.routes.iter().map(|route| route.settings.name.as_str())
-    }
-
     /// The place among [`Table::routes`] of the one that leads from here.
     pub(super) fn find(&self, head: &Head<'_>) -> Result<usize, Refusal> {
         if is_ambiguous(head.path) {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Breaker, LOSSES_MAX, judge};
-use crate::authority::redis::Severity;
+use crate::authority::finding::Severity;
 use crate::clock::Timestamp;
 use crate::store::ServerFacts;
 

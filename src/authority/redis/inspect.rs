@@ -12,28 +12,11 @@ use super::fault::Fault;
 use super::key::SCRATCH;
 use super::link::Link;
 use super::script::Call;
+use crate::authority::finding::{Finding, Severity};
 use crate::clock::Timestamp;
 use crate::domain::{AccountKey, Limit, Owner, Period, TenantId, Units, Window};
 use crate::till::protocol::{BOOKS, Renew, Seed, Terms};
 use crate::till::{Counters, TillId};
-
-/// Something worth knowing about the servers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    pub severity: Severity,
-    /// A sentence, which names the server and what to do.
-    pub what: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Severity {
-    /// As it should be.
-    Good,
-    /// Works, but not as well or as safely as it could.
-    Warning,
-    /// Limits would not be exact, or nothing would work at all: not to be used like this.
-    Refusal,
-}
 
 /// Redis 7 replicates what scripts do and not the scripts, and lets them read INFO.
 const VERSION_MIN: u32 = 7;
