@@ -1,4 +1,4 @@
-//! The admin address: `/metrics`, `/healthz`, `/readyz`, the public key of signed headers, and the REST API behind them.
+//! The admin address: `/metrics`, `/healthz`, `/readyz`, the public keys of signatures, and the REST API behind them.
 //!
 //! Knows the API only as a router that it is handed, whose own rules guard it. Never on the proxy's port, so that no tenant's client can reach an administrator's door by choosing a path.
 //! The three probes ask for no credential and tell nothing about tenants; everything else is the API's.
@@ -26,8 +26,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 pub struct AdminParts {
     pub registry: Registry,
     pub readiness: Readiness,
-    /// The JWK set by which upstreams verify signed headers, if they are signed.
-    pub signing_keys: Option<String>,
+    /// The JWK set by which upstreams verify signed headers, and auditors checkpoints of the audit log and exports.
+    pub signing_keys: String,
     /// As [`crate::api::router`] builds it: every address that is no probe.
     pub api: Router,
 }
@@ -62,13 +62,10 @@ pub async fn serve(
 /// Everything that the admin address answers.
 pub fn router(parts: AdminParts) -> Router {
     let AdminParts { registry, readiness, signing_keys, api } = parts;
-    let mut router = Router::new();
-    if let Some(keys) = signing_keys {
-        let headers =
-            [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "max-age=300")];
-        router = router.route("/.well-known/jwks.json", get(|| async move { (headers, keys) }));
-    }
-    router
+    let headers =
+        [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "max-age=300")];
+    Router::new()
+        .route("/.well-known/jwks.json", get(move || async move { (headers, signing_keys) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz).with_state(readiness))
         .route("/metrics", get(metrics).with_state(registry))
@@ -124,7 +121,12 @@ mod tests {
 
     fn parts() -> AdminParts {
         let api = Router::new().fallback(|| async { "the API" });
-        AdminParts { registry: Registry::new(), readiness: Readiness::default(), signing_keys: None, api }
+        AdminParts {
+            registry: Registry::new(),
+            readiness: Readiness::default(),
+            signing_keys: "{}".to_owned(),
+            api,
+        }
     }
 
     #[tokio::test]
@@ -147,11 +149,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_key_of_signed_headers_is_public_if_there_is_one() {
-        let path = "/.well-known/jwks.json";
-        assert_eq!(get(&parts(), path).await.1, "the API");
-        let parts = AdminParts { signing_keys: Some("{}".to_owned()), ..parts() };
-        assert_eq!(get(&parts, path).await, (StatusCode::OK, "{}".to_owned()));
+    async fn the_keys_of_signatures_are_public() {
+        assert_eq!(get(&parts(), "/.well-known/jwks.json").await, (StatusCode::OK, "{}".to_owned()));
     }
 
     #[tokio::test]

@@ -90,7 +90,10 @@ impl Timestamp {
 
     /// The same instant as a `jiff` timestamp; instants outside its range are clamped to it.
     pub fn to_jiff(self) -> jiff::Timestamp {
-        jiff::Timestamp::from_microsecond(self.0.min(Timestamp::MAX.0)).unwrap_or(jiff::Timestamp::MIN)
+        let micros = self.0.min(Timestamp::MAX.0);
+        // Not from microseconds: there jiff takes no part of its last second.
+        let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+        jiff::Timestamp::new(micros.div_euclid(1_000_000), nanos).unwrap_or(jiff::Timestamp::MIN)
     }
 
     pub fn from_jiff(timestamp: jiff::Timestamp) -> Self {
@@ -206,5 +209,24 @@ impl Clock for TestClock {
 
     fn monotonic(&self) -> Monotonic {
         Monotonic(self.nanos.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+
+    #[test]
+    fn instants_survive_their_text_to_the_last_one() {
+        for (micros, text) in [
+            (Timestamp::MAX.micros(), "9999-12-30T22:00:00.999999Z"),
+            (1_800_000_000_000_001, "2027-01-15T08:00:00.000001Z"),
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (-1, "1969-12-31T23:59:59.999999Z"),
+        ] {
+            let instant = Timestamp::from_micros(micros);
+            assert_eq!(instant.to_string(), text);
+            assert_eq!(Timestamp::parse(text), Some(instant));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -11,14 +11,15 @@ use uuid::Uuid;
 
 use super::error::Problem;
 use super::export::{self, Column};
-use super::extract::{Caller, Params, TenantPath};
+use super::extract::{Caller, Json, Params, TenantPath};
 use super::openapi::{Paged, query, query_id};
 use super::router::Api;
 use super::tenants::viewed;
 use crate::clock::Timestamp;
-use crate::control::{Principal, TenantRef};
+use crate::control::{Principal, TenantRef, VerifiedChain};
 use crate::domain::{Actor, ActorKind, AuditOutcome, TenantId};
-use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint, Listed};
+use crate::secret::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Listed};
 
 /// Who did what, with its place in the chain: a gap in `seq`, or a `prev_hash` that is not the `hash` before, is
 /// tampering.
@@ -46,6 +47,23 @@ struct AuditView {
 struct Target {
     kind: String,
     id: String,
+}
+
+/// The body of `POST /api/audit-logs/verify`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CheckpointsBody {
+    /// Lines of a checkpoint file.
+    checkpoints: Vec<SignedCheckpoint>,
+}
+
+/// What became of many chains.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChainsVerification)]
+struct ChainsView {
+    /// `broken` if one of them is, else `whole`.
+    verdict: &'static str,
+    chains: Vec<VerifiedChain>,
 }
 
 /// What became of a chain, and the place to write down for the next time.
@@ -150,17 +168,27 @@ async fn verified(
     tenant: Option<&TenantRef>,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let checkpoint = params.read("checkpoint", "SEQ:HASH, as a verification answers it", checkpoint);
+    let checkpoint = params.read("checkpoint", "SEQ:HASH, as a verification answers it", Checkpoint::parse);
     params.finish()?;
     let (verdict, checkpoint) = api.control.verify_audit(principal, tenant, checkpoint.as_ref()).await?;
     Ok(axum::Json(VerdictView { verdict, checkpoint }).into_response())
 }
 
-fn checkpoint(text: &str) -> Option<Checkpoint> {
-    let (seq, hash) = text.split_once(':')?;
-    let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let seq = seq.parse().ok().filter(|seq: &i64| *seq > 0 && is_hash)?;
-    Some(Checkpoint { seq, hash: hash.to_ascii_lowercase() })
+/// All logs that one of the checkpoints is of, each held against its newest.
+#[utoipa::path(
+    post, path = "/api/audit-logs/verify",
+    request_body = CheckpointsBody,
+    responses((status = 200, description = "What became of the chains", body = ChainsView)),
+)]
+pub(super) async fn verify_chains(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    Json(body): Json<CheckpointsBody>,
+) -> Result<Response, Problem> {
+    let chains = api.control.verify_chains(&principal, body.checkpoints).await?;
+    let is_broken = chains.iter().any(|chain| matches!(chain.verdict, AuditVerdict::Broken { .. }));
+    let verdict = if is_broken { "broken" } else { "whole" };
+    Ok(axum::Json(ChainsView { verdict, chains }).into_response())
 }
 
 fn filter(params: &mut Params) -> AuditFilter {

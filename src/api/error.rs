@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, Exceeded, FieldFault, Standing};
 use crate::domain::{Resource, Units};
+use crate::secret::archive::ArchiveError;
 use crate::store::StoreError;
 
 /// A refusal, before it is written.
@@ -205,8 +206,13 @@ impl From<ControlError> for Problem {
             ControlError::IllegalMove(_) => Problem::new(ProblemKind::IllegalMove, error.to_string()),
             ControlError::Stale { .. } => Problem::new(ProblemKind::Stale, error.to_string()),
             ControlError::Store(StoreError::Database(_)) => Problem::ours(ProblemKind::Unavailable, error),
-            ControlError::Store(_) | ControlError::Random(_) | ControlError::Seal(_) => {
-                Problem::ours(ProblemKind::Internal, error)
+            ControlError::Archive(ArchiveError::Io(_))
+            | ControlError::Store(_)
+            | ControlError::Checkpoints(..)
+            | ControlError::Random(_)
+            | ControlError::Seal(_) => Problem::ours(ProblemKind::Internal, error),
+            ControlError::Archive(error) => {
+                Problem::invalid(vec![FieldFault::new("archive", error.to_string())])
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,6 +12,7 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::archives;
 use super::error::{Problem, ProblemKind};
 use super::extract::Caller;
 use super::router::Api;
@@ -84,7 +86,9 @@ async fn digested(request: Request) -> Result<(Request, [u8; 32]), Problem> {
 
 /// Keeps the answer if something was done.
 async fn done(claim: Claim, response: Response) -> Result<Response, Problem> {
-    if !response.status().is_success() {
+    // An archive is no answer to be kept: asked again, it is made again.
+    let is_archive = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == archives::ARCHIVE);
+    if !response.status().is_success() || is_archive {
         claim.answered(None).await?;
         return Ok(response);
     }

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod apply;
+mod archives;
 mod audit_logs;
 mod channels;
 mod client;

@@ -17,8 +17,8 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, apply, audit_logs, channels, health, keys, members, openapi, quotas, reconcile, reported,
-    sessions, settings, tenants, tiers, usage_logs, users,
+    alerts, apply, archives, audit_logs, channels, health, keys, members, openapi, quotas, reconcile,
+    reported, sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -95,7 +95,8 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(audit_logs::list))
         .routes(routes!(audit_logs::verify))
         .routes(routes!(audit_logs::list_of_platform))
-        .routes(routes!(audit_logs::verify_platform))
+        .routes(routes!(audit_logs::verify_platform, audit_logs::verify_chains))
+        .routes(routes!(archives::export))
         .routes(routes!(tiers::list))
         .routes(routes!(tiers::resource_types))
         .routes(routes!(reconcile::show))

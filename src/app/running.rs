@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::reload::Reload;
 use super::start::{StartError, Started, start};
-use super::tasks;
+use super::tasks::{self, AuditKeeper};
 use crate::api::LocalDoor;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
@@ -33,6 +33,9 @@ const CONTROL_THREADS: usize = 2;
 /// next start.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
+/// How long the end waits for the audit log's last checkpoints. Another gateway, or the next start, takes them.
+const LAST_CHECKPOINTS: Duration = Duration::from_secs(5);
+
 /// A gateway that serves. Dropping it without [`Running::stop`] is like a kill: nothing is lost, nothing is tidied.
 pub struct Running {
     phase: watch::Sender<Phase>,
@@ -40,6 +43,7 @@ pub struct Running {
     tasks: Vec<(&'static str, JoinHandle<()>)>,
     journal_keeper: Option<(Sender<()>, Thread<()>)>,
     upstream_keeper: Option<UpstreamKeeper>,
+    audit_keeper: Option<AuditKeeper>,
     admin_end: watch::Sender<bool>,
     till: Arc<Till>,
     journal: Arc<Journal>,
@@ -116,6 +120,7 @@ impl Running {
             tasks: Vec::new(),
             journal_keeper: None,
             upstream_keeper: None,
+            audit_keeper: None,
             admin_end: watch::Sender::new(false),
             till,
             journal,
@@ -171,6 +176,12 @@ impl Running {
             let _ = joined.await;
         }
         self.end_tasks().await;
+        if let Some(audit) = self.audit_keeper.take() {
+            // A disk far away, or a database that is gone, must not hold up the end.
+            if timeout(LAST_CHECKPOINTS, audit.end()).await.is_err() {
+                tracing::warn!("the last checkpoints of the audit log could not be taken in time");
+            }
+        }
         self.flush.drain(LAST_FLUSH).await;
         self.close();
         tracing::info!("ended");
@@ -191,6 +202,11 @@ impl Running {
 
     pub(super) fn keeps_upstreams(&mut self, keeper: UpstreamKeeper) {
         self.upstream_keeper = Some(keeper);
+    }
+
+    pub(super) fn keeps_audit(&mut self, keeper: AuditKeeper) {
+        self.spawn("audit", keeper.clone().run());
+        self.audit_keeper = Some(keeper);
     }
 
     pub(super) fn reloads(&mut self, reload: Reload) {

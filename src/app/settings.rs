@@ -4,12 +4,17 @@ use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::start::StartError;
 use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
-use crate::config::{self, ChargeUnits, Config, ControlConfig, RouteConfig, SessionsConfig};
-use crate::control::{ChannelSettings, SessionSettings, TenantHealthSettings, WatchSettings};
+use crate::config::{self, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, SessionsConfig};
+use crate::control::{
+    Attesting, ChannelSettings, CheckpointFile, SessionSettings, TenantHealthSettings, WatchSettings,
+};
 use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
 use crate::flush::{Detail, FlushSettings};
@@ -22,9 +27,11 @@ use crate::gateway::{
 use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, ProxyProtocol, TlsSettings};
+use crate::secret::ed25519::{BadSigningKey, PublicKey, SigningKey};
+use crate::secret::hash::PepperError;
 use crate::secret::jwt::{Algorithm, Claim, Rules};
 use crate::secret::seal::{KeyRing, RingError};
-use crate::secret::sign::{BadSigningKey, Signer};
+use crate::secret::sign::Signer;
 use crate::store::{GrantSettings, StoreSettings, StoreUrl};
 use crate::till::supply::SupplySettings;
 use crate::till::{Rate, TillSettings};
@@ -468,4 +475,34 @@ pub(super) fn key_ring(config: &ControlConfig, data: &Path) -> Result<KeyRing, R
         return KeyRing::load_or_create(&data.join("secret.key"));
     }
     KeyRing::parse(config.secret_keys.iter().map(|key| (key.version.into(), key.key.expose())))
+}
+
+/// What attests the audit log; `holder` is the gateway that does so.
+///
+/// # Errors
+/// [`BadAttesting`]
+pub fn attesting(config: &AuditConfig, data: &Path, holder: Uuid) -> Result<Attesting, BadAttesting> {
+    let key = match &config.key {
+        Some(key) => SigningKey::parse(key.expose())?,
+        None => SigningKey::load_or_create(&data.join("audit.key"))?,
+    };
+    let checkpoints = config.checkpoints.clone().unwrap_or_else(|| data.join("audit-checkpoints.ndjson"));
+    Ok(Attesting {
+        key,
+        trusted: config.trusted_keys.iter().filter_map(|key| PublicKey::parse(key)).collect(),
+        file: CheckpointFile::new(checkpoints),
+        // One that misses two turns in a row is gone.
+        kept_for: config.interval * 3,
+        retention: Duration::from_secs(86_400 * u64::from(config.retention_days)),
+        holder,
+    })
+}
+
+/// The key that signs the audit log's checkpoints can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAttesting {
+    #[error("control.audit.key can't be used")]
+    Configured(#[from] BadSigningKey),
+    #[error("the key of the audit log can't be had")]
+    Kept(#[from] PepperError),
 }

@@ -15,14 +15,15 @@ use super::memory::MemoryKeeper;
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
+use super::settings::BadAttesting;
 use super::sockets::Handed;
-use super::tasks::{self, BooksKeeper, PartitionKeeper};
+use super::tasks::{self, AuditKeeper, BooksKeeper, PartitionKeeper};
 use super::{authority, settings};
 use crate::admin::{self, AdminParts};
 use crate::api::{self, LocalDoor, LocalToken};
 use crate::authority::Admission;
 use crate::clock::Clock;
-use crate::config::{Config, Loaded, Secret, Source};
+use crate::config::{Config, Loaded, Secret, Source, StoreUrl};
 use crate::control::{Control, ControlError, Counting};
 use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
@@ -33,9 +34,9 @@ use crate::gateway::{
 };
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, spawn};
+use crate::secret::ed25519::{BadSigningKey, jwks};
 use crate::secret::hash::{Pepper, PepperError};
 use crate::secret::seal::RingError;
-use crate::secret::sign::BadSigningKey;
 use crate::store::{Store, StoreError};
 use crate::telemetry::readiness::Readiness;
 use crate::till::{RateLimits, Till, TillError};
@@ -82,6 +83,10 @@ pub enum StartError {
     Issuer(#[from] BadIssuer),
     #[error("headers.sign.key can't be used")]
     SigningKey(#[from] BadSigningKey),
+    #[error("the audit log can't be attested")]
+    Attesting(#[from] BadAttesting),
+    #[error("tenants' secrets can't be opened")]
+    Secrets(#[source] ControlError),
     #[error("alerts can't be delivered")]
     Courier(#[from] BadCourier),
     #[error("the platform token can't be set up")]
@@ -129,14 +134,25 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     // Before the first flush needs them.
     partitions.keep().await;
     let changed = Arc::new(Notify::new());
+    let attesting = settings::attesting(&config.control.audit, &config.data.directory, till.id().0)?;
+    let attesting_keys = attesting.believed();
+    if config.control.audit.key.is_none() && matches!(config.store.url, StoreUrl::Postgres(_)) {
+        tracing::warn!(
+            "this gateway signs the audit log's checkpoints with a key of its own: give all gateways of a store the same \
+             control.audit.key, so that each can verify what another signed"
+        );
+    }
     let secrets = settings::key_ring(&config.control, &config.data.directory)?;
     let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
         .with_secrets(secrets.clone())
+        .with_attesting(attesting)
+        .with_spool(config.data.directory.clone())
         .with_sessions(settings::sessions(&config))
         .with_channels(settings::channels(&config.alerts))
         .with_watch(settings::watch(&config.alerts))
         .with_till(till.clone())
         .with_journal(journal.clone());
+    control.confirm_secrets().await.map_err(StartError::Secrets)?;
     registry.register(control.log_ins().collector()).expect("registered once");
     let platform_token = control
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
@@ -210,6 +226,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         directory: directory.clone(),
     };
     let books = BooksKeeper::register(&registry, control.clone(), clock.clone(), readiness.clone());
+    let audit = AuditKeeper::register(&registry, control.clone(), &config.control.audit, readiness.clone());
     let alerts = AlertKeeper::register(
         &registry,
         control.clone(),
@@ -234,6 +251,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         running.spawn("reports", tasks::keep_reports(counting));
     }
     running.spawn("partitions", partitions.run());
+    running.keeps_audit(audit);
     for (name, task) in authority.tasks {
         running.spawn(name, task);
     }
@@ -244,7 +262,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let reload = Reload::new(source.clone(), own, shared, tls, directory, memory_limit, ready);
     running.reloads(reload);
 
-    let signing_keys = headers.signer.as_ref().map(|signer| signer.jwks().to_owned());
+    let signing_keys = jwks(headers.signer.iter().map(|signer| signer.public()).chain(attesting_keys));
     let admin =
         open_admin(&config, admin_socket, control, registry, readiness, signing_keys, &mut running).await?;
     write_addresses(&config, &addresses, admin).map_err(|source| StartError::Io {
@@ -353,7 +371,7 @@ async fn open_admin(
     control: Control,
     registry: Registry,
     readiness: Readiness,
-    signing_keys: Option<String>,
+    signing_keys: String,
     running: &mut Running,
 ) -> Result<SocketAddr, StartError> {
     let wanted = config.listen.admin;

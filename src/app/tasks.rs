@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
-use prometheus::{IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::Embedded;
 use crate::clock::{Clock, Monotonic};
-use crate::control::{Books, Control, Counting};
+use crate::config::AuditConfig;
+use crate::control::{Books, Control, ControlError, Counting, Taken};
 use crate::journal::{Journal, JournalError, OnFull, Pressure, SyncPolicy};
 use crate::store::{Partitions, Store};
 use crate::telemetry::readiness::Readiness;
@@ -33,6 +34,17 @@ pub(super) struct PartitionKeeper {
     store: Store,
     clock: Arc<dyn Clock>,
     stray_rows: IntGauge,
+}
+
+/// Has the audit log attested and pruned.
+#[derive(Clone)]
+pub(super) struct AuditKeeper {
+    control: Control,
+    interval: Duration,
+    readiness: Readiness,
+    checkpoints: IntCounter,
+    pruned: IntCounter,
+    failures: IntCounter,
 }
 
 /// Compares till, journal and database again and again.
@@ -181,6 +193,77 @@ impl BooksKeeper {
         );
         tracing::error!(difference, first = ?books.differing.first(), "{what}");
         self.readiness.ready_but("books", what);
+    }
+}
+
+// === impl AuditKeeper ===
+
+impl AuditKeeper {
+    /// # Panics
+    /// If the registry has a metric of one of these names already.
+    pub(super) fn register(
+        registry: &Registry,
+        control: Control,
+        config: &AuditConfig,
+        readiness: Readiness,
+    ) -> AuditKeeper {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect("a literal name");
+            registry.register(Box::new(counter.clone())).expect("registered once");
+            counter
+        };
+        AuditKeeper {
+            control,
+            interval: config.interval,
+            readiness,
+            checkpoints: counter(
+                "tollgate_audit_checkpoints_total",
+                "Checkpoints of audit chains that this gateway signed and wrote to its file.",
+            ),
+            pruned: counter("tollgate_audit_pruned_rows_total", "Rows of audit logs that retention took."),
+            failures: counter(
+                "tollgate_audit_checkpoint_failures_total",
+                "Attempts at checkpoints that failed: what happens meanwhile is attested by the next one.",
+            ),
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(self) {
+        let mut is_told = false;
+        loop {
+            tokio::time::sleep(self.interval).await;
+            is_told = self.told(self.control.keep_audit().await, is_told);
+        }
+    }
+
+    /// What happened since the last checkpoints is attested before the gateway is gone.
+    pub(super) async fn end(&self) {
+        self.told(self.control.end_audit().await, false);
+    }
+
+    /// Answers whether there is a fault. A fault is told when it begins and not again.
+    fn told(&self, outcome: Result<Taken, ControlError>, is_told: bool) -> bool {
+        match outcome {
+            Ok(Taken { checkpoints, pruned }) => {
+                self.checkpoints.inc_by(checkpoints);
+                self.pruned.inc_by(pruned);
+                if is_told {
+                    tracing::info!("the audit log is attested again");
+                    self.readiness.ready("audit");
+                }
+                false
+            }
+            Err(error) => {
+                self.failures.inc();
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                if !is_told {
+                    tracing::error!(error = %cause, "the audit log can't be attested: {error}: {cause}");
+                    self.readiness.ready_but("audit", format!("{error}: {cause}"));
+                }
+                true
+            }
+        }
     }
 }
 

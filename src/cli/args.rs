@@ -58,7 +58,7 @@ Examples:
 On Postgres it runs as a role that owns the database (or as a superuser), makes the tables and the roles that they are
 seen by, and lets the role of store.url serve. That one owns nothing, so the gateway never needs the owner's password.")]
     Migrate(Migrate),
-    /// Bring tenants, quotas and keys to what a file says; a second run changes nothing
+    /// Bring tenants, quotas, keys and settings to what a file says; a second run changes nothing
     #[command(after_help = "\
 Examples:
   tollgate apply tenants.toml --dry-run   # shows what would change
@@ -68,7 +68,13 @@ Examples:
   [[tenant]]
   slug = \"acme\"
   name = \"Acme\"
-  tier = \"pro\"")]
+  tier = \"pro\"
+  quota = [{ resource = \"api_calls\", limit = 5000, reason = \"contract\" }]
+  key = [{ name = \"ci\", limits = { routes = [\"orders\"] } }]
+  settings = { security_level = \"basic\" }
+  secrets = { smtp_password = \"…\" }
+
+What the file does not name stays as it is: nothing is ever removed. People, roles and usage are not declared.")]
     Apply(Apply),
     /// Create, list, show tenants and change their status
     #[command(subcommand)]
@@ -97,6 +103,24 @@ Examples:
     /// List and verify who did what
     #[command(subcommand)]
     Audit(Audit),
+    /// Write all that there is of a tenant to a sealed and signed file
+    #[command(after_help = "\
+Examples:
+  tollgate export acme acme.tollgate.age --passphrase-file words.txt
+  tollgate export acme acme.tollgate.age --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+
+Tier, keys (as digests), quotas, settings with their secrets, audit log, usage, events and counters, of one moment. The
+format is age's (age-encryption.org): `age --decrypt` shows its lines. Works beside a running gateway.")]
+    Export(Export),
+    /// Make the tenant of an exported file, all of it or nothing
+    #[command(after_help = "\
+Examples:
+  tollgate import acme.tollgate.age --passphrase-file words.txt
+  tollgate import acme.tollgate.age --identity key.txt --signed-by kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k
+
+Refused, with nothing changed: a file that was cut short or changed, a newer format, a signer who is neither named nor in
+control.audit.trusted_keys, a tenant that is here already. Keys go on working where the pepper is the same.")]
+    Import(Import),
     /// Show what a tenant has used in the current windows, and what is left
     #[command(after_help = "\
 Examples:
@@ -502,8 +526,11 @@ Examples:
   tollgate audit verify acme
   tollgate audit verify acme --checkpoint 1201:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
-Write the checkpoint that it answers down elsewhere: with it, rows that were rewritten or cut off are found even if whoever
-did it has recomputed the chain. Exit status: 0 the chain is whole, 1 it is broken.")]
+  tollgate audit verify --checkpoints /mnt/elsewhere/checkpoints.ndjson   # every log that has a line there
+
+Each log is held against the signed checkpoints in the database and in control.audit.checkpoints; with those of a file that
+is kept elsewhere, rows that were rewritten or cut off are found even if whoever did it has recomputed the chain and
+deleted the newest checkpoints. Exit status: 0 the chain is whole, 1 it is broken.")]
     Verify(AuditVerify),
 }
 
@@ -537,6 +564,38 @@ pub struct AuditVerify {
     /// What an earlier verification answered
     #[arg(long, value_name = "SEQ:HASH")]
     pub checkpoint: Option<String>,
+    /// Signed checkpoints that were kept elsewhere, a file or a directory of them: verifies each log that has one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tenant", "checkpoint"])]
+    pub checkpoints: Option<PathBuf>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Export {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The file to write; it must not be there
+    pub file: PathBuf,
+    /// A file with the words that open it; - is standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "recipient", conflicts_with = "recipient")]
+    pub passphrase_file: Option<PathBuf>,
+    /// The public half of the age key that opens it
+    #[arg(long, value_name = "AGE1…")]
+    pub recipient: Option<String>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct Import {
+    /// The file that `export` wrote
+    pub file: PathBuf,
+    /// A file with the words that open it; - is standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "identity", conflicts_with = "identity")]
+    pub passphrase_file: Option<PathBuf>,
+    /// A file with the age key that opens it, as age-keygen writes it
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// The id of the key that signed it, as `export` says it; of another installation
+    #[arg(long, value_name = "KEY_ID")]
+    pub signed_by: Option<String>,
 }
 
 #[derive(Subcommand, Clone, Debug)]

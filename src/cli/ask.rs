@@ -12,6 +12,7 @@ use super::args;
 use super::failure::Failure;
 use super::show;
 use crate::api::Method;
+use crate::secret::checkpoint::SignedCheckpoint;
 
 /// One request, and how its answer looks as text.
 #[derive(Clone, Debug)]
@@ -136,6 +137,10 @@ pub(super) fn audit(command: &args::Audit) -> Ask {
             Ask::get(with_query(path, [("checkpoint", verify.checkpoint.clone())]), show::audit_verdict)
         }
     }
+}
+
+pub(super) fn verify_chains(checkpoints: &[SignedCheckpoint]) -> Ask {
+    Ask::post("/api/audit-logs/verify", json!({ "checkpoints": checkpoints }), show::chain_verdicts)
 }
 
 /// # Errors

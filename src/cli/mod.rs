@@ -5,8 +5,10 @@
 //! stdout, everything else to stderr. Exit status: 0 done, 1 found a problem, 2 wrong usage.
 
 mod alert;
+mod archive;
 mod args;
 mod ask;
+mod audit;
 mod channel;
 mod check;
 mod doctor;
@@ -81,7 +83,9 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Member(member) => answered(config, ask::member(&member)),
         Command::User(user) => answered(config, ask::user(&user)),
         Command::Settings(settings) => answered(config, ask::settings(&settings)?),
-        Command::Audit(audit) => audited(config, &audit),
+        Command::Audit(command) => audit::audit(config, &command),
+        Command::Export(command) => archive::export(config, &command),
+        Command::Import(command) => archive::import(config, &command),
         Command::Alert(alert) => answered(config, alert.ask()),
         Command::Channel(channel) => answered(config, channel.ask()),
         Command::Usage(name) => answered(config, ask::usage(&name)),
@@ -120,14 +124,6 @@ fn reconciled(config: Option<&Path>) -> Result<Found, Failure> {
     Ok(Found { status: u8::from(!agrees), ..found })
 }
 
-/// A broken chain is a problem that was found.
-fn audited(config: Option<&Path>, audit: &args::Audit) -> Result<Found, Failure> {
-    let found = answered(config, ask::audit(audit))?;
-    let is_broken =
-        serde_json::from_str::<Value>(&found.json).is_ok_and(|answer| answer["verdict"] == "broken");
-    Ok(Found { status: u8::from(is_broken), ..found })
-}
-
 fn migrate(place: &Place, url: Option<&str>) -> Result<Found, Failure> {
     let owner = url.map(config::StoreUrl::given).transpose();
     let owner = owner.map_err(|fault| Failure::new(format!("--url can't be used: {fault}")))?;
@@ -150,8 +146,9 @@ fn place(config: Option<&Path>) -> Result<Place, Failure> {
     let secrets = (!config.control.secret_keys.is_empty()).then(|| KeyRing::parse(secrets)).transpose();
     let secrets =
         secrets.map_err(|error| Failure::caused("the key of tenants' secrets can't be used", &error))?;
+    let audit = config.control.audit;
     let (channels, watch) = (channel_settings(&config.alerts), watch_settings(&config.alerts));
-    Ok(Place { data: config.data.directory, store, pepper, secrets, channels, watch })
+    Ok(Place { data: config.data.directory, store, pepper, secrets, audit, channels, watch })
 }
 
 /// A command waits for one answer at a time: one thread is enough.

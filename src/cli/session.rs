@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::failure::Failure;
 use crate::api::{self, Client, LocalDoor, LocalToken};
+use crate::app::attesting;
 use crate::clock::{Clock, SystemClock};
+use crate::config::AuditConfig;
 use crate::control::{ChannelSettings, Control, WatchSettings};
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
@@ -30,6 +33,8 @@ pub(super) struct Place {
     pub(super) pepper: Option<Pepper>,
     /// What tenants' secrets are sealed with, if configured; else it lives in the data directory.
     pub(super) secrets: Option<KeyRing>,
+    /// What attests the audit log.
+    pub(super) audit: AuditConfig,
     /// What tenants' channels may be.
     pub(super) channels: ChannelSettings,
     /// What tenants are told of.
@@ -94,16 +99,31 @@ async fn found(place: &Place) -> Result<Client, Failure> {
 }
 
 async fn in_process(place: &Place) -> Result<Client, Failure> {
-    let store = opened(&place.store).await?;
-    let pepper = place.pepper.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
     let token = LocalToken::draw().map_err(|error| Failure::caused("no token can be drawn", &error))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    Ok(Client::InProcess(api::router(control(place).await?, token.clone(), clock), token))
+}
+
+/// The control plane on the store itself.
+///
+/// # Errors
+/// When the store can't be opened, or what is kept beside it can't be read.
+pub(super) async fn control(place: &Place) -> Result<Control, Failure> {
+    let store = opened(&place.store).await?;
+    let pepper = place.pepper.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let secrets = place.secrets.clone().map_or_else(|| kept_secrets(&place.data), Ok)?;
-    let control = Control::new(store, clock.clone(), pepper, Arc::new(Notify::new()))
+    // Whose turn it is to sign is said by gateways alone.
+    let attesting = attesting(&place.audit, &place.data, Uuid::nil())
+        .map_err(|error| Failure::caused("the audit log can't be verified", &error))?;
+    let control = Control::new(store, clock, pepper, Arc::new(Notify::new()))
         .with_secrets(secrets)
+        .with_attesting(attesting)
         .with_channels(place.channels.clone())
         .with_watch(place.watch.clone());
-    Ok(Client::InProcess(api::router(control, token.clone(), clock), token))
+    let confirmed = control.confirm_secrets().await;
+    confirmed.map_err(|error| Failure::caused("tenants' secrets can't be opened", &error))?;
+    Ok(control)
 }
 
 /// Made by whoever needs it first, the gateway or a command.

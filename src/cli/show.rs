@@ -82,9 +82,46 @@ pub(super) fn audit_verdict(verdict: &Value) -> String {
     let place = &verdict["checkpoint"];
     let checkpoint = format!("checkpoint {}:{}\n", text(&place["seq"]), text(&place["hash"]));
     match verdict["verdict"].as_str() {
-        Some("whole") => format!("whole: {} rows\n{checkpoint}", text(&verdict["rows"])),
-        _ => format!("broken at row {}: {}\n", text(&verdict["seq"]), text(&verdict["fault"])),
+        Some("whole") => format!("{}\n{checkpoint}", verdict_line(verdict)),
+        _ => format!("{}\n", verdict_line(verdict)),
     }
+}
+
+fn verdict_line(verdict: &Value) -> String {
+    match verdict["verdict"].as_str() {
+        Some("whole") => {
+            let [rows, pruned, checkpoints] =
+                ["rows", "pruned", "checkpoints"].map(|name| text(&verdict[name]));
+            let pruned =
+                if pruned == "0" { String::new() } else { format!(" ({pruned} before them pruned)") };
+            format!("whole: {rows} rows{pruned}, {checkpoints} checkpoints agree")
+        }
+        _ => format!("broken at row {}: {}", text(&verdict["seq"]), text(&verdict["fault"])),
+    }
+}
+
+pub(super) fn chain_verdicts(verdicts: &Value) -> String {
+    let chains = verdicts["chains"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut table = Table::new(["LOG OF", "VERDICT"]);
+    for chain in chains {
+        let of = chain["tenant_id"].as_str().unwrap_or("the platform");
+        table.row([of.to_owned(), verdict_line(chain)]);
+    }
+    table.to_string()
+}
+
+pub(super) fn exported(exported: &Value) -> String {
+    let [slug, rows, signer] = ["slug", "rows", "signer"].map(|name| text(&exported[name]));
+    format!("exported tenant {slug}: {rows} rows, signed by {signer}\n")
+}
+
+pub(super) fn imported(imported: &Value) -> String {
+    let [slug, id, rows] = ["slug", "tenant_id", "rows"].map(|name| text(&imported[name]));
+    let keys = match imported["keys_work"].as_bool() {
+        Some(true) => "its API keys work",
+        _ => "its API keys do not work here: they were made under another pepper (identity.api_key.pepper)",
+    };
+    format!("imported tenant {slug} ({id}): {rows} rows; {keys}\n")
 }
 
 pub(super) fn settings(listed: &Value) -> String {

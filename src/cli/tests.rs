@@ -388,7 +388,7 @@ async fn serving(place: &Place) -> (LocalDoor, fs::File) {
     let parts = AdminParts {
         registry: prometheus::Registry::new(),
         readiness: Readiness::default(),
-        signing_keys: None,
+        signing_keys: String::new(),
         api,
     };
     tokio::spawn(admin::serve(listener, parts, std::future::pending()));
@@ -404,6 +404,7 @@ fn place(directory: &Path) -> Place {
         store: store.into(),
         pepper: Some(Pepper::new(1, &[7; 32])),
         secrets: None,
+        audit: crate::config::AuditConfig::default(),
         channels: crate::control::ChannelSettings::default(),
         watch: crate::control::WatchSettings::default(),
     }

@@ -1,7 +1,10 @@
 //! `[control]`: the control plane.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +25,28 @@ pub struct ControlConfig {
     /// What tenants' secrets are encrypted with, the same on all gateways. The highest version encrypts; keep the
     /// others until `tollgate settings rotate` has run. Absent: a key is made and kept in the data directory.
     pub secret_keys: Vec<SecretKeyConfig>,
+    pub audit: AuditConfig,
     pub sessions: SessionsConfig,
+}
+
+/// What attests the audit log, and how long it is kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// The Ed25519 private key that signs checkpoints and exports, the same on all gateways: PKCS #8 PEM, or its 32 bytes
+    /// in base64 or hexadecimal. Absent: a key is made and kept in the data directory.
+    pub key: Option<Secret>,
+    /// Public keys whose signatures are believed as well: of keys that were exchanged, and of installations whose
+    /// exports are imported here. The `x` of their JWK, as `/.well-known/jwks.json` shows it.
+    pub trusted_keys: Vec<String>,
+    /// Where signed checkpoints are appended: a file, or a directory that gets a file per day. It should be out of reach
+    /// for whoever has the database. Absent: a file in the data directory.
+    pub checkpoints: Option<PathBuf>,
+    /// How often chains that have moved are signed.
+    #[serde(with = "One::<Duration>")]
+    pub interval: Duration,
+    /// How long rows of the log are kept, at least; what is older goes, up to a checkpoint, and leaves a row that says so.
+    pub retention_days: u32,
 }
 
 /// How long people stay logged in.
@@ -47,6 +71,32 @@ pub struct SecretKeyConfig {
     pub key: Secret,
 }
 
+impl Default for AuditConfig {
+    fn default() -> Self {
+        AuditConfig {
+            key: None,
+            trusted_keys: Vec::new(),
+            checkpoints: None,
+            interval: Duration::from_secs(60),
+            retention_days: 730,
+        }
+    }
+}
+
+impl AuditConfig {
+    fn validate(&self, at: &Check<'_>) {
+        let trusted = at.key("trusted_keys");
+        for (index, key) in self.trusted_keys.iter().enumerate() {
+            let good = BASE64_URL_SAFE_NO_PAD.decode(key).is_ok_and(|bytes| bytes.len() == 32);
+            trusted.item(index).ensure(good, "must be 32 bytes in base64url without padding");
+        }
+        trusted.distinct(&self.trusted_keys);
+        at.key("interval").positive(self.interval);
+        // The database refuses to prune what is younger.
+        at.key("retention_days").within(self.retention_days, 31, 36_500);
+    }
+}
+
 impl ControlConfig {
     const TOKEN_LENGTH_MIN: usize = 32;
 
@@ -59,6 +109,7 @@ impl ControlConfig {
                 "must be of printable ASCII",
             );
         }
+        self.audit.validate(&at.key("audit"));
         if let Some(url) = &self.url {
             at.key("url")
                 .ensure(is_origin(url), "must be https://HOST or http://HOST, with a port or without");

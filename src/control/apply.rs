@@ -1,6 +1,10 @@
 //! Declared tenants: a file says what should be, and what is not so is made so.
+//!
+//! It covers tenants with their terms and status, limits of their own, keys with what they may, and settings, secrets
+//! among them. What it does not name stays as it is: it never removes anything. Usage, keys' texts and people are not of
+//! the kind that is declared.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
@@ -10,13 +14,15 @@ use utoipa::ToSchema;
 use super::principal::Operation;
 use super::work::{Target, Told, Work};
 use super::{
-    Control, ControlError, FieldFault, NewKey, NewTenant, Principal, QuotaChange, TenantChange, TenantRef,
-    keys, quotas, tenants,
+    Control, ControlError, FieldFault, KeyChange, NewKey, NewSetting, NewTenant, Principal, QuotaChange,
+    TenantChange, TenantRef, keys, quotas, settings, tenants,
 };
 use crate::clock::Timestamp;
 use crate::domain::{
-    Enforcement, KeyLimits, Limit, LossPolicy, Period, Resource, Slug, Tenant, TenantStatus,
+    ApiKey, Enforcement, KeyLimits, Limit, LossPolicy, Period, Resource, SettingKind, Slug, Tenant,
+    TenantStatus,
 };
+use crate::store::StoredSetting;
 
 /// What should be. What it does not name stays as it is.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -49,6 +55,15 @@ pub struct ManifestTenant {
     pub timezone: Option<String>,
     #[serde(default)]
     pub locale: Option<String>,
+    /// The reseller above it, by id or slug; said when it is made, and never changed.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// Its own settings, by their keys.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
+    /// The same of what is sealed: known secrets, or custom ones.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, ManifestSecret>,
     #[serde(default, rename = "quota")]
     pub quotas: Vec<ManifestQuota>,
     #[serde(default, rename = "key")]
@@ -76,16 +91,22 @@ pub struct ManifestQuota {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A key, known by its name; made once. One that was revoked is not made again: take another name.
+/// A key, known by its name; its text is made once. One that was revoked is not made again: take another name.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestKey {
     pub name: String,
+    /// Absent: as they are; none, for a key that is made.
     #[serde(default)]
-    pub limits: KeyLimits,
+    pub limits: Option<KeyLimits>,
     #[serde(default)]
     pub test: bool,
 }
+
+/// The text of a secret. Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct ManifestSecret(pub String);
 
 /// Whether to do it or only to say what would be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,6 +226,8 @@ impl Plan {
             | ControlError::SecondFactor
             | ControlError::Seal(_)
             | ControlError::Store(_)
+            | ControlError::Checkpoints(..)
+            | ControlError::Archive(_)
             | ControlError::Random(_) => return Err(error),
         }
         Ok(None)
@@ -222,6 +245,10 @@ impl Manifest {
             faults.extend(doubles(&format!("tenant[{at}].quota"), "resource_type", quotas));
             let names = tenant.keys.iter().map(|key| &key.name);
             faults.extend(doubles(&format!("tenant[{at}].key"), "name", names));
+            let twice = tenant.secrets.keys().filter(|key| tenant.settings.contains_key(*key));
+            faults.extend(twice.map(|key| {
+                FieldFault::new(format!("tenant[{at}].secrets.{key}"), "it is among the settings, too")
+            }));
         }
         faults
     }
@@ -245,8 +272,15 @@ impl ManifestTenant {
             contact_phone: self.contact_phone.clone(),
             timezone: self.timezone.clone(),
             locale: self.locale.clone(),
-            parent: None,
+            parent: self.parent.clone(),
         }
+    }
+
+    fn new_settings(&self) -> impl Iterator<Item = (&str, NewSetting)> {
+        let new = |value, is_encrypted| NewSetting { value, is_encrypted, if_version: None };
+        let plain = self.settings.iter().map(move |(key, value)| (key.as_str(), new(value.clone(), None)));
+        let sealed = self.secrets.iter();
+        plain.chain(sealed.map(move |(key, text)| (key.as_str(), new(text.0.as_str().into(), Some(true)))))
     }
 
     fn change(&self) -> TenantChange {
@@ -259,6 +293,14 @@ impl ManifestTenant {
             timezone: self.timezone.clone(),
             locale: self.locale.clone(),
         }
+    }
+}
+
+// === impl ManifestSecret ===
+
+impl std::fmt::Debug for ManifestSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -325,6 +367,9 @@ impl Work<'_> {
         for (at, key) in wanted.keys.iter().enumerate() {
             self.apply_key(plan, &format!("{place}.key[{at}]"), &after, key).await?;
         }
+        for (key, new) in wanted.new_settings() {
+            self.apply_setting(plan, &format!("{place}.settings.{key}"), &after, key, new).await?;
+        }
         Ok(())
     }
 
@@ -340,8 +385,20 @@ impl Work<'_> {
         before: &Tenant,
         wanted: &ManifestTenant,
     ) -> Result<Tenant, ControlError> {
+        if let Some(parent) = &wanted.parent
+            && !self.is_parent(before, parent).await?
+        {
+            let fault = FieldFault::new("parent", "a tenant that is there keeps the reseller that it has");
+            return Err(ControlError::Invalid(vec![fault]));
+        }
         let changed = self.change_tenant(&TenantRef::Id(before.id), &wanted.change(), None).await?;
         self.conform_status(changed, wanted).await
+    }
+
+    async fn is_parent(&mut self, tenant: &Tenant, named: &str) -> Result<bool, ControlError> {
+        let Some(parent) = tenant.parent else { return Ok(false) };
+        let parent = self.tx.tenant(parent).await?;
+        Ok(parent.is_some_and(|parent| named == parent.slug.as_str() || named == parent.id.to_string()))
     }
 
     async fn conform_status(
@@ -386,17 +443,73 @@ impl Work<'_> {
         wanted: &ManifestKey,
     ) -> Result<(), ControlError> {
         let what = format!("tenant {} key {}", tenant.slug, wanted.name);
-        if self.tx.key_named(tenant.id, wanted.name.trim()).await?.is_some() {
-            plan.add_as_it_is(what);
-            return Ok(());
+        if let Some(before) = self.tx.key_named(tenant.id, wanted.name.trim()).await? {
+            return self.conform_key(plan, place, what, before, wanted).await;
         }
-        let new = NewKey { name: wanted.name.clone(), limits: wanted.limits.clone(), test: wanted.test };
+        let limits = wanted.limits.clone().unwrap_or_default();
+        let new = NewKey { name: wanted.name.clone(), limits, test: wanted.test };
         let outcome = self.create_key(&TenantRef::Id(tenant.id), &new).await;
         let Some(created) = plan.note(place, outcome)? else { return Ok(()) };
         plan.add(what, None, Some(keys::shown(&created.key)));
         if let Some(planned) = plan.planned.last_mut() {
             planned.key = Some(created.text);
         }
+        Ok(())
+    }
+
+    async fn conform_key(
+        &mut self,
+        plan: &mut Plan,
+        place: &str,
+        what: String,
+        before: ApiKey,
+        wanted: &ManifestKey,
+    ) -> Result<(), ControlError> {
+        let limits = wanted.limits.as_ref().filter(|_| before.revoked_at.is_none());
+        let Some(KeyLimits { scopes, routes, networks, expires_at }) = limits.cloned() else {
+            plan.add_as_it_is(what);
+            return Ok(());
+        };
+        let change = KeyChange {
+            scopes: Some(scopes),
+            routes: Some(routes),
+            networks: Some(networks),
+            expires_at: (expires_at != before.limits.expires_at).then_some(expires_at),
+            ..KeyChange::default()
+        };
+        let outcome = self.change_key(before.id, change).await;
+        let Some(after) = plan.note(place, outcome)? else { return Ok(()) };
+        let told = Told::changed(&keys::shown(&before), &keys::shown(&after));
+        let is_change = after != before;
+        plan.add(what, told.before.filter(|_| is_change), told.after.filter(|_| is_change));
+        Ok(())
+    }
+
+    /// A secret that is what it should be is not sealed again.
+    async fn apply_setting(
+        &mut self,
+        plan: &mut Plan,
+        place: &str,
+        tenant: &Tenant,
+        key: &str,
+        new: NewSetting,
+    ) -> Result<(), ControlError> {
+        let what = format!("tenant {} setting {key}", tenant.slug);
+        let before = self.tx.setting(tenant.id, key).await?;
+        if let Some(before) = before.as_ref().filter(|before| before.kind == SettingKind::Secret)
+            && new.value.as_str() == Some(&self.control.opened(&mut self.tx, tenant.id, before).await?)
+        {
+            plan.add_as_it_is(what);
+            return Ok(());
+        }
+        let outcome = self.set_setting(&TenantRef::Id(tenant.id), key, &new).await;
+        if plan.note(place, outcome)?.is_none() {
+            return Ok(());
+        }
+        let after = self.tx.setting(tenant.id, key).await?;
+        let is_change = before != after;
+        let shown = |setting: Option<StoredSetting>| setting.as_ref().map(settings::shown);
+        plan.add(what, shown(before).filter(|_| is_change), shown(after).filter(|_| is_change));
         Ok(())
     }
 }

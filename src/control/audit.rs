@@ -1,8 +1,25 @@
 //! The audit log, read and verified.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::principal::Operation;
-use super::{Control, ControlError, Principal, TenantRef};
-use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint, Listed, Page};
+use super::work::Target;
+use super::{Control, ControlError, FieldFault, Principal, TenantRef};
+use crate::domain::TenantId;
+use crate::secret::checkpoint::{Checkpoint, SignedCheckpoint, Worth};
+use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Evidence, Listed, Page};
+
+/// What became of one chain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+pub struct VerifiedChain {
+    /// `None` is the platform's own.
+    pub tenant_id: Option<TenantId>,
+    #[serde(flatten)]
+    pub verdict: AuditVerdict,
+}
 
 impl Control {
     /// The tenant's log, newest first. The log of a deleted tenant is there as before.
@@ -30,33 +47,86 @@ impl Control {
         filter: &AuditFilter,
         page: &Page,
     ) -> Result<Listed<AuditEntry>, ControlError> {
-        principal.authorize(Operation::ReadPlatformAudit)?;
+        self.allow(principal, Operation::ReadPlatformAudit, &Target::platform("audit_log")).await?;
         Ok(self.read().await?.audit_entries(None, filter, page).await??)
     }
 
-    /// Recomputes the chain of the tenant's log, or of the platform's own, and names the first broken row. With a
-    /// checkpoint that was written down elsewhere, rows that were rewritten before it and rows that were cut off at the
-    /// end are found as well. Answers the newest place, too: the next checkpoint.
+    /// Recomputes the chain of the tenant's log, or of the platform's own, holds it against all checkpoints that are at
+    /// hand (in the database, in this gateway's file, and the one that is given) and names the first broken row. Answers
+    /// the newest place, too: the next checkpoint.
     ///
     /// # Errors
-    /// [`ControlError::NotFound`], [`ControlError::Forbidden`]
+    /// [`ControlError::NotFound`], [`ControlError::Forbidden`]; [`ControlError::Checkpoints`] when the file is there and
+    /// can't be read.
     pub async fn verify_audit(
         &self,
         principal: &Principal,
         tenant: Option<&TenantRef>,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<(AuditVerdict, Checkpoint), ControlError> {
-        let (mut snapshot, chain) = match tenant {
+        let chain = match tenant {
             None => {
-                principal.authorize(Operation::ReadPlatformAudit)?;
-                (self.read().await?, None)
+                self.allow(principal, Operation::ReadPlatformAudit, &Target::platform("audit_log")).await?;
+                None
             }
-            Some(tenant) => {
-                let (snapshot, tenant) = self.read_tenant(principal, Operation::ReadAudit, tenant).await?;
-                (snapshot, Some(tenant.id))
-            }
+            Some(tenant) => Some(self.read_tenant(principal, Operation::ReadAudit, tenant).await?.1.id),
         };
-        let verdict = snapshot.verify_audit(chain, checkpoint).await?;
+        self.verified(principal, chain, checkpoint.cloned()).await
+    }
+
+    /// Verifies each chain that one of the checkpoints is of, a chain that is gone included, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`ControlError::Forbidden`]; [`ControlError::Invalid`] for checkpoints that nobody signed whom this installation
+    /// believes: they would prove nothing.
+    pub async fn verify_chains(
+        &self,
+        principal: &Principal,
+        checkpoints: Vec<SignedCheckpoint>,
+    ) -> Result<Vec<VerifiedChain>, ControlError> {
+        self.allow(principal, Operation::ReadPlatformAudit, &Target::platform("audit_log")).await?;
+        let mut verified = Vec::new();
+        for (tenant_id, newest) in self.newest_of_each(checkpoints)? {
+            let (verdict, _) = self.verified(principal, tenant_id, Some(newest)).await?;
+            verified.push(VerifiedChain { tenant_id, verdict });
+        }
+        Ok(verified)
+    }
+
+    fn newest_of_each(
+        &self,
+        checkpoints: Vec<SignedCheckpoint>,
+    ) -> Result<BTreeMap<Option<TenantId>, Checkpoint>, ControlError> {
+        let keys = self.believed_keys();
+        let mut newest = BTreeMap::<Option<TenantId>, Checkpoint>::new();
+        let mut faults = Vec::new();
+        for (at, signed) in checkpoints.into_iter().enumerate() {
+            let fault = match signed.worth(&keys) {
+                Worth::Good => None,
+                Worth::Unknown => Some(format!("its signer {} is not known here", signed.signer)),
+                Worth::Forged => Some(format!("it was not signed by {}", signed.signer)),
+            };
+            faults.extend(fault.map(|fault| FieldFault::new(format!("checkpoints[{at}]"), fault)));
+            let place = newest.entry(signed.tenant_id).or_insert_with(|| signed.place.clone());
+            if signed.place.seq > place.seq {
+                *place = signed.place;
+            }
+        }
+        if faults.is_empty() { Ok(newest) } else { Err(ControlError::Invalid(faults)) }
+    }
+
+    async fn verified(
+        &self,
+        principal: &Principal,
+        chain: Option<TenantId>,
+        given: Option<Checkpoint>,
+    ) -> Result<(AuditVerdict, Checkpoint), ControlError> {
+        // First: what the file gets while the log is read is of rows that the snapshot does not have.
+        let mut places = self.written_places(chain).await?;
+        places.extend(given);
+        let keys = self.believed_keys();
+        let mut snapshot = self.read_as(principal).await?;
+        let verdict = snapshot.verify_audit(chain, Evidence { keys: &keys, places: &places }).await?;
         Ok((verdict, snapshot.audit_checkpoint(chain).await?))
     }
 }

@@ -391,7 +391,7 @@ impl Work<'_> {
         text: &str,
         others_end: Timestamp,
     ) -> Result<(), ControlError> {
-        let data_key = self.data_key(tenant).await?;
+        let data_key = self.data_key(tenant.id).await?;
         let newest =
             self.tx.channel_secrets(tenant.id, id, self.now).await?.first().map(|newest| newest.version);
         let version = newest.map_or(0, |newest| newest + 1).max(self.now.micros());

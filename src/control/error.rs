@@ -1,5 +1,7 @@
 //! Why an operation was not done.
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -7,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::counting::Exceeded;
 use crate::domain::{IllegalMove, TenantStatus};
+use crate::secret::archive::ArchiveError;
 use crate::secret::seal::SealError;
 use crate::store::{BadPage, StoreError};
 
@@ -56,6 +59,12 @@ pub enum ControlError {
     /// A secret can't be sealed or opened: a fault of the configuration, or of whoever touched the database.
     #[error("a secret can't be sealed or opened")]
     Seal(#[from] SealError),
+    /// The file of the audit log's checkpoints: a fault of the machine.
+    #[error("the audit log's checkpoints can't be written to, or read from, {}", .0.display())]
+    Checkpoints(PathBuf, #[source] io::Error),
+    /// What was given is no archive that can be read, or none could be written.
+    #[error("the archive can't be used")]
+    Archive(#[from] ArchiveError),
     #[error("the operating system gave no random bytes")]
     Random(#[source] getrandom::Error),
 }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::principal::Operation;
 use super::quotas::QuotaUse;
+use super::work::Target;
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{Enforcement, Health, Period, Resource, Tenant, TenantId, TenantStatus};
@@ -121,7 +122,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Forbidden`]
     pub async fn tenant_counts(&self, principal: &Principal) -> Result<Vec<TenantCount>, ControlError> {
-        principal.authorize(Operation::ReadMetrics)?;
+        self.allow(principal, Operation::ReadMetrics, &Target::platform("metrics")).await?;
         Ok(self.read().await?.tenant_counts().await?)
     }
 }

@@ -137,15 +137,7 @@ impl Control {
         principal: &Principal,
         tenant: &TenantRef,
     ) -> Result<Tenant, ControlError> {
-        match self.read_tenant(principal, Operation::ReportUsage, tenant).await {
-            Ok((_, tenant)) => Ok(tenant),
-            Err(ControlError::NotFound { .. } | ControlError::Forbidden { .. }) => {
-                let mut work = self.begin_for(principal, tenant).await?;
-                let refused = work.tenant_for(Operation::ReportUsage, tenant).await;
-                work.end(refused).await
-            }
-            Err(error) => Err(error),
-        }
+        Ok(self.read_tenant(principal, Operation::ReportUsage, tenant).await?.1)
     }
 
     /// What the tenant pays from, if it is served.

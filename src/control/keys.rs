@@ -256,7 +256,11 @@ impl Work<'_> {
         self.audit(operation, &target, Told::made(shown(key))).await
     }
 
-    async fn change_key(&mut self, id: ApiKeyId, change: KeyChange) -> Result<ApiKey, ControlError> {
+    pub(super) async fn change_key(
+        &mut self,
+        id: ApiKeyId,
+        change: KeyChange,
+    ) -> Result<ApiKey, ControlError> {
         let (tenant, before) = self.key_for(Operation::ChangeKey, id).await?;
         if before.revoked_at.is_some() {
             return Err(ControlError::Conflict(format!("key `{id}` is revoked")));

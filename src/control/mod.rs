@@ -3,16 +3,18 @@
 //!
 //! Knows no HTTP, no console and no gateway: the API, the console and the command line call the same functions,
 //! and what those functions change reaches the data plane through the store's `directory_changes`. A tenant that
-//! the caller may not see does not exist for it. Reads never write, but that a tenant is told which of the platform's
-//! people looks at it; a write that was refused leaves one audit row and nothing else.
+//! the caller may not see does not exist for it. Reads write nothing, but that a tenant is told which of the platform's
+//! people looks at it; whatever was refused, a read or a write, leaves one audit row and nothing else.
 //!
 //! Dropping the future of an operation before it is ready leaves it open whether it was done, never half done.
 
 mod alerts;
 mod apply;
+mod archive;
 mod audit;
 mod authenticate;
 mod channels;
+mod checkpoints;
 mod counting;
 mod error;
 mod health;
@@ -40,6 +42,7 @@ mod validate;
 mod watch;
 mod work;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,11 +60,17 @@ use crate::till::Till;
 use passwords::Passwords;
 use principal::Operation;
 use throttle::Throttle;
+use work::Target;
 
 pub use crate::domain::TenantRef;
 pub use alerts::{NewAlertRule, RuleInForce, RuleSource};
-pub use apply::{DryRun, Manifest, ManifestKey, ManifestQuota, ManifestTenant, Planned, PlannedAction};
+pub use apply::{
+    DryRun, Manifest, ManifestKey, ManifestQuota, ManifestSecret, ManifestTenant, Planned, PlannedAction,
+};
+pub use archive::{Exported, Imported};
+pub use audit::VerifiedChain;
 pub use channels::{ChannelChange, ChannelSettings, CreatedChannel, NewChannel};
+pub use checkpoints::{Attesting, CheckpointFile, Taken};
 pub use counting::{Counting, Exceeded, Standing};
 pub use error::{ControlError, FieldFault};
 pub use health::{HealthReason, TenantHealth, TenantHealthSettings};
@@ -103,6 +112,8 @@ struct Parts {
     journal: Option<Arc<Journal>>,
     counting: Option<Arc<Counting>>,
     secrets: Option<KeyRing>,
+    attesting: Option<Arc<Attesting>>,
+    spool: Option<PathBuf>,
     passwords: Passwords,
     throttle: Arc<Throttle>,
     sessions: SessionSettings,
@@ -126,35 +137,48 @@ impl Control {
     /// `changed` is notified after each committed change, so that this process's directory need not wait for its
     /// next poll.
     pub fn new(store: Store, clock: Arc<dyn Clock>, pepper: Pepper, changed: Arc<Notify>) -> Control {
-        let (till, journal, counting, secrets, ids) = (None, None, None, None, Arc::default());
-        let (passwords, throttle) = (Passwords::default(), Arc::new(Throttle::new(clock.clone())));
-        let (channels, watch, noted) = (ChannelSettings::default(), Arc::default(), Cache::new(NOTED_MAX));
-        let parts = Parts {
-            store,
-            clock,
-            pepper,
-            changed,
-            till,
-            journal,
-            counting,
-            secrets,
-            passwords,
-            throttle,
-            sessions: SessionSettings::default(),
-            log_ins: LogIns::default(),
-            accessed: Cache::builder().max_capacity(ACCESSED_MAX).time_to_live(ACCESS_TOLD_EVERY).build(),
-            channels,
-            watch,
-            noted,
-            ids,
-        };
-        Control { parts: Arc::new(parts) }
+        let throttle = Arc::new(Throttle::new(clock.clone()));
+        Control {
+            parts: Arc::new(Parts {
+                store,
+                clock,
+                pepper,
+                changed,
+                till: None,
+                journal: None,
+                counting: None,
+                secrets: None,
+                attesting: None,
+                spool: None,
+                passwords: Passwords::default(),
+                throttle,
+                sessions: SessionSettings::default(),
+                log_ins: LogIns::default(),
+                accessed: Cache::builder().max_capacity(ACCESSED_MAX).time_to_live(ACCESS_TOLD_EVERY).build(),
+                channels: ChannelSettings::default(),
+                watch: Arc::default(),
+                noted: Cache::new(NOTED_MAX),
+                ids: Arc::default(),
+            }),
+        }
     }
 
     /// With the keys that tenants' secrets are sealed with; without them no secret can be set or read.
     #[must_use]
     pub fn with_secrets(self, secrets: KeyRing) -> Control {
         Control { parts: Arc::new(Parts { secrets: Some(secrets), ..(*self.parts).clone() }) }
+    }
+
+    /// With what attests the audit log: its key, whose word is believed beside it, and where checkpoints go.
+    #[must_use]
+    pub fn with_attesting(self, attesting: Attesting) -> Control {
+        Control { parts: Arc::new(Parts { attesting: Some(Arc::new(attesting)), ..(*self.parts).clone() }) }
+    }
+
+    /// With a directory for files that are in the making; the system's own for temporary files, without one.
+    #[must_use]
+    pub fn with_spool(self, spool: PathBuf) -> Control {
+        Control { parts: Arc::new(Parts { spool: Some(spool), ..(*self.parts).clone() }) }
     }
 
     /// With other lengths of sessions than those of [`SessionSettings::default`].
@@ -237,12 +261,16 @@ impl Control {
     ) -> Result<(Snapshot, Tenant), ControlError> {
         let principal = self.towards(principal, tenant).await?;
         let mut snapshot = self.read_as(&principal).await?;
-        let tenant = principal.find(&mut snapshot, tenant).await?;
-        principal.authorize(operation)?;
-        if principal.actor.kind == ActorKind::PlatformUser {
-            self.tell_access(&principal, operation, &tenant).await?;
+        let found = principal.find(&mut snapshot, tenant).await;
+        if let Err(ControlError::NotFound { .. }) = &found {
+            self.note_foreign_read(&principal, operation, tenant).await?;
         }
-        Ok((snapshot, tenant))
+        let found = found?;
+        self.allow(&principal, operation, &Target::tenant(&found)).await?;
+        if principal.actor.kind == ActorKind::PlatformUser {
+            self.tell_access(&principal, operation, &found).await?;
+        }
+        Ok((snapshot, found))
     }
 
     /// A tenant is told which of the platform's people looks at it: once an hour, with the first look.

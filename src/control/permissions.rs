@@ -42,6 +42,9 @@ pub(super) enum Operation {
     ManageChildren,
     ReadMetrics,
     EraseTenant,
+    /// With its secrets as text, for whoever is named to open it.
+    ExportTenant,
+    ImportTenant,
     ReadMembers,
     /// Withdrawing an invitation, too.
     InviteMember,
@@ -84,7 +87,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 54] = [
+const MATRIX: [(Operation, &str, Allowed); 56] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -112,6 +115,8 @@ const MATRIX: [(Operation, &str, Allowed); 54] = [
     (Operation::ManageChildren, "children.manage", allowed("P- oa---- -")),
     (Operation::ReadMetrics, "metrics.read", allowed("PS ------ -")),
     (Operation::EraseTenant, "tenant.erase", allowed("P- ------ -")),
+    (Operation::ExportTenant, "tenant.export", allowed("P- o----- -")),
+    (Operation::ImportTenant, "tenant.import", allowed("P- ------ -")),
     (Operation::ReadMembers, "member.read", allowed("PS oa--u- -")),
     (Operation::InviteMember, "member.invite", allowed("P- oa---- -")),
     (Operation::ChangeMember, "member.change", allowed("P- oa---- -")),
@@ -356,6 +361,7 @@ mod tests {
                     | Operation::CreateTenant
                     | Operation::EraseTenant
                     | Operation::ImportKey
+                    | Operation::ImportTenant
                     | Operation::RemoveQuota
                     | Operation::RotateSecrets
                     | Operation::SetQuota

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::principal::Operation;
+use super::work::Target;
 use super::{Control, ControlError, Principal};
 use crate::clock::Timestamp;
 use crate::domain::{AccountKey, Period, Resource};
@@ -84,7 +85,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Conflict`] where no gateway runs: only a running one holds a till and a journal.
     pub async fn reconcile(&self, principal: &Principal) -> Result<Books, ControlError> {
-        principal.authorize(Operation::Reconcile)?;
+        self.allow(principal, Operation::Reconcile, &Target::platform("books")).await?;
         self.compare_books().await
     }
 

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::domain::{
     SECURITY_LEVELS, SETTINGS, SettingDefault, SettingKind, SettingSpec, Tenant, TenantId, TenantStatus,
 };
-use crate::secret::seal::{DataKey, KeyRing, Place};
+use crate::secret::seal::{DataKey, KeyRing, Place, SealError};
 use crate::store::{Snapshot, StoredSetting, StoredValue};
 
 /// A setting as it holds.
@@ -148,11 +148,25 @@ impl Control {
     pub async fn secret(&self, tenant: TenantId, key: &str) -> Result<Option<String>, ControlError> {
         let mut snapshot = self.read().await?;
         let Some(stored) = snapshot.setting(tenant, key).await? else { return Ok(None) };
-        let StoredValue::Sealed { data_key, bytes } = stored.value else { return Ok(None) };
+        match stored.value {
+            StoredValue::Sealed { .. } => self.opened(&mut snapshot, tenant, &stored).await.map(Some),
+            StoredValue::Plain(_) => Ok(None),
+        }
+    }
+
+    /// The text of a setting that is sealed.
+    pub(super) async fn opened(
+        &self,
+        snapshot: &mut Snapshot,
+        tenant: TenantId,
+        stored: &StoredSetting,
+    ) -> Result<String, ControlError> {
+        let StoredSetting { key, version, .. } = stored;
+        let StoredValue::Sealed { data_key, bytes } = &stored.value else { return Err(no_setting(key)) };
         let keys = snapshot.data_keys(tenant).await?;
-        let wrapped = keys.iter().find(|wrapped| wrapped.id == data_key).ok_or_else(|| no_setting(key))?;
-        let place = Place { tenant, name: key, version: stored.version };
-        Ok(Some(self.key_ring()?.unwrap(tenant, wrapped)?.open(place, &bytes)?))
+        let wrapped = keys.iter().find(|wrapped| wrapped.id == *data_key).ok_or_else(|| no_setting(key))?;
+        let place = Place { tenant, name: key, version: *version };
+        Ok(self.key_ring()?.unwrap(tenant, wrapped)?.open(place, bytes)?)
     }
 
     /// Wraps all tenants' keys, and those of people's second factors, with the newest key of the ring, batch by batch. May be interrupted and run again, and
@@ -187,6 +201,24 @@ impl Control {
         let mut work = self.begin_for(principal, tenant).await?;
         let outcome = work.erase_tenant(tenant).await;
         work.end(outcome).await
+    }
+
+    /// Sees to it that the ring's keys are those that this store's secrets are sealed with, also by gateways that have
+    /// not sealed anything yet: each key is noted with the store by whoever has it first.
+    ///
+    /// # Errors
+    /// [`ControlError::Seal`] with [`SealError::OtherKey`] for a key that is another one of its version.
+    pub async fn confirm_secrets(&self) -> Result<(), ControlError> {
+        let ring = self.key_ring()?;
+        let mut tx = self.parts.store.begin().await?;
+        for (version, fingerprint) in ring.fingerprints() {
+            let sealed = tx.data_key_wrapped_by(version).await?;
+            let opens = sealed.is_none_or(|(tenant, wrapped)| ring.unwrap(tenant, &wrapped).is_ok());
+            if !opens || tx.note_ring_key(version, &fingerprint, self.now()).await? != fingerprint {
+                return Err(SealError::OtherKey(version).into());
+            }
+        }
+        Ok(tx.commit().await?)
     }
 
     /// How strict the tenant is with itself: as it has set, but no stricter than its tier allows.
@@ -233,7 +265,7 @@ fn rank(level: &str) -> Option<usize> {
 // === impl Work ===
 
 impl Work<'_> {
-    async fn set_setting(
+    pub(super) async fn set_setting(
         &mut self,
         tenant: &TenantRef,
         key: &str,
@@ -249,7 +281,7 @@ impl Work<'_> {
         }
         let stored = match (kind, value.as_str()) {
             (SettingKind::Secret, Some(text)) => {
-                let data_key = self.data_key(&tenant).await?;
+                let data_key = self.data_key(tenant.id).await?;
                 let place = Place { tenant: tenant.id, name: key, version };
                 StoredValue::Sealed { data_key: data_key.id, bytes: data_key.seal(place, text)? }
             }
@@ -308,14 +340,14 @@ impl Work<'_> {
     }
 
     /// The tenant's newest data key; made if it has none.
-    pub(super) async fn data_key(&mut self, tenant: &Tenant) -> Result<DataKey, ControlError> {
+    pub(super) async fn data_key(&mut self, tenant: TenantId) -> Result<DataKey, ControlError> {
         let control = self.control;
         let ring = control.key_ring()?;
-        if let Some(newest) = self.tx.data_keys(tenant.id).await?.first() {
-            return Ok(ring.unwrap(tenant.id, newest)?);
+        if let Some(newest) = self.tx.data_keys(tenant).await?.first() {
+            return Ok(ring.unwrap(tenant, newest)?);
         }
         let key = ring.draw(control.new_id()).map_err(ControlError::Random)?;
-        self.tx.insert_data_key(tenant.id, &ring.wrap(tenant.id, &key)?, self.now).await?;
+        self.tx.insert_data_key(tenant, &ring.wrap(tenant, &key)?, self.now).await?;
         Ok(key)
     }
 
@@ -417,7 +449,7 @@ fn custom_value(key: &str, new: &NewSetting, was_secret: bool) -> Result<(Settin
 const CUSTOM_BYTES_MAX: usize = 16_384;
 
 /// What a setting looks like in the audit log: of a secret only that there is one.
-fn shown(setting: &StoredSetting) -> Value {
+pub(super) fn shown(setting: &StoredSetting) -> Value {
     match &setting.value {
         StoredValue::Plain(text) => json!({
             "setting_type": setting.kind, "setting_value": plain(text), "version": setting.version,

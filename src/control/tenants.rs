@@ -94,7 +94,7 @@ impl Control {
         sort: TenantSort,
         page: &Page,
     ) -> Result<Listed<Tenant>, ControlError> {
-        principal.authorize(Operation::ReadTenant)?;
+        self.allow(principal, Operation::ReadTenant, &Target::platform("tenant")).await?;
         // Tenants below a reseller's are out of its reach.
         let mut snapshot = match principal.visible() {
             Visible::Below(_) => self.read().await?,

@@ -60,6 +60,7 @@ on_both! {
     a_manifest_is_made_true_and_a_second_run_plans_nothing,
     a_dry_run_plans_the_same_and_changes_nothing,
     a_changed_manifest_plans_the_difference,
+    settings_secrets_and_what_keys_may_are_made_true_and_stay_so,
     a_manifest_with_faults_changes_nothing_and_names_them_all,
     only_the_platform_applies_manifests,
     a_reseller_looks_after_the_tenants_below_its_own_and_no_others,
@@ -570,7 +571,7 @@ async fn another_tenants_things_do_not_exist(store: TestStore) {
     let listed = control.tenants(&eve, &filter, TenantSort::default(), &Page::default()).await.unwrap();
     assert_eq!(listed.items, std::slice::from_ref(&other));
     let denied = house.audit(&other).await;
-    assert_eq!(denied.iter().filter(|entry| entry.row.outcome == AuditOutcome::Denied).count(), 5);
+    assert_eq!(denied.iter().filter(|entry| entry.row.outcome == AuditOutcome::Denied).count(), 9);
     assert_eq!(house.audit(&acme).await.len(), 2, "the victim's log holds only what happened to it");
 }
 
@@ -791,7 +792,7 @@ async fn every_change_is_audited_told_and_verifiable(store: TestStore) {
     assert_eq!((entry.correlation, entry.at), (Uuid::max(), house.clock.now()));
     assert_eq!(entry.after.as_ref().unwrap()["limit"], 6);
     let verdict = house.control.verify_audit(&house.owner, Some(&by_id(&acme)), None).await.unwrap();
-    assert_eq!(verdict.0, AuditVerdict::Whole { rows: 2 });
+    assert_eq!(verdict.0, AuditVerdict::Whole { rows: 2, pruned: 0, checkpoints: 0 });
 }
 
 // === apply ===
@@ -888,6 +889,47 @@ async fn a_manifest_with_faults_changes_nothing_and_names_them_all(store: TestSt
     assert_eq!(house.changes().await, changes);
     let good = house.control.tenant(&house.owner, &"good".parse().unwrap()).await.unwrap_err();
     assert!(matches!(good, ControlError::NotFound { .. }), "{good:?}");
+}
+
+async fn settings_secrets_and_what_keys_may_are_made_true_and_stay_so(store: TestStore) {
+    let house = House::on(store);
+    let manifest = |scopes: &str, secret: &str, level: &str| {
+        format!(
+            "[[tenant]]\nslug = \"reseller\"\ntier = \"msp\"\n
+             [[tenant]]\nslug = \"acme\"\ntier = \"pro\"\nparent = \"reseller\"\n\
+             key = [{{ name = \"ci\"{scopes} }}]\n\
+             settings = {{ security_level = \"{level}\", \"custom.color\" = \"red\" }}\n\
+             secrets = {{ smtp_password = \"{secret}\", \"custom.token\" = \"t\" }}\n"
+        )
+    };
+    let changes = async |manifest: &str| {
+        let plan = house.apply(manifest, DryRun::No).await;
+        let changed = plan.into_iter().filter(|planned| planned.action != PlannedAction::None);
+        changed.map(|planned| planned.what).collect::<Vec<_>>()
+    };
+    let first = manifest("", "hunter2", "basic");
+    let made = changes(&first).await;
+    assert_eq!(made.len(), 7, "two tenants, a key, four settings: {made:?}");
+    assert_eq!(changes(&first).await, [] as [&str; 0], "a secret that is the same is not sealed again");
+    let acme = house.control.tenant(&house.owner, &"acme".parse().unwrap()).await.unwrap();
+    assert!(acme.parent.is_some());
+    let secret = async |key| house.control.secret(acme.id, key).await.unwrap();
+    assert_eq!(secret("smtp_password").await.as_deref(), Some("hunter2"));
+    assert_eq!(secret("custom.token").await.as_deref(), Some("t"));
+    assert_eq!(
+        changes(&manifest(", limits = { routes = [\"orders\"] }", "letmein", "standard")).await,
+        ["tenant acme key ci", "tenant acme setting security_level", "tenant acme setting smtp_password"]
+    );
+    assert_eq!(secret("smtp_password").await.as_deref(), Some("letmein"));
+    // What a key may is left alone where the manifest says nothing of it.
+    assert_eq!(changes(&manifest("", "letmein", "standard")).await, [] as [&str; 0]);
+    let plan = house.apply(&manifest("", "other", "standard"), DryRun::Yes).await;
+    assert!(!format!("{plan:?}").contains("other"), "no secret in a plan");
+    let bad = manifest("", "x", "nonsense").replace("parent = \"reseller\"", "parent = \"acme\"");
+    let manifest: Manifest = toml::from_str(&bad).unwrap();
+    assert!(!format!("{manifest:?}").contains("\"x\""), "no secret in a manifest that is shown");
+    let refused = house.control.apply(&house.owner, manifest, DryRun::No).await.unwrap_err();
+    assert_eq!(fields(&refused), ["tenant[1].parent"]);
 }
 
 async fn only_the_platform_applies_manifests(store: TestStore) {

@@ -1,6 +1,7 @@
 //! Tiers and resource types, read.
 
 use super::principal::Operation;
+use super::work::Target;
 use super::{Control, ControlError, Principal};
 use crate::domain::{ResourceType, Tier};
 
@@ -10,7 +11,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Store`]
     pub async fn tiers(&self, principal: &Principal) -> Result<Vec<Tier>, ControlError> {
-        principal.authorize(Operation::ReadTiers)?;
+        self.allow(principal, Operation::ReadTiers, &Target::platform("tier")).await?;
         Ok(self.read_as(principal).await?.tiers().await?)
     }
 
@@ -19,7 +20,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Store`]
     pub async fn resource_types(&self, principal: &Principal) -> Result<Vec<ResourceType>, ControlError> {
-        principal.authorize(Operation::ReadTiers)?;
+        self.allow(principal, Operation::ReadTiers, &Target::platform("tier")).await?;
         Ok(self.read_as(principal).await?.resource_types().await?)
     }
 }

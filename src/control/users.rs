@@ -45,7 +45,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Forbidden`]; [`ControlError::Invalid`] for another list's cursor.
     pub async fn users(&self, principal: &Principal, page: &Page) -> Result<Listed<User>, ControlError> {
-        principal.authorize(Operation::ReadUsers)?;
+        self.allow(principal, Operation::ReadUsers, &Target::platform("user")).await?;
         Ok(self.read().await?.users(page).await??)
     }
 

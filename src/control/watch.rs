@@ -28,8 +28,8 @@ use crate::domain::{
     Tenant, TenantId, TenantStatus, Zone,
 };
 use crate::store::{
-    AuditVerdict, Granted, KnownHealth, NearLimit, Page, RecentRequests, Refused, Snapshot, TenantFilter,
-    TenantSort, TenantSortBy, Visible,
+    AuditVerdict, Evidence, Granted, KnownHealth, NearLimit, Page, RecentRequests, Refused, Snapshot,
+    TenantFilter, TenantSort, TenantSortBy, Visible,
 };
 
 /// What is looked for.
@@ -257,14 +257,16 @@ impl Control {
     async fn watch_audit(&self, told: &mut Vec<Alert>) -> Result<(), ControlError> {
         let sort = TenantSort { by: TenantSortBy::CreatedAt, descending: false };
         let mut page = Page::new(Some(Page::LIMIT_MAX.into()), None, None)?;
+        let keys = self.believed_keys();
         loop {
             let tenants =
                 self.read().await?.tenants(Visible::All, &TenantFilter::default(), sort, &page).await??;
             for tenant in &tenants.items {
                 // Each in a snapshot of its own: a long log must not hold on to old rows for all of them.
                 let mut snapshot = self.read().await?;
+                let evidence = Evidence { keys: &keys, places: &[] };
                 if let AuditVerdict::Broken { seq, fault } =
-                    snapshot.verify_audit(Some(tenant.id), None).await?
+                    snapshot.verify_audit(Some(tenant.id), evidence).await?
                 {
                     let happening = Happening::broken_chain(seq, fault);
                     told.extend(self.note(&mut snapshot, tenant.id, vec![happening], None).await?);

@@ -155,23 +155,47 @@ impl Work<'_> {
     }
 
     fn row(&self, operation: Operation, target: &Target, outcome: AuditOutcome, told: Told) -> AuditRow {
-        AuditRow {
-            at: self.now,
-            tenant: target.tenant,
-            actor: self.principal.actor.clone(),
-            action: operation.action().to_owned(),
-            target_kind: target.kind.to_owned(),
-            target_id: target.id.clone(),
-            outcome,
-            before: told.before,
-            after: told.after,
-            reason: told.reason,
-            correlation: self.principal.correlation,
-        }
+        AuditRow { outcome, ..target.row(&self.principal, operation, told, self.now) }
     }
 }
 
 impl Control {
+    /// Whether the caller may do that, where nothing is written otherwise: an attempt that is refused is noted.
+    pub(super) async fn allow(
+        &self,
+        principal: &Principal,
+        operation: Operation,
+        target: &Target,
+    ) -> Result<(), ControlError> {
+        let allowed = principal.authorize(operation);
+        if allowed.is_err() {
+            self.note_refused(principal, operation, target).await?;
+        }
+        allowed
+    }
+
+    /// Notes that somebody asked to read what is not theirs, or is not there, in their own tenant's log.
+    pub(super) async fn note_foreign_read(
+        &self,
+        principal: &Principal,
+        operation: Operation,
+        tenant: &TenantRef,
+    ) -> Result<(), ControlError> {
+        let Some(own) = principal.tenant() else { return Ok(()) };
+        let target = Target { tenant: Some(own), kind: "tenant", id: tenant.to_string() };
+        self.note_refused(principal, operation, &target).await
+    }
+
+    async fn note_refused(
+        &self,
+        principal: &Principal,
+        operation: Operation,
+        target: &Target,
+    ) -> Result<(), ControlError> {
+        let row = target.row(principal, operation, Told::default(), self.now());
+        self.note_denied(&AuditRow { outcome: AuditOutcome::Denied, ..row }).await
+    }
+
     /// The platform notes it: what was denied may be out of the caller's reach.
     async fn note_denied(&self, row: &AuditRow) -> Result<(), ControlError> {
         let mut tx = self.parts.store.begin().await?;
@@ -185,6 +209,27 @@ impl Control {
 impl Target {
     pub(super) fn tenant(tenant: &Tenant) -> Target {
         Target { tenant: Some(tenant.id), kind: "tenant", id: tenant.id.to_string() }
+    }
+
+    /// What concerns no single tenant.
+    pub(super) fn platform(kind: &'static str) -> Target {
+        Target { tenant: None, kind, id: String::new() }
+    }
+
+    fn row(&self, principal: &Principal, operation: Operation, told: Told, at: Timestamp) -> AuditRow {
+        AuditRow {
+            at,
+            tenant: self.tenant,
+            actor: principal.actor.clone(),
+            action: operation.action().to_owned(),
+            target_kind: self.kind.to_owned(),
+            target_id: self.id.clone(),
+            outcome: AuditOutcome::Done,
+            before: told.before,
+            after: told.after,
+            reason: told.reason,
+            correlation: principal.correlation,
+        }
     }
 
     pub(super) fn of(tenant: &Tenant, kind: &'static str, id: impl Into<String>) -> Target {

@@ -253,6 +253,14 @@ impl Pepper {
         self.version
     }
 
+    /// What tells peppers apart, and nothing of the pepper: part of the digest of a text that is no credential.
+    pub fn fingerprint(&self) -> String {
+        let mut hmac = self.keyed.clone();
+        hmac.update(b"fingerprint:");
+        let digest: [u8; 32] = hmac.finalize().into_bytes().into();
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The digest of a credential's text. No heap.
     ///
     /// `tg_`, which all keys share, is left out: what remains of a key fits one hash block, which saves a third

@@ -4,6 +4,9 @@
 //! when a caller sends it; everything in between is a [`KeyDigest`](hash::KeyDigest), which is useless without
 //! the [`Pepper`](hash::Pepper) that never enters the database.
 
+pub mod archive;
+pub mod checkpoint;
+pub mod ed25519;
 pub mod hash;
 pub mod jwt;
 pub mod password;

@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::hash::{PepperError, load_or_create_secret, unhexed};
@@ -57,6 +58,12 @@ pub enum SealError {
     Unopened,
     #[error("sealing failed")]
     Unsealed,
+    /// Another key of that version seals what is in the database.
+    #[error(
+        "the key-encryption key of version {0} is not the one that the store's secrets are sealed with: give all gateways of \
+         a store the same control.secret_keys; what a gateway made for itself is in its data directory (secret.key)"
+    )]
+    OtherKey(i64),
 }
 
 /// Keys that make no ring.
@@ -104,6 +111,13 @@ impl KeyRing {
     /// The version that wraps.
     pub fn newest(&self) -> i64 {
         self.keys.first().map_or(0, |(version, _)| *version)
+    }
+
+    /// What tells the keys apart, and nothing of them, by their versions.
+    pub fn fingerprints(&self) -> impl Iterator<Item = (i64, [u8; 32])> + '_ {
+        let fingerprint =
+            |key: &[u8; KEY_BYTES]| Sha256::new_with_prefix(b"tollgate ring key\n").chain_update(key);
+        self.keys.iter().map(move |(version, key)| (*version, fingerprint(key).finalize().into()))
     }
 
     /// A new data key.

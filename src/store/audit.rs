@@ -2,8 +2,8 @@
 //!
 //! Each row holds the hash of the row before it and its own, SHA-256 over the former and the row's canonical
 //! JSON (RFC 8785), so that a changed, removed or inserted row breaks the chain from there on. The newest link
-//! is kept beside the log as well, so that rows missing at the end are noticed; only a copy of it off the
-//! machine, which has its own issue, holds against someone who rewrites both.
+//! is kept beside the log as well, so that rows missing at the end are noticed. Against someone who rewrites both
+//! stand signed checkpoints, see [`checkpoints`](super::checkpoints).
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ use super::values::{digest, get, json_or_null, parsed};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{Actor, ActorKind, AuditOutcome, AuditRow, TenantId};
+use crate::secret::checkpoint::{Checkpoint, Worth};
+use crate::secret::ed25519::PublicKey;
 
 /// A row of the audit log with its place in the chain.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -47,13 +49,13 @@ pub struct AuditFilter {
     pub to: Option<Timestamp>,
 }
 
-/// A place of a chain that somebody has written down elsewhere: what is verified against it can't have been rewritten,
-/// nor cut off behind it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
-pub struct Checkpoint {
-    pub seq: i64,
-    /// Hexadecimal.
-    pub hash: String,
+/// What a chain is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Whose signatures count, of the checkpoints beside the log.
+    pub keys: &'a [PublicKey],
+    /// Places that are known from elsewhere, in any order.
+    pub places: &'a [Checkpoint],
 }
 
 /// What became of a chain.
@@ -61,13 +63,15 @@ pub struct Checkpoint {
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum AuditVerdict {
     Whole {
+        /// How many there are.
         rows: i64,
+        /// How many there were before them, which retention has taken.
+        pruned: i64,
+        /// How many places were known by evidence, and are as it says.
+        checkpoints: u64,
     },
     /// The first row that is not what was written there.
-    Broken {
-        seq: i64,
-        fault: &'static str,
-    },
+    Broken { seq: i64, fault: &'static str },
 }
 
 /// The newest row of a chain.
@@ -77,6 +81,20 @@ struct Link {
     hash: [u8; 32],
 }
 
+/// A chain on the way from its begin to its end.
+struct Walk {
+    /// What it began behind.
+    base: Link,
+    last: Link,
+    /// Places that are known and not reached.
+    places: Vec<Checkpoint>,
+    compared: u64,
+    /// Whether a row tells why the rows before the base are not there.
+    is_accounted_for: bool,
+}
+
+/// The action of the row that says up to where the log was pruned; it says so in `after.up_to`.
+pub const PRUNED: &str = "audit.prune";
 /// Says what is hashed and in which form: another form gets another tag.
 const TAG: &[u8] = b"tollgate audit 1\n";
 /// Rows that are verified at once: bounds the memory, not the log.
@@ -113,37 +131,78 @@ impl Snapshot {
         Ok(Ok(Listed::of(entries, page, cursor)))
     }
 
-    /// Recomputes the tenant's whole chain; `None` is the platform's own.
+    /// Recomputes the tenant's whole chain and holds it against the evidence; `None` is the platform's own.
     ///
     /// # Errors
     /// [`StoreError`]; a row that can't even be read is one, and names its column.
     pub async fn verify_audit(
         &mut self,
         tenant: Option<TenantId>,
-        checkpoint: Option<&Checkpoint>,
+        evidence: Evidence<'_>,
     ) -> Result<AuditVerdict, StoreError> {
-        let mut last = Link::ROOT;
+        let base = self.audit_base(tenant, evidence.keys).await?;
+        let mut walk = Walk::from(base, evidence.places);
+        if let Err(broken) = walk.compare() {
+            return Ok(broken);
+        }
         loop {
-            let rows = self.audit_rows_after(tenant, last.seq).await?;
-            if rows.is_empty() {
-                break;
+            let rows = self.audit_rows_after(tenant, walk.last.seq).await?;
+            let Some(end) = rows.last().map(|row| get::<i64>(row, "seq")).transpose()? else { break };
+            if let Err(broken) = self.collect_evidence(tenant, evidence.keys, &mut walk, end).await? {
+                return Ok(broken);
             }
             for row in &rows {
-                match last.followed_by(row)? {
-                    Ok(next) if next.contradicts(checkpoint) => {
-                        let fault = "it is not the row of the checkpoint";
-                        return Ok(AuditVerdict::Broken { seq: next.seq, fault });
-                    }
-                    Ok(next) => last = next,
-                    Err(fault) => return Ok(AuditVerdict::Broken { seq: last.seq + 1, fault }),
+                if let Err(broken) = walk.step(row)? {
+                    return Ok(broken);
                 }
             }
         }
-        let is_short = checkpoint.is_some_and(|checkpoint| checkpoint.seq > last.seq);
-        if last == self.audit_head(tenant).await? && !is_short {
-            return Ok(AuditVerdict::Whole { rows: last.seq });
+        if let Err(broken) = self.collect_evidence(tenant, evidence.keys, &mut walk, i64::MAX).await? {
+            return Ok(broken);
         }
-        Ok(AuditVerdict::Broken { seq: last.seq + 1, fault: "rows are missing at the end" })
+        Ok(walk.ended(self.audit_head(tenant).await?))
+    }
+
+    /// Where the log begins: behind a checkpoint that somebody whom we believe has signed, or with the first row.
+    async fn audit_base(&mut self, tenant: Option<TenantId>, keys: &[PublicKey]) -> Result<Link, StoreError> {
+        let first = query("SELECT MIN(seq) AS seq FROM tenant_audit_logs WHERE tenant_id = $1")
+            .bind(chain_id(tenant))
+            .fetch_one(self.connection())
+            .await?;
+        let before = match get::<Option<i64>>(&first, "seq")? {
+            Some(first) => first - 1,
+            None => self.audit_head(tenant).await?.seq,
+        };
+        let checkpoints = self.checkpoints_of(tenant, before - 1, before).await?;
+        let believed = checkpoints.into_iter().find(|signed| signed.worth(keys) == Worth::Good);
+        let hash = believed.and_then(|signed| unhexadecimal(&signed.place.hash));
+        Ok(hash.map_or(Link::ROOT, |hash| Link { seq: before, hash }))
+    }
+
+    /// Lets the walk know the places up to `end` that the checkpoints beside the log attest.
+    async fn collect_evidence(
+        &mut self,
+        tenant: Option<TenantId>,
+        keys: &[PublicKey],
+        walk: &mut Walk,
+        end: i64,
+    ) -> Result<Result<(), AuditVerdict>, StoreError> {
+        let mut after = walk.last.seq;
+        loop {
+            let some = self.checkpoints_of(tenant, after, end).await?;
+            let Some(last) = some.last().map(|signed| signed.place.seq) else { return Ok(Ok(())) };
+            for signed in some {
+                match signed.worth(keys) {
+                    Worth::Good => walk.places.push(signed.place),
+                    Worth::Unknown => {}
+                    Worth::Forged => {
+                        let fault = "its checkpoint was not signed by who it says";
+                        return Ok(Err(AuditVerdict::Broken { seq: signed.place.seq, fault }));
+                    }
+                }
+            }
+            after = last;
+        }
     }
 
     /// The newest place of the chain, to be written down elsewhere.
@@ -198,8 +257,12 @@ fn push_filter(query: &mut Query, filter: &AuditFilter) {
 }
 
 /// Chains are known by their tenant; the nil UUID is the platform's.
-fn chain_id(tenant: Option<TenantId>) -> Uuid {
+pub(super) fn chain_id(tenant: Option<TenantId>) -> Uuid {
     tenant.map_or(Uuid::nil(), |tenant| tenant.0)
+}
+
+pub(super) fn chain_of(id: Uuid) -> Option<TenantId> {
+    (!id.is_nil()).then_some(TenantId(id))
 }
 
 /// A row as it is read, and its two hashes.
@@ -215,10 +278,9 @@ fn entry(row: &Row) -> Result<(AuditEntry, [u8; 32], [u8; 32]), StoreError> {
 }
 
 fn audit_row(row: &Row) -> Result<AuditRow, StoreError> {
-    let tenant: Uuid = get(row, "tenant_id")?;
     Ok(AuditRow {
         at: get(row, "at")?,
-        tenant: (!tenant.is_nil()).then_some(TenantId(tenant)),
+        tenant: chain_of(get(row, "tenant_id")?),
         actor: Actor {
             kind: parsed(row, "actor_kind", ActorKind::parse)?,
             id: get(row, "actor_id")?,
@@ -237,7 +299,7 @@ fn audit_row(row: &Row) -> Result<AuditRow, StoreError> {
     })
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String can't fail.
@@ -246,17 +308,66 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
+pub(super) fn unhexadecimal(text: &str) -> Option<[u8; 32]> {
+    let pair = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
+    let bytes: Vec<u8> = (0..32).map(pair).collect::<Option<_>>()?;
+    bytes.try_into().ok().filter(|_| text.len() == 64)
+}
+
+// === impl Walk ===
+
+impl Walk {
+    fn from(base: Link, places: &[Checkpoint]) -> Walk {
+        let places = places.iter().filter(|place| place.seq >= base.seq).cloned().collect();
+        Walk { base, last: base, places, compared: 0, is_accounted_for: base == Link::ROOT }
+    }
+
+    fn step(&mut self, row: &Row) -> Result<Result<(), AuditVerdict>, StoreError> {
+        let entry = match self.last.followed_by(row)? {
+            Ok((next, entry)) => {
+                self.last = next;
+                entry
+            }
+            Err(fault) => return Ok(Err(AuditVerdict::Broken { seq: self.last.seq + 1, fault })),
+        };
+        self.is_accounted_for |= entry.row.action == PRUNED
+            && entry.row.outcome == AuditOutcome::Done
+            && entry.row.after.is_some_and(|after| after["up_to"] == self.base.seq);
+        Ok(self.compare())
+    }
+
+    /// The places that were reached are as they are known.
+    fn compare(&mut self) -> Result<(), AuditVerdict> {
+        let (last, hash) = (self.last, hexadecimal(&self.last.hash));
+        let reached = self.places.extract_if(.., |place| place.seq <= last.seq);
+        for place in reached {
+            if place.seq == last.seq && place.hash != hash {
+                let fault = "it is not the row of the checkpoint";
+                return Err(AuditVerdict::Broken { seq: last.seq, fault });
+            }
+            self.compared += 1;
+        }
+        Ok(())
+    }
+
+    fn ended(self, head: Link) -> AuditVerdict {
+        let Link { seq: last, .. } = self.last;
+        if self.last != head || !self.places.is_empty() {
+            return AuditVerdict::Broken { seq: last + 1, fault: "rows are missing at the end" };
+        }
+        if !self.is_accounted_for {
+            let fault = "it and all before it are gone, and no row says that they were pruned";
+            return AuditVerdict::Broken { seq: self.base.seq, fault };
+        }
+        AuditVerdict::Whole { rows: last - self.base.seq, pruned: self.base.seq, checkpoints: self.compared }
+    }
+}
+
 // === impl Link ===
 
 impl Link {
     /// Before the first row.
     const ROOT: Link = Link { seq: 0, hash: [0; 32] };
-
-    fn contradicts(self, checkpoint: Option<&Checkpoint>) -> bool {
-        checkpoint.is_some_and(|checkpoint| {
-            checkpoint.seq == self.seq && checkpoint.hash != hexadecimal(&self.hash)
-        })
-    }
 
     fn next(self, row: &AuditRow) -> Link {
         let seq = self.seq + 1;
@@ -266,7 +377,7 @@ impl Link {
         Link { seq, hash: hash.finalize().into() }
     }
 
-    fn followed_by(self, row: &Row) -> Result<Result<Link, &'static str>, StoreError> {
+    fn followed_by(self, row: &Row) -> Result<Result<(Link, AuditEntry), &'static str>, StoreError> {
         let (entry, prev_hash, hash) = entry(row)?;
         if entry.seq != self.seq + 1 {
             return Ok(Err("a row is missing"));
@@ -277,7 +388,7 @@ impl Link {
         } else if hash != next.hash {
             Err("it is not what was written")
         } else {
-            Ok(next)
+            Ok((next, entry))
         })
     }
 }
@@ -307,7 +418,7 @@ fn hashed_form(seq: i64, row: &AuditRow) -> Value {
 }
 
 /// RFC 8785 for what audit rows hold: no fractions, so numbers are written the same way everywhere.
-fn canonical(value: &Value) -> String {
+pub(super) fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let mut members: Vec<_> = map.iter().collect();

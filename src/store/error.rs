@@ -51,3 +51,11 @@ impl From<sqlx::Error> for StoreError {
         StoreError::Database(error)
     }
 }
+
+impl StoreError {
+    /// Whether a row was refused because there is one of its key.
+    pub fn is_taken(&self) -> bool {
+        let StoreError::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation()
+    }
+}

@@ -68,6 +68,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0008_people.sql"),
     },
     Migration {
+        number: 9,
+        name: "0009_audit_checkpoints",
+        postgres: include_str!("../../migrations/postgres/0009_audit_checkpoints.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0009_audit_checkpoints.sql"),
+    },
+    Migration {
         number: 11,
         name: "0011_alerts",
         postgres: include_str!("../../migrations/postgres/0011_alerts.sql"),

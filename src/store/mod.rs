@@ -16,9 +16,11 @@
 //! another tenant's, and serving refuses to begin where that would not hold ([`Store::prepare`]).
 
 mod alerts;
+mod archive;
 mod audit;
 mod changes;
 mod channels;
+mod checkpoints;
 mod error;
 mod events;
 mod grants;
@@ -35,6 +37,7 @@ mod pool;
 mod postgres;
 mod profile;
 mod quotas;
+mod ring_keys;
 mod rows;
 mod sessions;
 mod settings;
@@ -50,7 +53,8 @@ mod values;
 mod watch;
 
 pub use alerts::AlertFilter;
-pub use audit::{AuditEntry, AuditFilter, AuditVerdict, Checkpoint};
+pub use archive::{BadRow, PARTS, Part, Position, ROWS_AT_ONCE};
+pub use audit::{AuditEntry, AuditFilter, AuditVerdict, Evidence, PRUNED};
 pub use changes::{Change, Changed};
 pub use channels::ChannelSecret;
 pub use error::StoreError;
@@ -68,6 +72,8 @@ pub use sessions::StoredTotp;
 pub use settings::{StoredSetting, StoredValue};
 pub use tenants::{TenantCount, TenantFilter, TenantSort, TenantSortBy, Visible};
 pub use tokens::PlatformToken;
+#[cfg(test)]
+pub(crate) use usage::testing as usage_testing;
 pub use usage::{
     AccountUse, Fault, Inserted, JournalRange, ParkedRecord, RecentRequests, Rollup, RollupPeriod,
     UsageBatch, UsageFilter, UsageLog, UsageRow, UsageSums,

@@ -9,11 +9,11 @@ use super::StoreError;
 use super::sql::{Connection, Dialect, Kind, Query, Value, query};
 
 /// Rows to insert. Those of the same table have the same columns, in the same order.
-pub(super) struct Rows<const N: usize> {
+pub(super) struct Rows<R> {
     table: &'static str,
-    columns: [(&'static str, Kind); N],
+    columns: Vec<(&'static str, Kind)>,
     looked_up: Option<LookedUp>,
-    rows: Vec<[Value; N]>,
+    rows: Vec<R>,
 }
 
 /// A further column, whose value the database looks up for each row, which it knows as `new`.
@@ -24,19 +24,20 @@ pub(super) struct LookedUp {
     pub(super) join: &'static str,
 }
 
-/// SQLite takes 32,766 values in a statement; no row here has more than 16.
-const ROWS_MAX: usize = 2_000;
+/// SQLite takes 32,766 values in a statement; no row here has more than 19.
+const ROWS_MAX: usize = 1_500;
 
-impl<const N: usize> Rows<N> {
+/// A row is an array of values, or a vector where only its table says how many there are.
+impl<R: AsRef<[Value]> + IntoIterator<Item = Value>> Rows<R> {
     pub(super) fn of(
         table: &'static str,
-        columns: [(&'static str, Kind); N],
-        rows: impl Iterator<Item = [Value; N]>,
-    ) -> Rows<N> {
-        Rows { table, columns, looked_up: None, rows: rows.collect() }
+        columns: impl Into<Vec<(&'static str, Kind)>>,
+        rows: impl Iterator<Item = R>,
+    ) -> Rows<R> {
+        Rows { table, columns: columns.into(), looked_up: None, rows: rows.collect() }
     }
 
-    pub(super) fn looking_up(self, column: LookedUp) -> Rows<N> {
+    pub(super) fn looking_up(self, column: LookedUp) -> Rows<R> {
         Rows { looked_up: Some(column), ..self }
     }
 
@@ -69,7 +70,7 @@ impl<const N: usize> Rows<N> {
         query.push(comma).push(looked_up.column).push(") SELECT ").push(&self.names("new."));
         query.push(comma).push(looked_up.value).push(" FROM UNNEST(");
         let names = self.names("");
-        let mut values: Vec<_> = self.rows.into_iter().map(<[Value; N]>::into_iter).collect();
+        let mut values: Vec<_> = self.rows.into_iter().map(R::into_iter).collect();
         for (number, (_, kind)) in self.columns.into_iter().enumerate() {
             query.push(if number > 0 { ", " } else { "" });
             let column = values.iter_mut().filter_map(Iterator::next).collect();
@@ -79,12 +80,12 @@ impl<const N: usize> Rows<N> {
         query
     }
 
-    fn as_values(&self, rows: &[[Value; N]], then: &str) -> Query {
+    fn as_values(&self, rows: &[R], then: &str) -> Query {
         let mut query = self.begun();
         query.push(") VALUES ");
         for (number, row) in rows.iter().enumerate() {
             query.push(if number > 0 { ", (" } else { "(" });
-            for (number, value) in row.iter().enumerate() {
+            for (number, value) in row.as_ref().iter().enumerate() {
                 query.push(if number > 0 { ", " } else { "" }).push_unnumbered(value.clone());
             }
             query.push(")");
@@ -100,6 +101,7 @@ impl<const N: usize> Rows<N> {
     }
 
     fn names(&self, prefix: &str) -> String {
-        self.columns.map(|(name, _)| format!("{prefix}{name}")).join(", ")
+        let names: Vec<_> = self.columns.iter().map(|(name, _)| format!("{prefix}{name}")).collect();
+        names.join(", ")
     }
 }

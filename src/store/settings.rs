@@ -76,6 +76,21 @@ impl Snapshot {
         rows.iter().map(|row| data_key(row).map(|(_, key)| key)).collect()
     }
 
+    /// Any data key that the key of `ring_version` wraps.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn data_key_wrapped_by(
+        &mut self,
+        ring_version: i64,
+    ) -> Result<Option<(TenantId, WrappedKey)>, StoreError> {
+        let row = select(DATA_KEY, "FROM tenant_data_keys WHERE ring_version = $1 LIMIT 1")
+            .bind(ring_version)
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(data_key).transpose()
+    }
+
     /// Some of the data keys that an older key than that of `ring_version` wraps.
     ///
     /// # Errors

@@ -75,6 +75,19 @@ impl Snapshot {
         Ok(Some(tier))
     }
 
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tier_version(&mut self, slug: &str, version: i64) -> Result<Option<Tier>, StoreError> {
+        let row = select(TIER, "FROM tier_versions WHERE tier = $1 AND version = $2")
+            .bind(slug)
+            .bind(version)
+            .fetch_optional(self.connection())
+            .await?;
+        let Some(mut tier) = row.as_ref().map(tier).transpose()? else { return Ok(None) };
+        tier.quotas = self.tier_quotas(&tier.slug, tier.version).await?;
+        Ok(Some(tier))
+    }
+
     /// How long usage rows of the tenant are kept, by the version of its tier that it has.
     ///
     /// # Errors
@@ -205,6 +218,20 @@ impl Tx {
         .bind(&resource.display)
         .execute(self.connection())
         .await?;
+        Ok(())
+    }
+
+    /// Adds a version of a tier, and the tier if there was none.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if there is that version already.
+    pub async fn add_tier_version(&mut self, tier: &Tier) -> Result<(), StoreError> {
+        query("INSERT INTO tiers (slug) VALUES ($1) ON CONFLICT (slug) DO NOTHING")
+            .bind(&tier.slug)
+            .execute(self.connection())
+            .await?;
+        self.insert_tier_version(tier).await?;
+        self.changed(Changed::Tier(tier.slug.clone()));
         Ok(())
     }
 

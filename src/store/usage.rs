@@ -6,7 +6,7 @@
 
 mod batch;
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::domain::{AccountKey, ApiKeyId, Outcome, Owner, Resource, TenantId, Units, Window};
 use crate::till::TillId;
 
+pub(super) use batch::RETENTION_CLASS;
 pub use batch::{
     AccountUse, Fault, Inserted, JournalRange, ParkedRecord, Rollup, RollupPeriod, UsageBatch, UsageLog,
     UsageSums,

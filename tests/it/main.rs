@@ -4,6 +4,7 @@
 mod support;
 
 mod alerts;
+mod archive;
 mod authority;
 mod config;
 mod control;

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::TestApi;
+use super::{OF_A_TENANT, TestApi};
 
 async fn some_history(api: &TestApi) {
     api.tenant("Acme").await;
@@ -82,7 +82,59 @@ async fn a_checkpoint_finds_what_was_rewritten_before_it() {
     assert_eq!((&broken["verdict"], &broken["seq"]), (&json!("broken"), seq), "{broken}");
     let beyond = verify(&format!("?checkpoint=9:{hash}")).await;
     assert_eq!((&beyond["verdict"], &beyond["seq"]), (&json!("broken"), &json!(7)), "{beyond}");
+    let nobody = json!({ "checkpoints": [{ "tenant_id": null, "seq": 1, "hash": other, "at": "2026-11-23T06:00:00Z",
+        "signer": "x", "signature": "AA" }] });
+    let unknown = api.call("POST /api/audit-logs/verify").json(&nobody).await;
+    let unknown = unknown.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+    assert_eq!(unknown.fields(), ["checkpoints[0]"]);
     let bad = api.call("GET /api/audit-logs/verify?checkpoint=1:2").send().await;
     bad.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
     api.call("GET /api/audit-logs?outcome=done").send().await.expect(StatusCode::OK);
+}
+
+/// Rows of attempts that were refused, in the log of each tenant and in the platform's.
+async fn refusals(api: &TestApi) -> usize {
+    let mut rows = 0;
+    for log in ["/api/tenants/acme/audit-logs", "/api/tenants/other/audit-logs", "/api/audit-logs"] {
+        let reply = api.call(&format!("GET {log}?outcome=denied&limit=1000")).send().await;
+        rows += reply.expect(StatusCode::OK).body["items"].as_array().unwrap().len();
+    }
+    rows
+}
+
+#[tokio::test]
+async fn whatever_is_refused_read_or_write_leaves_one_row() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    let other = api.tenant("Other").await;
+    let reader = api.key("acme", &["admin:read"]).await;
+    api.key("other", &["admin"]).await;
+    let keys = api.call("GET /api/tenants/other/keys").send().await.body;
+    let key = keys["items"][0]["key_id"].as_str().unwrap().to_owned();
+    let of_platform = ["GET /api/tenants/metrics", "GET /api/audit-logs", "GET /api/reconcile"];
+    let mut calls: Vec<_> = of_platform.map(|line| (line.to_owned(), None)).to_vec();
+    for tenant in ["acme", other["tenant_id"].as_str().unwrap()] {
+        let named = |(line, body): (&str, _)| (line.replace("{t}", tenant).replace("{k}", &key), body);
+        calls.extend(OF_A_TENANT.map(named));
+    }
+    let (mut refused, mut before) = (0, refusals(&api).await);
+    for (line, body) in calls {
+        let call = api.anonymous(&line).bearer(&reader);
+        let status = match body {
+            Some(body) => call.text(body).await,
+            None => call.send().await,
+        };
+        let status = status.status;
+        let is_own = line.contains("/acme");
+        let after = refusals(&api).await;
+        // What is its own and not there is missed, and not refused.
+        if status == StatusCode::NOT_FOUND && is_own {
+            before = after;
+            continue;
+        }
+        let is_refused = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status);
+        assert_eq!(after - before, usize::from(is_refused), "{line}: {status}");
+        (before, refused) = (after, refused + usize::from(is_refused));
+    }
+    assert!(refused > 45, "{refused} refusals");
 }

@@ -1,5 +1,6 @@
 //! The API through its door: the real router over a real SQLite file, one claim per test.
 
+mod archives;
 mod audit;
 mod channels;
 mod errors;
@@ -13,6 +14,7 @@ mod sessions;
 mod tenants;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,10 +24,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use super::local::LocalToken;
 use crate::clock::TestClock;
-use crate::control::{Control, SessionSettings};
+use crate::control::{Attesting, CheckpointFile, Control, SessionSettings};
+use crate::secret::ed25519::SigningKey;
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreUrl};
@@ -40,7 +44,7 @@ pub(super) struct TestApi {
 }
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 54] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 55] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -101,6 +105,7 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 54] = [
     ("GET /api/tenants/{t}/deliveries", None),
     ("POST /api/tenants/{t}/deliveries/00000000-0000-7000-8000-000000000000/resend", None),
     ("POST /api/tenants/{t}/erase", None),
+    ("POST /api/tenants/{t}/export", Some(r#"{"passphrase":"correct horse"}"#)),
     ("GET /api/tenants/{t}/usage-logs", None),
     ("GET /api/tenants/{t}/audit-logs", None),
     ("GET /api/tenants/{t}/audit-logs/verify", None),
@@ -128,7 +133,14 @@ impl TestApi {
         let pepper = Pepper::new(1, &[7; 32]);
         let ring = KeyRing::parse([(1, "07".repeat(32).as_str())]).unwrap();
         let control = Control::new(store, Arc::new(clock.clone()), pepper, Arc::new(Notify::new()));
-        let control = control.with_secrets(ring);
+        let control = control.with_secrets(ring).with_attesting(Attesting {
+            key: SigningKey::load_or_create(&data.path().join("audit.key")).unwrap(),
+            trusted: Vec::new(),
+            file: CheckpointFile::new(data.path().join("checkpoints.ndjson")),
+            kept_for: Duration::from_secs(180),
+            retention: Duration::from_secs(86_400 * 730),
+            holder: Uuid::nil(),
+        });
         let token = LocalToken::draw().unwrap();
         let router = super::router(control.clone(), token.clone(), Arc::new(clock.clone()));
         TestApi { router, token, control, clock, data }
@@ -185,18 +197,28 @@ impl Call<'_> {
     }
 
     pub(super) async fn text(self, body: &str) -> Reply {
-        let mut call = self.header(header::CONTENT_TYPE.as_str(), "application/json");
-        call.body = Body::from(body.to_owned());
-        call.send().await
+        self.with(body).send().await
+    }
+
+    /// The request with that body.
+    pub(super) fn with(self, body: &str) -> Self {
+        let call = self.header(header::CONTENT_TYPE.as_str(), "application/json");
+        Call { body: Body::from(body.to_owned()), ..call }
     }
 
     /// The answer's header lines and its body, which is no JSON.
     pub(super) async fn text_of(self) -> (HeaderMap, String) {
+        let (headers, bytes) = self.bytes_of().await;
+        (headers, String::from_utf8(bytes).unwrap())
+    }
+
+    /// The same of one that is no text.
+    pub(super) async fn bytes_of(self) -> (HeaderMap, Vec<u8>) {
         let response = self.api.router.clone().oneshot(self.request.body(self.body).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        (parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
+        (parts.headers, bytes.to_vec())
     }
 
     pub(super) async fn send(self) -> Reply {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{House, by_id, fields, named, ring};
 use crate::control::{ControlError, NewKey, NewSetting, NewTenant, SettingSource, SettingView};
 use crate::domain::{KeyLimits, Tenant, TenantStatus};
-use crate::secret::seal::SealError;
+use crate::secret::seal::{KeyRing, SealError};
 use crate::store::testing::{TestStore, on_both};
 use crate::store::{AuditVerdict, StoredValue};
 
@@ -17,6 +17,7 @@ on_both! {
     a_secret_is_sealed_shown_to_nobody_and_stays_one,
     a_sealed_value_that_was_moved_does_not_open,
     a_new_ring_key_rewraps_every_tenants_key_and_the_old_one_can_go,
+    a_gateway_with_another_key_of_the_same_version_is_refused_before_it_seals_anything,
     an_erased_tenant_has_no_secrets_and_no_personal_data,
     keys_expire_as_soon_as_the_tenant_wants_it,
 }
@@ -183,6 +184,31 @@ async fn a_new_ring_key_rewraps_every_tenants_key_and_the_old_one_can_go(store: 
     }
     let old = house.control.secret(tenants[0].id, "smtp_password").await;
     assert!(matches!(old, Err(ControlError::Seal(SealError::NoKey(2)))), "{old:?}");
+}
+
+async fn a_gateway_with_another_key_of_the_same_version_is_refused_before_it_seals_anything(
+    store: TestStore,
+) {
+    let house = House::on(store);
+    let with = |digit: &str| {
+        let ring = KeyRing::parse([(1, digit.repeat(64).as_str())]).unwrap();
+        house.control.clone().with_secrets(ring)
+    };
+    let (one, other) = (with("1"), with("2"));
+    // A store from before keys were noted: its secrets tell.
+    let acme = house.tenant("Acme").await;
+    let new = NewSetting { value: json!("hunter2"), is_encrypted: None, if_version: None };
+    one.set_setting(&house.owner, &by_id(&acme), "smtp_password", new).await.unwrap();
+    let refused = other.confirm_secrets().await;
+    assert!(matches!(refused, Err(ControlError::Seal(SealError::OtherKey(1)))), "{refused:?}");
+    for _ in ["once", "and again"] {
+        one.confirm_secrets().await.unwrap();
+    }
+    // What is noted tells as well, where nothing is sealed any more.
+    house.control.set_status(&house.owner, &by_id(&acme), TenantStatus::Deleted, None).await.unwrap();
+    house.control.erase_tenant(&house.owner, &by_id(&acme)).await.unwrap();
+    let refused = other.confirm_secrets().await;
+    assert!(matches!(refused, Err(ControlError::Seal(SealError::OtherKey(1)))), "{refused:?}");
 }
 
 async fn an_erased_tenant_has_no_secrets_and_no_personal_data(store: TestStore) {

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{AuditFilter, AuditVerdict, Link, canonical};
+use super::{AuditFilter, AuditVerdict, Evidence, Link, canonical};
 use crate::domain::TenantId;
 use crate::store::Page;
 use crate::store::sql::query;
@@ -17,6 +17,7 @@ on_both! {
     entries_come_newest_first_and_page_by_page,
 }
 
+const NONE: Evidence<'_> = Evidence { keys: &[], places: &[] };
 const ACME: Option<TenantId> = Some(TenantId(Uuid::max()));
 
 async fn add_rows(store: &TestStore, rows: i64) {
@@ -29,7 +30,7 @@ async fn add_rows(store: &TestStore, rows: i64) {
 }
 
 async fn verdict(store: &TestStore) -> AuditVerdict {
-    store.read().await.unwrap().verify_audit(ACME, None).await.unwrap()
+    store.read().await.unwrap().verify_audit(ACME, NONE).await.unwrap()
 }
 
 /// Does to the log what only somebody with the database in hand can do.
@@ -46,10 +47,10 @@ async fn tamper(store: &TestStore, sql: &'static str) {
 
 async fn a_chain_that_nobody_touched_is_whole(store: TestStore) {
     add_rows(&store, 5).await;
-    assert_eq!(verdict(&store).await, AuditVerdict::Whole { rows: 5 });
+    assert_eq!(verdict(&store).await, AuditVerdict::Whole { rows: 5, pruned: 0, checkpoints: 0 });
     assert_eq!(
-        store.read().await.unwrap().verify_audit(Some(TenantId(Uuid::from_u128(1))), None).await.unwrap(),
-        AuditVerdict::Whole { rows: 0 }
+        store.read().await.unwrap().verify_audit(Some(TenantId(Uuid::from_u128(1))), NONE).await.unwrap(),
+        AuditVerdict::Whole { rows: 0, pruned: 0, checkpoints: 0 }
     );
 }
 

@@ -1,8 +1,8 @@
 use super::{CHANGES_KEPT, Change, Changed};
 use crate::secret::hash::KeyDigest;
-use crate::store::AuditVerdict;
 use crate::store::sql::query;
 use crate::store::testing::{TestStore, audit_row, key, on_both, tenant};
+use crate::store::{AuditVerdict, Evidence};
 
 on_both! {
     each_commit_tells_what_it_changed_once_and_in_order,
@@ -44,7 +44,10 @@ async fn a_transaction_that_is_dropped_leaves_no_change_and_no_audit_row(store: 
     assert_eq!(store.latest_change().await.unwrap(), start);
     let mut snapshot = store.read().await.unwrap();
     assert_eq!(snapshot.tenant(acme.id).await.unwrap(), None);
-    assert_eq!(snapshot.verify_audit(Some(acme.id), None).await.unwrap(), AuditVerdict::Whole { rows: 0 });
+    assert_eq!(
+        snapshot.verify_audit(Some(acme.id), Evidence { keys: &[], places: &[] }).await.unwrap(),
+        AuditVerdict::Whole { rows: 0, pruned: 0, checkpoints: 0 }
+    );
 }
 
 async fn old_changes_are_pruned_and_versions_never_come_twice(store: TestStore) {

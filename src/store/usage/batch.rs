@@ -134,7 +134,7 @@ const EVENTS_MAX: usize = 1_000;
 
 /// On Postgres rows lie with those that are kept as long, by the tenant's tier. Longest for a tenant that is not
 /// known here: somebody may still have to bill it.
-const RETENTION_CLASS: LookedUp = LookedUp {
+pub(in crate::store) const RETENTION_CLASS: LookedUp = LookedUp {
     column: "retention_class",
     value: "COALESCE(tenant.retention_class, 730)",
     join: "LEFT JOIN organizations AS tenant ON tenant.tenant_id = new.tenant_id",

@@ -94,6 +94,9 @@ fn command(directory: &Path) -> Command {
     command
 }
 
+/// In its own directory.
+const OWN_STORE: &str = "sqlite:data/tollgate.db";
+
 // === impl TestGateway ===
 
 impl TestGateway {
@@ -113,7 +116,7 @@ impl TestGateway {
     /// A gateway with these upstreams, routes and whatever else is not said by [`TestGateway::configure`].
     #[track_caller]
     pub(crate) fn start_with(configuration: &str) -> Self {
-        TestGateway::start_in("sqlite:data/tollgate.db", configuration)
+        TestGateway::start_in(OWN_STORE, configuration)
     }
 
     /// The same on a store that other gateways may share.
@@ -126,7 +129,7 @@ impl TestGateway {
     #[track_caller]
     pub(crate) fn start_by(script: &str, configuration: &str) -> Self {
         let launcher = Launcher { script: script.to_owned(), sockets: None };
-        TestGateway::launch("sqlite:data/tollgate.db", configuration, Some(launcher))
+        TestGateway::launch(OWN_STORE, configuration, Some(launcher))
     }
 
     /// The same, on sockets that stay open while no process serves them, as systemd hands them over.
@@ -138,7 +141,7 @@ impl TestGateway {
         let launcher = Launcher { script: script.to_owned(), sockets: Some(sockets) };
         let configuration =
             format!("[listen]\nproxy = \"{proxy}\"\nadmin = \"{admin}\"\nworkers = 2\n{configuration}");
-        TestGateway::launch("sqlite:data/tollgate.db", &configuration, Some(launcher))
+        TestGateway::launch(OWN_STORE, &configuration, Some(launcher))
     }
 
     #[track_caller]
@@ -195,8 +198,13 @@ impl TestGateway {
             true => configuration.replacen("[listen]\n", listen, 1),
             false => format!("{configuration}\n{listen}"),
         };
+        // Gateways of one store have one key for its secrets.
+        let shared = match store.as_str() {
+            OWN_STORE => String::new(),
+            _ => format!("control.secret_keys = [{{ version = 1, key = \"{}\" }}]\n", "5e".repeat(32)),
+        };
         let own = format!(
-            "[store]\nurl = \"{store}\"\ntimeout = \"20s\"\n\
+            "{shared}[store]\nurl = \"{store}\"\ntimeout = \"20s\"\n\
              [data]\ndirectory = \"data\"\naccounts_max = 4096\n"
         );
         fs::write(self.config(), format!("{own}{configuration}")).expect("the configuration is written");
@@ -506,7 +514,8 @@ impl TestGateway {
     }
 }
 
-fn charging_all(upstream: &StubUpstream) -> String {
+/// One route to it, which charges one `api_calls` for each request.
+pub(crate) fn charging_all(upstream: &StubUpstream) -> String {
     format!(
         "[[upstream]]\nname = \"stub\"\nurls = [\"{}\"]\n\
          [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",

@@ -22,7 +22,7 @@ mod wire;
 pub(crate) use client::RawClient;
 pub(crate) use disk::SmallDisk;
 pub(crate) use fleet::Fleet;
-pub(crate) use gateway::{Customer, Run, TestGateway, tollgate, tollgate_with};
+pub(crate) use gateway::{Customer, Run, TestGateway, charging_all, tollgate, tollgate_with};
 pub(crate) use http2::{Http2Client, Http2Frames, Http2Response, block};
 pub(crate) use issuer::StubIssuer;
 pub(crate) use load::{Tally, load, load_while};
