@@ -100,7 +100,14 @@ const COLUMNS: [Column; 15] = [
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/audit-logs",
     params(AuditFilters, Paged),
-    responses((status = 200, description = "One page", body = Listed<AuditView>, headers(("X-Next-Cursor" = String)))),
+    responses(
+        (
+            status = 200,
+            description = "One page",
+            body = Listed<AuditView>,
+            headers(("X-Next-Cursor" = String)),
+        ),
+    ),
 )]
 pub(super) async fn list(
     Caller(principal): Caller,
@@ -119,7 +126,14 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/api/audit-logs",
     params(AuditFilters, Paged),
-    responses((status = 200, description = "One page", body = Listed<AuditView>, headers(("X-Next-Cursor" = String)))),
+    responses(
+        (
+            status = 200,
+            description = "One page",
+            body = Listed<AuditView>,
+            headers(("X-Next-Cursor" = String)),
+        ),
+    ),
 )]
 pub(super) async fn list_of_platform(
     Caller(principal): Caller,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::tag::etag;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, Exceeded, FieldFault, Standing};
 use crate::domain::{Resource, Units};
@@ -26,6 +27,8 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<FieldFault>,
     exceeded: Option<Box<Exceeded>>,
+    /// The version that it has, where another was expected.
+    present: Option<i64>,
     /// When the same may be tried again.
     again_after: Option<Duration>,
     /// What the operator must read and the caller may not.
@@ -93,6 +96,8 @@ struct ExceededView {
     resource_type: Resource,
     requested: Units,
     resets_at: Option<Timestamp>,
+    /// Where more can be bought: the setting `upgrade_url` of the tenant or of a reseller above it.
+    upgrade_url: Option<String>,
     /// Absent where the quota is that of a tenant above.
     #[serde(flatten)]
     standing: Option<StandingView>,
@@ -114,6 +119,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             exceeded: None,
+            present: None,
             again_after: None,
             cause: None,
         }
@@ -161,6 +167,9 @@ impl Problem {
         if let Some(challenge) = self.kind.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        if let Some(tag) = self.present.and_then(etag) {
+            headers.insert(header::ETAG, tag);
+        }
         let unavailable = (self.kind == ProblemKind::Unavailable).then_some(Duration::from_secs(1));
         if let Some(after) = self.again_after.or(unavailable) {
             // Rounded up: half a second early is too early.
@@ -204,7 +213,9 @@ impl From<ControlError> for Problem {
             ControlError::NoGateway => Problem::new(ProblemKind::Conflict, error.to_string()),
             ControlError::Unanswered(_) => Problem::ours(ProblemKind::Unavailable, error),
             ControlError::IllegalMove(_) => Problem::new(ProblemKind::IllegalMove, error.to_string()),
-            ControlError::Stale { .. } => Problem::new(ProblemKind::Stale, error.to_string()),
+            ControlError::Stale { actual, .. } => {
+                Problem { present: Some(actual), ..Problem::new(ProblemKind::Stale, error.to_string()) }
+            }
             ControlError::Store(StoreError::Database(_)) => Problem::ours(ProblemKind::Unavailable, error),
             ControlError::Archive(ArchiveError::Io(_))
             | ControlError::Store(_)
@@ -222,10 +233,10 @@ impl From<ControlError> for Problem {
 
 impl From<&Exceeded> for ExceededView {
     fn from(exceeded: &Exceeded) -> Self {
-        let Exceeded { resource_type, requested, standing, resets_at } = exceeded.clone();
+        let Exceeded { resource_type, requested, standing, resets_at, upgrade_url } = exceeded.clone();
         let standing =
             standing.map(|Standing { limit, used, remaining, .. }| StandingView { limit, used, remaining });
-        ExceededView { resource_type, requested, resets_at, standing }
+        ExceededView { resource_type, requested, resets_at, upgrade_url, standing }
     }
 }
 

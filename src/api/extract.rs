@@ -1,4 +1,4 @@
-//! What handlers take from a request: who asks, what the path names, the query, the body, `If-Match`.
+//! What handlers take from a request: who asks, what the path names, the query, the body.
 //!
 //! Each extractor refuses with a [`Problem`] that names what is wrong, so that handlers hold the good case only.
 
@@ -13,12 +13,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
-use utoipa::PartialSchema;
-use utoipa::openapi::path::{Parameter, ParameterIn};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::{Problem, ProblemKind};
-use super::openapi::optional;
 use super::router::Api;
 pub(super) use super::seal::RequestId;
 use super::sessions;
@@ -93,9 +91,6 @@ pub(super) struct Params {
     faults: Vec<FieldFault>,
 }
 
-/// The version in `If-Match`; `None` if there is no such header, or if any version will do (`*`).
-pub(super) struct IfMatch(pub(super) Option<i64>);
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Who belongs to several tenants says which one a request is about.
@@ -103,6 +98,10 @@ const X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 
 /// What an actor's user agent is cut to in the audit log.
 const USER_AGENT_CHARS_MAX: usize = 256;
+
+/// No store of ours keeps it in text, and no text of anybody's needs it.
+const NUL: char = '\0';
+const NO_NUL: &str = "the character U+0000 stands in no text";
 
 /// Lets in who shows a credential that is known, and notes who it is: a token or a key, or else a session's cookie.
 pub(super) async fn authenticate(
@@ -433,7 +432,8 @@ async fn path_param<S: Send + Sync, T>(
     let text = params.iter().find(|(param, _)| *param == name).map(|(_, text)| text);
     debug_assert!(text.is_some(), "the route has no `{name}`");
     let text = text.unwrap_or_default();
-    Ok(parse(text).ok_or_else(|| text.to_owned()))
+    let parsed = if text.contains(NUL) { None } else { parse(text) };
+    Ok(parsed.ok_or_else(|| text.to_owned()))
 }
 
 // === impl Json ===
@@ -492,11 +492,39 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::invalid(vec![FieldFault::new("body", "must be an object")]));
     }
+    refuse_nul(bytes)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| unreadable(&error.path().to_string(), error.inner()))?;
     json.end().map_err(|error| unreadable(".", &error))?;
     Ok(value)
+}
+
+/// In JSON it is written in one way only, which is rare enough to look closer then.
+fn refuse_nul(bytes: &[u8]) -> Result<(), Problem> {
+    if memchr::memmem::find(bytes, br"\u0000").is_none() {
+        return Ok(());
+    }
+    // What can't be read is told by who reads it.
+    let body = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let field = with_nul(&body, String::new());
+    field.map_or(Ok(()), |field| Err(Problem::invalid(vec![FieldFault::new(field, NO_NUL)])))
+}
+
+/// The first field with that character in it, which is at `path` or below.
+fn with_nul(value: &Value, path: String) -> Option<String> {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::String(text) => text.contains(NUL).then_some(path),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(at, item)| with_nul(item, format!("{path}[{at}]")))
+        }
+        Value::Object(members) => members.iter().find_map(|(name, member)| match name.contains(NUL) {
+            true => Some(below(&name.replace(NUL, ""))),
+            false => with_nul(member, below(name)),
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
 }
 
 /// Broken JSON is told by its line and column, a wrong value by its field.
@@ -535,7 +563,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 impl Params {
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let at = self.pairs.iter().position(|(param, _)| param == name)?;
-        Some(self.pairs.swap_remove(at).1)
+        let text = self.pairs.swap_remove(at).1;
+        if text.contains(NUL) {
+            self.fault(name, NO_NUL.to_owned());
+            return None;
+        }
+        Some(text)
     }
 
     /// The parameter as `read` understands it; `expected` says what it must be.
@@ -590,42 +623,6 @@ impl Params {
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
-}
-
-// === impl IfMatch ===
-
-impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut values = parts.headers.get_all(header::IF_MATCH).iter();
-        match (values.next(), values.next()) {
-            (None, _) => Ok(IfMatch(None)),
-            (Some(value), None) => if_match(value),
-            (Some(_), Some(_)) => Err(unknown_tag()),
-        }
-    }
-}
-
-impl utoipa::IntoParams for IfMatch {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let tag = String::schema();
-        vec![optional(ParameterIn::Header, "If-Match", "Only if the `ETag` is still this one", tag)]
-    }
-}
-
-fn if_match(value: &HeaderValue) -> Result<IfMatch, Problem> {
-    if value == "*" {
-        return Ok(IfMatch(None));
-    }
-    let quoted = value.to_str().ok().map(str::trim);
-    let version = quoted.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
-    version.map(|version| IfMatch(Some(version))).ok_or_else(unknown_tag)
-}
-
-/// A tag that we never gave out matches nothing.
-fn unknown_tag() -> Problem {
-    Problem::new(ProblemKind::Stale, "`If-Match` must be one `ETag` of this resource, in quotes, or *")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::error::Problem;
 use super::extract::{Caller, Json, KeyPath, OptionalJson, Params, TenantPath};
 use super::openapi::Paged;
 use super::router::Api;
+use super::tag::{IfMatch, tagged};
 use super::tenants::viewed;
 use crate::clock::Timestamp;
 use crate::control::{Brought, CreatedKey, FieldFault, KeyChange, NewKey};
@@ -36,6 +37,7 @@ struct KeyView {
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
     last_used_at: Option<Timestamp>,
+    version: i64,
 }
 
 /// A key at the only moment when its text is shown.
@@ -151,38 +153,76 @@ pub(super) async fn create(
     Ok(made(key, Some(text)))
 }
 
+/// Shows a key, without its text.
+#[utoipa::path(
+    get, path = "/api/keys/{key}",
+    responses((status = 200, description = "The key", body = KeyView, headers(("ETag" = String)))),
+)]
+pub(super) async fn show(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    KeyPath(key): KeyPath,
+) -> Result<Response, Problem> {
+    Ok(shown(api.control.key(&principal, key).await?))
+}
+
+/// Shows a key of a tenant, without its text.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/keys/{key}",
+    responses((status = 200, description = "The key", body = KeyView, headers(("ETag" = String)))),
+)]
+pub(super) async fn show_of_tenant(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    KeyPath(key): KeyPath,
+) -> Result<Response, Problem> {
+    let within = api.control.within(&principal, &tenant).await?;
+    Ok(shown(api.control.key(&within, key).await?))
+}
+
+fn shown(key: ApiKey) -> Response {
+    tagged(Some(key.version), KeyView::from(key))
+}
+
 /// Changes what a key may do.
 #[utoipa::path(
     patch, path = "/api/keys/{key}",
+    params(IfMatch),
     request_body = KeyChangeBody,
-    responses((status = 200, description = "The key as it is now", body = KeyView)),
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView, headers(("ETag" = String))),
+    ),
 )]
 pub(super) async fn change(
     Caller(principal): Caller,
     State(api): State<Api>,
     KeyPath(key): KeyPath,
+    IfMatch(version): IfMatch,
     Json(body): Json<KeyChangeBody>,
 ) -> Result<Response, Problem> {
-    let changed = api.control.change_key(&principal, key, body.into()).await?;
-    Ok(axum::Json(KeyView::from(changed)).into_response())
+    Ok(shown(api.control.expecting(version).change_key(&principal, key, body.into()).await?))
 }
 
 /// Changes what a key of a tenant may do.
 #[utoipa::path(
     patch, path = "/api/tenants/{tenant}/keys/{key}",
+    params(IfMatch),
     request_body = KeyChangeBody,
-    responses((status = 200, description = "The key as it is now", body = KeyView)),
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView, headers(("ETag" = String))),
+    ),
 )]
 pub(super) async fn change_of_tenant(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     KeyPath(key): KeyPath,
+    IfMatch(version): IfMatch,
     Json(body): Json<KeyChangeBody>,
 ) -> Result<Response, Problem> {
     let within = api.control.within(&principal, &tenant).await?;
-    let changed = api.control.change_key(&within, key, body.into()).await?;
-    Ok(axum::Json(KeyView::from(changed)).into_response())
+    Ok(shown(api.control.expecting(version).change_key(&within, key, body.into()).await?))
 }
 
 /// Gives a key a successor, and ends it after a grace.
@@ -227,21 +267,24 @@ fn made(key: ApiKey, text: Option<String>) -> Response {
 /// Ends a key for good.
 #[utoipa::path(
     post, path = "/api/keys/{key}/revoke",
-    responses((status = 200, description = "The key as it is now", body = KeyView)),
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView, headers(("ETag" = String))),
+    ),
 )]
 pub(super) async fn revoke(
     Caller(principal): Caller,
     State(api): State<Api>,
     KeyPath(key): KeyPath,
 ) -> Result<Response, Problem> {
-    let revoked = api.control.revoke_key(&principal, key).await?;
-    Ok(axum::Json(KeyView::from(revoked)).into_response())
+    Ok(shown(api.control.revoke_key(&principal, key).await?))
 }
 
 /// Ends a key of a tenant for good.
 #[utoipa::path(
     post, path = "/api/tenants/{tenant}/keys/{key}/revoke",
-    responses((status = 200, description = "The key as it is now", body = KeyView)),
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView, headers(("ETag" = String))),
+    ),
 )]
 pub(super) async fn revoke_of_tenant(
     Caller(principal): Caller,
@@ -250,13 +293,13 @@ pub(super) async fn revoke_of_tenant(
     KeyPath(key): KeyPath,
 ) -> Result<Response, Problem> {
     let within = api.control.within(&principal, &tenant).await?;
-    let revoked = api.control.revoke_key(&within, key).await?;
-    Ok(axum::Json(KeyView::from(revoked)).into_response())
+    Ok(shown(api.control.revoke_key(&within, key).await?))
 }
 
 /// A key is never forgotten, since usage and audit rows name it: to delete it is to revoke it.
 #[utoipa::path(
     delete, path = "/api/tenants/{tenant}/keys/{key}",
+    params(IfMatch),
     responses((status = 204, description = "Revoked")),
 )]
 pub(super) async fn remove(
@@ -264,9 +307,10 @@ pub(super) async fn remove(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     KeyPath(key): KeyPath,
+    IfMatch(version): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let within = api.control.within(&principal, &tenant).await?;
-    api.control.revoke_key(&within, key).await?;
+    api.control.expecting(version).revoke_key(&within, key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -287,6 +331,7 @@ impl From<ApiKey> for KeyView {
             expires_at: key.limits.expires_at,
             revoked_at: key.revoked_at,
             last_used_at: key.last_used_at,
+            version: key.version,
         }
     }
 }

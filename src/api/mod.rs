@@ -27,6 +27,7 @@ mod router;
 mod seal;
 mod sessions;
 mod settings;
+mod tag;
 mod tenants;
 mod tiers;
 mod usage_logs;

@@ -68,6 +68,7 @@ pub(super) fn document(parts: [(Access, OpenApi); 2]) -> Value {
         }
         schemas.extend(taken(&mut part["components"]["schemas"]));
     }
+    relax_flattened(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -134,8 +135,10 @@ fn complete(operation: &mut Value, path: &str, method: &str, access: Access) {
         Access::Guarded => json!([{ "bearer": [] }, { "session": [] }]),
         Access::Open => json!([]),
     };
-    if operation["requestBody"].is_object() && operation["requestBody"]["required"] != true {
-        may_be_missing(&mut operation["requestBody"]["content"]["application/json"]["schema"]);
+    if let Some(body) = operation.get_mut("requestBody").filter(|body| body["required"] != true) {
+        let schema = &mut body["content"]["application/json"]["schema"];
+        // No body at all is as good as an empty one; `null` is not.
+        *schema = without_null(schema);
     }
     complete_parameters(operation, path, method, access);
     complete_answers(operation, path, method, access);
@@ -157,12 +160,34 @@ fn operation_id(method: &str, path: &str) -> String {
     format!("{method}_{}", words.replace(['/', '-', '.'], "_"))
 }
 
-/// No body at all is as good as an empty one; `null` is not.
-fn may_be_missing(schema: &mut Value) {
-    let whole = schema["oneOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null"));
-    if let Some(whole) = whole.cloned() {
-        *schema = whole;
+/// What a schema is, where `null` is the alternative.
+fn without_null(schema: &Value) -> Value {
+    let mut any = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    any.find(|one| one["type"] != "null").unwrap_or(schema).clone()
+}
+
+/// Of a part that is flattened into another and may be missing, each field may be; it is never `null` as a whole.
+fn relax_flattened(schemas: &mut Map<String, Value>) {
+    let mut relaxed = Vec::new();
+    for schema in schemas.values_mut() {
+        for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
+            if part.get("oneOf").is_some() {
+                *part = without_null(part);
+                relaxed.extend(
+                    part["$ref"].as_str().and_then(|name| name.rsplit('/').next()).map(str::to_owned),
+                );
+            }
+        }
     }
+    for name in relaxed {
+        schemas.entry(name).and_modify(remove_required);
+    }
+}
+
+fn remove_required(schema: &mut Value) {
+    let Some(members) = schema.as_object_mut() else { return };
+    members.remove("required");
+    members.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(remove_required);
 }
 
 fn complete_parameters(operation: &mut Value, path: &str, method: &str, access: Access) {
@@ -179,7 +204,7 @@ fn complete_parameters(operation: &mut Value, path: &str, method: &str, access: 
             },
         }));
     }
-    let own = operation["parameters"].as_array_mut().map(std::mem::take);
+    let own = operation.get_mut("parameters").and_then(Value::as_array_mut).map(std::mem::take);
     parameters.extend(own.unwrap_or_default());
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
@@ -222,6 +247,9 @@ fn complete_answers(operation: &mut Value, path: &str, method: &str, access: Acc
         match status.parse() {
             Ok(status) if status >= 400 => statuses.push(status),
             _ => {
+                if let Some(tag) = answer["headers"].get_mut("ETag") {
+                    tag["description"] = "Its version, for `If-Match`".into();
+                }
                 answer["headers"]["X-Request-Id"] = json!({ "$ref": "#/components/headers/X-Request-Id" });
                 if answer["headers"]["X-Next-Cursor"].is_object() {
                     complete_export(answer);

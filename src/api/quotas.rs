@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::error::Problem;
 use super::extract::{Caller, Json, Params, ResourcePath, TenantPath};
 use super::router::Api;
+use super::tag::{IfMatch, tagged};
 use crate::clock::Timestamp;
 use crate::control::{Principal, QuotaChange, QuotaUse, TenantRef};
 use crate::domain::{Enforcement, Limit, LossPolicy, Period, Resource, Slug, TenantId, Units, Window};
@@ -70,29 +71,43 @@ pub(super) struct QuotaBody {
 /// Lists the quotas of a tenant and of its keys, with their use in the present windows.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/quotas",
-    responses((status = 200, description = "All of them", body = QuotasView)),
+    responses(
+        ( status = 200, description = "All of them", body = QuotasView, headers(("ETag" = String)), ),
+    ),
 )]
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
+    params: Params,
 ) -> Result<Response, Problem> {
+    params.finish()?;
     let tenant = api.control.tenant(&principal, &tenant).await?;
     let quotas = of_tenant(&api, &principal, tenant.id).await?;
-    Ok(axum::Json(QuotasView { tenant_id: tenant.id, slug: tenant.slug, quotas }).into_response())
+    let version = tenant.version;
+    Ok(tagged(Some(version), QuotasView { tenant_id: tenant.id, slug: tenant.slug, quotas }))
 }
 
 /// Sets a limit of the tenant's own, or of one of its keys.
 #[utoipa::path(
     put, path = "/api/tenants/{tenant}/quotas/{resource}",
+    params(IfMatch),
     request_body = QuotaBody,
-    responses((status = 200, description = "The quota as it is now", body = QuotaView)),
+    responses(
+        (
+            status = 200,
+            description = "The quota as it is now",
+            body = QuotaView,
+            headers(("ETag" = String)),
+        ),
+    ),
 )]
 pub(super) async fn set(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     ResourcePath(resource): ResourcePath,
+    IfMatch(version): IfMatch,
     Json(body): Json<QuotaBody>,
 ) -> Result<Response, Problem> {
     let change = QuotaChange {
@@ -105,14 +120,15 @@ pub(super) async fn set(
         reason: body.reason,
         expires_at: body.expires_at,
     };
-    let set = api.control.set_quota(&principal, &tenant, change).await?;
-    Ok(axum::Json(QuotaView::from(set)).into_response())
+    let set = api.control.expecting(version).set_quota(&principal, &tenant, change).await?;
+    Ok(tagged(Some(set.tenant_version), QuotaView::from(set)))
 }
 
 /// Removes the tenant's own limits of the resource, or a key's (`?key_id=`); of one period with `?period=`.
 #[utoipa::path(
     delete, path = "/api/tenants/{tenant}/quotas/{resource}",
     params(
+        IfMatch,
         ("period" = Option<Period>, Query, description = "Only the limit of this period"),
         ("key_id" = Option<Uuid>, Query, description = "Those of this key, and not the tenant's"),
     ),
@@ -123,12 +139,13 @@ pub(super) async fn remove(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     ResourcePath(resource): ResourcePath,
+    IfMatch(version): IfMatch,
     mut params: Params,
 ) -> Result<StatusCode, Problem> {
     let period = params.read("period", "a period like minute or month", |text| text.parse().ok());
     let key = params.read("key_id", "a key's id", |text| Uuid::try_parse(text).ok());
     params.finish()?;
-    api.control.remove_quota(&principal, &tenant, resource, period, key).await?;
+    api.control.expecting(version).remove_quota(&principal, &tenant, resource, period, key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,15 +1,16 @@
 //! `/api/tenants/{tenant}/settings`, and the rotation of what secrets are sealed with.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::Problem;
-use super::extract::{Caller, IfMatch, Json, SettingPath, TenantPath};
+use super::extract::{Caller, Json, Params, SettingPath, TenantPath};
 use super::router::Api;
+use super::tag::{IfMatch, tagged};
 use super::tiers::whole;
 use crate::control::{NewSetting, Rotated, SettingView};
 use crate::store::Listed;
@@ -32,7 +33,9 @@ pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
+    params: Params,
 ) -> Result<Response, Problem> {
+    params.finish()?;
     let settings = api.control.settings(&principal, &tenant).await?;
     Ok(axum::Json(whole(settings)).into_response())
 }
@@ -41,12 +44,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/settings/{setting}",
     responses(
-        (
-            status = 200,
-            description = "The setting",
-            body = SettingView,
-            headers(("ETag" = String, description = "Of what the tenant has set")),
-        ),
+        ( status = 200, description = "The setting", body = SettingView, headers(("ETag" = String)), ),
     ),
 )]
 pub(super) async fn show(
@@ -55,7 +53,8 @@ pub(super) async fn show(
     TenantPath(tenant): TenantPath,
     SettingPath(key): SettingPath,
 ) -> Result<Response, Problem> {
-    Ok(tagged(api.control.setting(&principal, &tenant, &key).await?))
+    let setting = api.control.setting(&principal, &tenant, &key).await?;
+    Ok(tagged(setting.version, setting))
 }
 
 /// Sets a setting.
@@ -68,7 +67,7 @@ pub(super) async fn show(
             status = 200,
             description = "The setting as it is now",
             body = SettingView,
-            headers(("ETag" = String, description = "Of what the tenant has set")),
+            headers(("ETag" = String)),
         ),
     ),
 )]
@@ -81,7 +80,8 @@ pub(super) async fn set(
     Json(body): Json<SettingBody>,
 ) -> Result<Response, Problem> {
     let new = NewSetting { value: body.setting_value, is_encrypted: body.is_encrypted, if_version };
-    Ok(tagged(api.control.set_setting(&principal, &tenant, &key, new).await?))
+    let setting = api.control.set_setting(&principal, &tenant, &key, new).await?;
+    Ok(tagged(setting.version, setting))
 }
 
 /// Forgets what the tenant has set; what is inherited or the default holds again.
@@ -108,13 +108,4 @@ pub(super) async fn remove(
 )]
 pub(super) async fn rotate(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
     Ok(axum::Json(api.control.rotate_secrets(&principal).await?).into_response())
-}
-
-/// With the version that the tenant's own value has as `ETag`.
-fn tagged(setting: SettingView) -> Response {
-    let mut headers = HeaderMap::new();
-    if let Some(Ok(tag)) = setting.version.map(|version| HeaderValue::from_str(&format!("\"{version}\""))) {
-        headers.insert(header::ETAG, tag);
-    }
-    (headers, axum::Json(setting)).into_response()
 }

@@ -1,17 +1,18 @@
 //! `/api/tenants`
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::{Problem, ProblemKind};
-use super::extract::{Caller, IfMatch, Json, OptionalJson, Params, StatusPath, TenantPath, no_status};
+use super::extract::{Caller, Json, OptionalJson, Params, StatusPath, TenantPath, no_status};
 use super::openapi::{Paged, query};
 use super::quotas::{self, QuotaView};
 use super::router::Api;
+use super::tag::{IfMatch, tagged};
 use crate::clock::Timestamp;
 use crate::control::{ControlError, FieldFault, NewTenant, Principal, TenantChange, TenantRef};
 use crate::domain::{Slug, Tenant, TenantId, TenantStatus, Zone};
@@ -117,10 +118,7 @@ pub(super) struct StatusBody {
             status = 201,
             description = "Made",
             body = TenantWithQuotas,
-            headers(
-                ("ETag" = String, description = "Its version, for If-Match"),
-                ("Location" = String, description = "Where it is"),
-            ),
+            headers( ("ETag" = String), ("Location" = String), ),
         ),
     ),
 )]
@@ -172,12 +170,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/api/tenants/current",
     responses(
-        (
-            status = 200,
-            description = "The tenant",
-            body = TenantWithQuotas,
-            headers(("ETag" = String, description = "Its version, for If-Match")),
-        ),
+        ( status = 200, description = "The tenant", body = TenantWithQuotas, headers(("ETag" = String)), ),
     ),
 )]
 pub(super) async fn current(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
@@ -194,12 +187,7 @@ pub(super) async fn current(Caller(principal): Caller, State(api): State<Api>) -
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}",
     responses(
-        (
-            status = 200,
-            description = "The tenant",
-            body = TenantWithQuotas,
-            headers(("ETag" = String, description = "Its version, for If-Match")),
-        ),
+        ( status = 200, description = "The tenant", body = TenantWithQuotas, headers(("ETag" = String)), ),
     ),
 )]
 pub(super) async fn show(
@@ -220,7 +208,7 @@ pub(super) async fn show(
             status = 200,
             description = "The tenant as it is now",
             body = TenantWithQuotas,
-            headers(("ETag" = String, description = "Its version, for If-Match")),
+            headers(("ETag" = String)),
         ),
     ),
 )]
@@ -238,13 +226,14 @@ pub(super) async fn change(
 /// Moves a tenant to another status.
 #[utoipa::path(
     post, path = "/api/tenants/{tenant}/status/{status}",
+    params(IfMatch),
     request_body = Option<StatusBody>,
     responses(
         (
             status = 200,
             description = "The tenant as it is now",
             body = TenantWithQuotas,
-            headers(("ETag" = String, description = "Its version, for If-Match")),
+            headers(("ETag" = String)),
         ),
     ),
 )]
@@ -253,20 +242,27 @@ pub(super) async fn set_status(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     StatusPath(status): StatusPath,
+    IfMatch(version): IfMatch,
     OptionalJson(body): OptionalJson<StatusBody>,
 ) -> Result<Response, Problem> {
-    let moved = api.control.set_status(&principal, &tenant, status, body.reason).await?;
+    let moved = api.control.expecting(version).set_status(&principal, &tenant, status, body.reason).await?;
     with_quotas(&api, &principal, moved).await
 }
 
 /// Leaves a tombstone: the tenant's id and slug are never given to another.
-#[utoipa::path(delete, path = "/api/tenants/{tenant}", responses((status = 204, description = "Deleted")))]
+#[utoipa::path(
+    delete, path = "/api/tenants/{tenant}",
+    params(IfMatch),
+    responses((status = 204, description = "Deleted")),
+)]
 pub(super) async fn remove(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
+    IfMatch(version): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    api.control.set_status(&principal, &tenant, TenantStatus::Deleted, None).await?;
+    let control = api.control.expecting(version);
+    control.set_status(&principal, &tenant, TenantStatus::Deleted, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -278,7 +274,7 @@ pub(super) async fn remove(
             status = 200,
             description = "What is left of it",
             body = TenantWithQuotas,
-            headers(("ETag" = String, description = "Its version, for If-Match")),
+            headers(("ETag" = String)),
         ),
     ),
 )]
@@ -308,13 +304,8 @@ async fn shown(api: &Api, principal: &Principal, tenant: &TenantRef) -> Result<R
 /// The tenant with its quotas, and its version as `ETag`.
 async fn with_quotas(api: &Api, principal: &Principal, tenant: Tenant) -> Result<Response, Problem> {
     let quotas = quotas::of_tenant(api, principal, tenant.id).await?;
-    let etag = format!("\"{}\"", tenant.version);
-    let body = TenantWithQuotas { tenant: tenant.into(), quotas };
-    let mut headers = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    Ok((headers, axum::Json(body)).into_response())
+    let version = tenant.version;
+    Ok(tagged(Some(version), TenantWithQuotas { tenant: tenant.into(), quotas }))
 }
 
 /// `control` names fields as it knows them; the caller knows them by the names of the bodies above.

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use super::error::Problem;
-use super::extract::Caller;
+use super::extract::{Caller, Params};
 use super::router::Api;
 use crate::domain::{ResourceType, Tier};
 use crate::store::Listed;
@@ -14,7 +14,12 @@ use crate::store::Listed;
     get, path = "/api/tiers",
     responses((status = 200, description = "All of them", body = Listed<Tier>)),
 )]
-pub(super) async fn list(Caller(principal): Caller, State(api): State<Api>) -> Result<Response, Problem> {
+pub(super) async fn list(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
     Ok(axum::Json(whole(api.control.tiers(&principal).await?)).into_response())
 }
 
@@ -26,7 +31,9 @@ pub(super) async fn list(Caller(principal): Caller, State(api): State<Api>) -> R
 pub(super) async fn resource_types(
     Caller(principal): Caller,
     State(api): State<Api>,
+    params: Params,
 ) -> Result<Response, Problem> {
+    params.finish()?;
     Ok(axum::Json(whole(api.control.resource_types(&principal).await?)).into_response())
 }
 

@@ -60,7 +60,14 @@ const COLUMNS: [Column; 13] = [
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/usage-logs",
     params(UsageFilters, Paged),
-    responses((status = 200, description = "One page", body = Listed<UsageView>, headers(("X-Next-Cursor" = String)))),
+    responses(
+        (
+            status = 200,
+            description = "One page",
+            body = Listed<UsageView>,
+            headers(("X-Next-Cursor" = String)),
+        ),
+    ),
 )]
 pub(super) async fn list(
     Caller(principal): Caller,

@@ -64,6 +64,8 @@ pub struct Exceeded {
     /// `None` where the quota is that of a tenant above, which does not show how it stands.
     pub standing: Option<Standing>,
     pub resets_at: Option<Timestamp>,
+    /// Where more can be bought, if that is set.
+    pub upgrade_url: Option<String>,
 }
 
 /// What is to be taken, and for whom.
@@ -157,7 +159,8 @@ pub(super) fn standing(payer: &Entitlements, resource: Resource) -> Standing {
 fn exceeded(entitled: &Entitled, taking: Taking) -> Exceeded {
     let standing = Standing::of(entitled);
     let (resource_type, requested, resets_at) = (taking.resource, taking.units, standing.resets_at);
-    Exceeded { resource_type, requested, resets_at, standing: (!entitled.is_pool).then_some(standing) }
+    let standing = (!entitled.is_pool).then_some(standing);
+    Exceeded { resource_type, requested, resets_at, standing, upgrade_url: None }
 }
 
 // === impl Standing ===

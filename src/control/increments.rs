@@ -179,7 +179,10 @@ impl Control {
         let payer = self.payer(counting, tenant.id, &counters).await?;
         let paid = round.take(counting, &payer).await;
         round.commit(paid).await?;
-        Ok(round.outcomes.into_iter().flatten().collect())
+        let mut outcomes: Vec<_> = round.outcomes.into_iter().flatten().collect();
+        self.tell_where_more_is(tenant, outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().err()))
+            .await?;
+        Ok(outcomes)
     }
 }
 
@@ -355,6 +358,7 @@ impl Round<'_> {
                         requested: Units::saturating(event.amount.unsigned_abs()),
                         standing,
                         resets_at: None,
+                        upgrade_url: None,
                     }))));
                 }
                 Err(HeldError::NotHeld) => {

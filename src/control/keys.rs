@@ -106,11 +106,21 @@ impl Control {
         Ok(snapshot.keys(tenant.id, page).await??)
     }
 
+    /// # Errors
+    /// [`ControlError::NotFound`] for a key that does not exist or is another tenant's.
+    pub async fn key(&self, principal: &Principal, key: ApiKeyId) -> Result<ApiKey, ControlError> {
+        let mut snapshot = self.read_as(principal).await?;
+        let found = snapshot.key(key).await?.filter(|found| principal.sees(found.tenant));
+        let found = found.ok_or_else(|| ControlError::NotFound { what: "key", which: key.to_string() })?;
+        principal.authorize(Operation::ReadKeys)?;
+        Ok(found)
+    }
+
     /// Changes what the key may be used for, or whether at all. What is so already is success and writes nothing.
     ///
     /// # Errors
     /// [`ControlError::Invalid`] names all faults; [`ControlError::NotFound`] for a key that does not exist or is
-    /// another tenant's; [`ControlError::Conflict`] for a revoked one.
+    /// another tenant's; [`ControlError::Conflict`] for a revoked one; [`ControlError::Stale`].
     pub async fn change_key(
         &self,
         principal: &Principal,
@@ -262,13 +272,15 @@ impl Work<'_> {
         change: KeyChange,
     ) -> Result<ApiKey, ControlError> {
         let (tenant, before) = self.key_for(Operation::ChangeKey, id).await?;
+        self.control.expects(before.version)?;
         if before.revoked_at.is_some() {
             return Err(ControlError::Conflict(format!("key `{id}` is revoked")));
         }
-        let after = changed(&before, change, self.now)?;
+        let mut after = changed(&before, change, self.now)?;
         if after == before {
             return Ok(before);
         }
+        after.version += 1;
         if after.limits.scopes != before.limits.scopes {
             self.check_scopes(&after.limits)?;
         }
@@ -300,7 +312,7 @@ impl Work<'_> {
         }
         let made = self.make_key(&tenant, before.name.clone(), limits, kind).await?;
         self.copy_quotas(&tenant, id, made.key.id).await?;
-        let mut after = before.clone();
+        let mut after = ApiKey { version: before.version + 1, ..before.clone() };
         let end = self.now.plus(grace);
         after.limits.expires_at = Some(before.limits.expires_at.map_or(end, |own| own.min(end)));
         self.tx.set_key(&after).await?;
@@ -361,16 +373,19 @@ impl Work<'_> {
             created_at: self.now,
             revoked_at: None,
             last_used_at: None,
+            version: 1,
         }
     }
 
     async fn revoke_key(&mut self, id: ApiKeyId) -> Result<ApiKey, ControlError> {
         let (tenant, before) = self.key_for(Operation::RevokeKey, id).await?;
+        self.control.expects(before.version)?;
         if before.revoked_at.is_some() {
             return Ok(before);
         }
         self.tx.revoke_key(id, self.now).await?;
-        let after = ApiKey { revoked_at: Some(self.now), ..before.clone() };
+        let version = before.version + 1;
+        let after = ApiKey { revoked_at: Some(self.now), version, ..before.clone() };
         let told = Told::changed(&shown(&before), &shown(&after));
         self.audit(Operation::RevokeKey, &Target::of(&tenant, "key", id.to_string()), told).await?;
         Ok(after)

@@ -114,6 +114,8 @@ struct Parts {
     secrets: Option<KeyRing>,
     attesting: Option<Arc<Attesting>>,
     spool: Option<PathBuf>,
+    /// The version that what is changed must have, if it matters.
+    expected: Option<i64>,
     passwords: Passwords,
     throttle: Arc<Throttle>,
     sessions: SessionSettings,
@@ -158,6 +160,7 @@ impl Control {
                 channels: ChannelSettings::default(),
                 watch: Arc::default(),
                 noted: Cache::new(NOTED_MAX),
+                expected: None,
                 ids: Arc::default(),
             }),
         }
@@ -220,6 +223,25 @@ impl Control {
     #[must_use]
     pub fn with_counting(self, counting: Arc<Counting>) -> Control {
         Control { parts: Arc::new(Parts { counting: Some(counting), ..(*self.parts).clone() }) }
+    }
+
+    /// For one change: it is done only to a status, quota or key of that version, which for quotas is the tenant's.
+    /// `None` is any. Whatever else is done by it does not look.
+    #[must_use]
+    pub fn expecting(&self, version: Option<i64>) -> Control {
+        if version.is_none() {
+            return self.clone();
+        }
+        Control { parts: Arc::new(Parts { expected: version, ..(*self.parts).clone() }) }
+    }
+
+    /// # Errors
+    /// [`ControlError::Stale`] if another version is expected.
+    fn expects(&self, actual: i64) -> Result<(), ControlError> {
+        match self.parts.expected {
+            Some(expected) if expected != actual => Err(ControlError::Stale { expected, actual }),
+            _ => Ok(()),
+        }
     }
 
     fn now(&self) -> Timestamp {

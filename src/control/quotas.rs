@@ -40,6 +40,8 @@ pub struct QuotaUse {
     pub expires_at: Option<Timestamp>,
     /// When `used` was true.
     pub as_of: Timestamp,
+    /// Raised by every change of a quota.
+    pub tenant_version: i64,
 }
 
 /// A limit to set.
@@ -192,7 +194,7 @@ impl Control {
         let uses = quotas.into_iter().zip(accounts).zip(stored).map(|((quota, account), stored)| {
             // Our till knows what we used, and of the others what its last renewal told; the store, what all had flushed.
             let used = self.used_by_till(&account).map_or(stored, |used| used.max(stored));
-            QuotaUse::of(quota, account.window, used, now)
+            QuotaUse::of(tenant, quota, account.window, used, now)
         });
         Ok(uses.collect())
     }
@@ -226,7 +228,7 @@ pub(super) fn shown(own: &OwnQuota) -> Value {
 // === impl QuotaUse ===
 
 impl QuotaUse {
-    fn of(quota: TenantQuota, window: Window, used: Units, as_of: Timestamp) -> QuotaUse {
+    fn of(tenant: &Tenant, quota: TenantQuota, window: Window, used: Units, as_of: Timestamp) -> QuotaUse {
         let TenantQuota { quota, source, reason, expires_at } = quota;
         let limit = quota.limit.units();
         QuotaUse {
@@ -247,6 +249,7 @@ impl QuotaUse {
             reason,
             expires_at,
             as_of,
+            tenant_version: tenant.version,
         }
     }
 }
@@ -280,7 +283,9 @@ impl Work<'_> {
         tenant: &TenantRef,
         change: &QuotaChange,
     ) -> Result<QuotaUse, ControlError> {
-        let (tenant, set) = self.set_quota(tenant, change).await?;
+        let (mut tenant, set) = self.set_quota(tenant, change).await?;
+        // As touched by the change.
+        tenant.version += i64::from(set.is_change());
         let (control, now) = (self.control, self.now);
         let seen = control.with_use(&mut self.tx, &tenant, vec![set.after.into()], now).await?;
         seen.into_iter().next().ok_or_else(|| not_found(change.resource))
@@ -293,6 +298,7 @@ impl Work<'_> {
     ) -> Result<(Tenant, SetQuota), ControlError> {
         let operation = if change.key.is_some() { Operation::SetKeyQuota } else { Operation::SetQuota };
         let tenant = self.living_tenant_for(operation, tenant).await?;
+        self.control.expects(tenant.version)?;
         let owner = self.owner(&tenant, change.key).await?;
         let after = self.checked_quota(&tenant, owner, change).await?;
         if change.key.is_none() && self.principal.tenant().is_some() {
@@ -387,6 +393,7 @@ impl Work<'_> {
     ) -> Result<(), ControlError> {
         let operation = if key.is_some() { Operation::RemoveKeyQuota } else { Operation::RemoveQuota };
         let tenant = self.living_tenant_for(operation, tenant).await?;
+        self.control.expects(tenant.version)?;
         let owner = key.map_or(Owner::Tenant(tenant.id), |key| Owner::Key(ApiKeyId(key)));
         let mut own = self.tx.own_quotas_of(tenant.id, owner).await?;
         own.retain(|own| own.quota.resource == resource);

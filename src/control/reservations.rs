@@ -61,7 +61,9 @@ impl Control {
         let taking = Taking { tenant: tenant.id, key, resource, units, request: RequestId(id), at: now };
         let (told, standing) = oneshot::channel();
         tokio::spawn(hold(counting, payer, taking, lasts, told));
-        let standing = standing.await.unwrap_or(Err(ControlError::Unanswered("the gateway")))?;
+        let mut standing = standing.await.unwrap_or(Err(ControlError::Unanswered("the gateway")));
+        self.tell_where_more_is(&tenant, standing.as_mut().err()).await?;
+        let standing = standing?;
         Ok(ReservedUnits { id, resource, units, expires_at: now.plus(lasts), standing })
     }
 

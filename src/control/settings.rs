@@ -67,6 +67,8 @@ pub struct Rotated {
 
 /// Keys that are rewrapped in one transaction.
 const ROTATED_AT_ONCE: u32 = 100;
+/// The setting that says where more can be bought.
+const UPGRADE_URL: &str = "upgrade_url";
 /// What is left of an erased tenant's name.
 const ERASED: &str = "Erased tenant";
 
@@ -219,6 +221,32 @@ impl Control {
             }
         }
         Ok(tx.commit().await?)
+    }
+
+    /// Says in refusals for want of units where more can be bought: at the tenant's `upgrade_url`, or at that of the
+    /// nearest tenant above.
+    pub(super) async fn tell_where_more_is(
+        &self,
+        tenant: &Tenant,
+        refusals: impl IntoIterator<Item = &mut ControlError>,
+    ) -> Result<(), ControlError> {
+        let of_quota = |refusal| match refusal {
+            &mut ControlError::Exceeded(ref mut exceeded) => Some(exceeded),
+            _ => None,
+        };
+        let exceeded: Vec<_> = refusals.into_iter().filter_map(of_quota).collect();
+        if exceeded.is_empty() {
+            return Ok(());
+        }
+        let mut snapshot = self.read().await?;
+        let own = snapshot.setting(tenant.id, UPGRADE_URL).await?;
+        let above = inherited(&mut snapshot, tenant).await?.into_iter().find(|set| set.key == UPGRADE_URL);
+        let url = own.or(above).and_then(|set| match set.value {
+            StoredValue::Plain(text) => plain(&text).as_str().map(str::to_owned),
+            StoredValue::Sealed { .. } => None,
+        });
+        exceeded.into_iter().for_each(|exceeded| exceeded.upgrade_url.clone_from(&url));
+        Ok(())
     }
 
     /// How strict the tenant is with itself: as it has set, but no stricter than its tier allows.

@@ -134,7 +134,8 @@ impl Control {
     /// Moves the tenant to `status`; to be there already is success and writes nothing. `deleted` is final.
     ///
     /// # Errors
-    /// [`ControlError::IllegalMove`]; [`ControlError::Invalid`] if suspended without a reason.
+    /// [`ControlError::IllegalMove`]; [`ControlError::Invalid`] if suspended without a reason;
+    /// [`ControlError::Stale`].
     pub async fn set_status(
         &self,
         principal: &Principal,
@@ -346,6 +347,7 @@ impl Work<'_> {
         reason: Option<&str>,
     ) -> Result<Tenant, ControlError> {
         let before = self.tenant_for(Operation::SetStatus, tenant).await?;
+        self.control.expects(before.version)?;
         if before.status == status {
             return Ok(before);
         }

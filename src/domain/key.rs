@@ -28,6 +28,8 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
     pub last_used_at: Option<Timestamp>,
+    /// Raised by every change of it: an `ETag`.
+    pub version: i64,
 }
 
 /// What a key may be used for. Empty lists allow everything.

@@ -8,7 +8,7 @@ use crate::domain::{ApiKey, ApiKeyId, KeyLimits, TenantId};
 use crate::secret::hash::KeyDigest;
 
 const COLUMNS: &str = "tenant_id, key_id, name, prefix, scopes, routes, networks, expires_at, enabled, created_at, \
-     revoked_at, last_used_at";
+     revoked_at, last_used_at, version";
 
 // === impl Store ===
 
@@ -115,6 +115,7 @@ fn key(row: &Row) -> Result<ApiKey, StoreError> {
         created_at: get(row, "created_at")?,
         revoked_at: get(row, "revoked_at")?,
         last_used_at: get(row, "last_used_at")?,
+        version: get(row, "version")?,
     })
 }
 
@@ -131,8 +132,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         query(
             "INSERT INTO api_keys (tenant_id, key_id, name, prefix, digest, pepper_version, scopes, routes,
-                 networks, expires_at, enabled, created_at, revoked_at, last_used_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                 networks, expires_at, enabled, created_at, revoked_at, last_used_at, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(key.tenant.0)
         .bind(key.id.0)
@@ -148,6 +149,7 @@ impl Tx {
         .bind(key.created_at)
         .bind(key.revoked_at)
         .bind(key.last_used_at)
+        .bind(key.version)
         .execute(self.connection())
         .await?;
         // Gateways may remember that there is no such key.
@@ -161,7 +163,8 @@ impl Tx {
     /// [`StoreError`]
     pub async fn set_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
         query(
-            "UPDATE api_keys SET name = $2, scopes = $3, routes = $4, networks = $5, expires_at = $6, enabled = $7
+            "UPDATE api_keys SET name = $2, scopes = $3, routes = $4, networks = $5, expires_at = $6, enabled = $7,
+                 version = $8
              WHERE key_id = $1",
         )
         .bind(key.id.0)
@@ -171,6 +174,7 @@ impl Tx {
         .bind(to_json(&key.limits.networks))
         .bind(key.limits.expires_at)
         .bind(key.enabled)
+        .bind(key.version)
         .execute(self.connection())
         .await?;
         self.changed(Changed::Key(key.id));
@@ -180,7 +184,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]
     pub async fn revoke_key(&mut self, key: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
-        query("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL")
+        query("UPDATE api_keys SET revoked_at = $2, version = version + 1 WHERE key_id = $1 AND revoked_at IS NULL")
             .bind(key.0)
             .bind(at)
             .execute(self.connection())

@@ -74,6 +74,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0009_audit_checkpoints.sql"),
     },
     Migration {
+        number: 10,
+        name: "0010_versions",
+        postgres: include_str!("../../migrations/postgres/0010_versions.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0010_versions.sql"),
+    },
+    Migration {
         number: 11,
         name: "0011_alerts",
         postgres: include_str!("../../migrations/postgres/0011_alerts.sql"),

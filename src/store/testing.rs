@@ -17,7 +17,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::sql::Query;
+use super::sql::{Query, query};
+use super::values::get;
 use super::{Snapshot, Store, StoreError, StoreSettings, StoreUrl, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{
@@ -134,6 +135,38 @@ impl TestStore {
         let mut settings = StoreSettings::from(database.url(LOGIN));
         change(&mut settings);
         Store::open_with(&settings).await.unwrap()
+    }
+
+    /// Every row that is the tenant's, of every table, as text.
+    pub(crate) async fn rows_of(&self, tenant: TenantId) -> Vec<String> {
+        let tables = match self.kept {
+            Kept::Directory(_) => {
+                "SELECT m.name AS name, (SELECT group_concat('quote(' || name || ')', '|| '','' ||')
+                     FROM pragma_table_info(m.name)) AS line
+                 FROM sqlite_master m JOIN pragma_table_info(m.name) c ON c.name = 'tenant_id'
+                 WHERE m.type = 'table' ORDER BY m.name"
+            }
+            Kept::Database(_) => {
+                "SELECT table_name::text AS name, 't::text' AS line FROM information_schema.columns
+                 WHERE column_name = 'tenant_id' AND table_schema = current_schema() ORDER BY table_name"
+            }
+        };
+        let mut tx = self.owner.begin_migration().await.unwrap();
+        let mut all = Vec::new();
+        for table in query(tables).fetch_all(tx.connection()).await.unwrap() {
+            let (name, line): (String, String) = (get(&table, "name").unwrap(), get(&table, "line").unwrap());
+            let mut rows = query("SELECT ");
+            rows.push(&line)
+                .push(" AS line FROM ")
+                .push(&name)
+                .push(" t WHERE tenant_id = ")
+                .push_bind(tenant.0);
+            rows.push(" ORDER BY 1");
+            for row in rows.fetch_all(tx.connection()).await.unwrap() {
+                all.push(format!("{name}: {}", get::<String>(&row, "line").unwrap()));
+            }
+        }
+        all
     }
 
     /// All that is in the database, as whoever steals it would have it.
@@ -277,7 +310,7 @@ fn server() -> PgConnectOptions {
 /// Doors for the tests of the rooms above, which speak no SQL themselves.
 impl Snapshot {
     pub(crate) async fn scalar(&mut self, sql: &'static str) -> i64 {
-        super::sql::query(sql).fetch_number(self.connection()).await.unwrap()
+        query(sql).fetch_number(self.connection()).await.unwrap()
     }
 }
 
@@ -343,6 +376,7 @@ pub(crate) fn key(tenant: &Tenant, name: &str) -> ApiKey {
         created_at: tenant.created_at,
         revoked_at: None,
         last_used_at: None,
+        version: 1,
     }
 }
 

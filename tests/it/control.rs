@@ -1,5 +1,6 @@
 //! The control plane of running gateways.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -148,6 +149,109 @@ fn a_reservation_is_committed_in_part_released_or_ends_by_itself() {
     gateway.restart();
     assert_eq!(used(&gateway, &customer, "api_calls"), 5, "a reservation ends with its gateway");
     books_are_balanced(&gateway);
+}
+
+#[test]
+fn a_reservation_is_not_another_tenants_to_end() {
+    let upstream = StubUpstream::start();
+    let gateway = TestGateway::start(&upstream);
+    let (acme, other) = (gateway.customer_with_limit("Acme", 10), gateway.customer_with_limit("Other", 10));
+    let body = json!({ "resource_type": "api_calls", "amount": 4 });
+    let (_, reserved) = quotas(&gateway, &acme, "reserve", &body);
+    let reserved = json!({ "reservation_id": reserved["reservation_id"] });
+    for what in ["commit", "release"] {
+        let (status, refused) = quotas(&gateway, &other, what, &reserved);
+        assert_eq!((status, &refused["type"]), (404, &json!("/problems/not-found")), "{refused}");
+    }
+    assert_eq!((used(&gateway, &acme, "api_calls"), used(&gateway, &other, "api_calls")), (4, 0));
+    assert_eq!(quotas(&gateway, &acme, "commit", &reserved).0, 200);
+}
+
+#[test]
+fn a_refusal_says_where_more_can_be_bought() {
+    let upstream = StubUpstream::start();
+    let gateway = TestGateway::start(&upstream);
+    let reseller = gateway.customer("Reseller", "msp");
+    let customer = gateway.customer_with_limit("Acme", 1);
+    let child = gateway.json(&["tenant", "create", "Child", "--tier", "free", "--parent", &reseller.slug]);
+    let child = Customer { slug: child["slug"].as_str().expect("a slug").to_owned(), ..customer.clone() };
+    let shop = |customer: &Customer, url: &str| {
+        gateway.json(&["settings", "set", &customer.slug, "upgrade_url", url]);
+    };
+    let refused = |customer: &Customer, what: &str| {
+        let body = json!({ "resource_type": "api_calls", "amount": 100_000_000 });
+        let (status, refused) = match what {
+            "increment" => increment(&gateway, customer, &body),
+            other => quotas(&gateway, customer, other, &body),
+        };
+        assert_eq!(status, 429, "{refused}");
+        refused["upgrade_url"].clone()
+    };
+    assert_eq!(refused(&customer, "increment"), Value::Null);
+    shop(&customer, "https://acme.example/buy");
+    shop(&reseller, "https://reseller.example/buy");
+    for what in ["increment", "reserve"] {
+        assert_eq!(refused(&customer, what), "https://acme.example/buy");
+        assert_eq!(refused(&child, what), "https://reseller.example/buy", "as its reseller says");
+    }
+    let batch = json!({ "events": [{ "resource_type": "users", "amount": 1_000_000 }] });
+    let line = format!("POST /api/tenants/{}/usage/increment/batch", customer.slug);
+    let (_, answer) = gateway.api(&line, Some(&batch));
+    assert_eq!(answer["results"][0]["upgrade_url"], "https://acme.example/buy", "{answer}");
+}
+
+/// As the contract has them, by the program that everybody has.
+#[test]
+fn the_bodies_of_the_contract_are_taken_from_curl_with_and_without_the_slash() {
+    let upstream = StubUpstream::start();
+    let gateway = TestGateway::start(&upstream);
+    let create = r#"{"organization_name": "Acme", "tenant_tier": "pro", "billing_email": "billing@acme.example",
+        "contact_phone": "+41 44 668 18 00", "timezone": "Europe/Zurich", "locale": "de-CH"}"#;
+    let units = r#"{"resource_type": "api_calls", "amount": 2}"#;
+    let counted =
+        r#"{"resource_type": "api_calls", "amount": 2, "description": "nightly", "event_id": "n-1"}"#;
+    let batch = r#"{"events": [{"resource_type": "api_calls", "amount": 1, "description": "nightly"}]}"#;
+    for (method, path, body, expected) in [
+        ("POST", "tenants/", create, "201"),
+        ("GET", "tenants/?status=active&tier=pro&q=acme&sort=name&limit=10", "", "200"),
+        ("GET", "tenants/metrics", "", "200"),
+        ("GET", "tenants/acme/", "", "200"),
+        ("PUT", "tenants/acme", r#"{"organization_name": "Acme Ltd"}"#, "200"),
+        ("PATCH", "tenants/acme/", r#"{"contact_phone": null}"#, "200"),
+        ("GET", "tenants/acme/quotas", "", "200"),
+        ("PUT", "tenants/acme/quotas/api_calls", r#"{"limit": 100, "reason": "trial"}"#, "200"),
+        ("POST", "tenants/acme/quotas/check", units, "200"),
+        ("POST", "tenants/acme/quotas/reserve", units, "201"),
+        ("POST", "tenants/acme/usage/increment", counted, "200"),
+        ("POST", "tenants/acme/usage/increment/", counted, "200"),
+        ("POST", "tenants/acme/usage/increment/batch", batch, "200"),
+        ("GET", "tenants/acme/usage-logs?limit=10&offset=0", "", "200"),
+        ("GET", "tenants/acme/health", "", "200"),
+        ("PUT", "tenants/acme/settings/custom.crm", r#"{"setting_value": "x", "is_encrypted": true}"#, "200"),
+        ("GET", "tenants/acme/settings/custom.crm", "", "200"),
+        ("GET", "tenants/acme/settings", "", "200"),
+        ("DELETE", "tenants/acme/settings/custom.crm", "", "204"),
+        ("GET", "tenants/acme/audit-logs?limit=10&offset=0", "", "200"),
+        ("POST", "tenants/acme/keys", r#"{"name": "ci"}"#, "201"),
+        ("GET", "tenants/acme/children", "", "200"),
+        ("GET", "tiers", "", "200"),
+        ("POST", "tenants/acme/status/suspended", r#"{"reason": "unpaid"}"#, "200"),
+        ("DELETE", "tenants/acme/", "", "204"),
+    ] {
+        assert_eq!(curl(&gateway, method, path, body), expected, "{method} {path}");
+    }
+}
+
+/// The status of the answer.
+fn curl(gateway: &TestGateway, method: &str, path: &str, body: &str) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method]);
+    curl.args(["-H", &format!("Authorization: Bearer {}", gateway.token())]);
+    if !body.is_empty() {
+        curl.args(["-H", "Content-Type: application/json", "-d", body]);
+    }
+    let ran = curl.arg(format!("http://{}/api/{path}", gateway.admin())).output().expect("curl: tests/run");
+    String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
 #[test]

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use tokio::runtime::Builder;
 
-use super::{OF_A_TENANT, TestApi};
+use super::TestApi;
+use super::openapi::operations;
+use crate::api::router::document;
 
 #[tokio::test]
 async fn a_refusal_is_problem_json() {
@@ -68,17 +70,20 @@ async fn who_shows_no_known_credential_is_asked_for_one() {
 }
 
 #[tokio::test]
-async fn no_address_answers_without_a_credential() {
+async fn no_address_answers_without_a_credential_but_those_that_are_open() {
     let api = TestApi::new().await;
     api.tenant("Acme").await;
     let before = api.call("GET /api/tenants/acme").send().await.body;
-    let platform = ["GET /api/tenants", "POST /api/tenants", "GET /api/tenants/current", "POST /api/apply"];
-    let shared = ["GET /api/tiers", "GET /api/resource-types"];
-    let of_a_tenant = OF_A_TENANT.map(|(line, _)| line);
-    for line in platform.iter().chain(&shared).chain(&of_a_tenant) {
-        let line = line.replace("{t}", "acme").replace("{k}", "not-even-an-id");
-        let reply = api.anonymous(&line).text("{}").await;
-        reply.refused(StatusCode::UNAUTHORIZED, "unauthenticated");
+    let document = document();
+    for (name, said) in operations(&document) {
+        let (method, path) = name.split_once(' ').unwrap();
+        let line = format!("{} {}", method.to_uppercase(), path.replace("{tenant}", "acme"));
+        let reply = api.anonymous(&line.replace(['{', '}'], "")).text("{}").await;
+        match said["security"].as_array().map(Vec::is_empty) {
+            // What is wrong there is something else.
+            Some(true) => assert_ne!(reply.status, StatusCode::UNAUTHORIZED, "{name}"),
+            _ => drop(reply.refused(StatusCode::UNAUTHORIZED, "unauthenticated")),
+        }
     }
     assert_eq!(api.call("GET /api/tenants/acme").send().await.body, before);
 }
@@ -130,6 +135,30 @@ async fn broken_json_is_told_by_line_and_column() {
     }
     let deep = "[".repeat(100_000);
     api.call("POST /api/apply").text(&deep).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+}
+
+#[tokio::test]
+async fn text_with_a_nul_is_refused_wherever_it_comes() {
+    let api = TestApi::new().await;
+    api.tenant("Acme").await;
+    for (line, body, field) in [
+        ("POST /api/tenants", r#"{"organization_name":"New","tenant_tier":"\u0000"}"#, "tenant_tier"),
+        ("POST /api/tenants/acme/status/suspended", r#"{"reason":"a\u0000b"}"#, "reason"),
+        (
+            "PUT /api/tenants/acme/settings/custom.a",
+            r#"{"setting_value":{"a":["b",{"c\u0000":1}]}}"#,
+            "setting_value.a[1].c",
+        ),
+        ("GET /api/audit-logs?action=%00", "", "action"),
+    ] {
+        let reply = api.call(line).text(body).await;
+        let reply = reply.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
+        assert_eq!(reply.fields(), [field], "{line}");
+    }
+    let call = api.call("GET /api/tenants/acme/settings/custom.%00").send().await;
+    call.refused(StatusCode::NOT_FOUND, "not-found");
+    let spelt = r#"{"setting_value":"spelt: \\u0000"}"#;
+    api.call("PUT /api/tenants/acme/settings/custom.a").text(spelt).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]

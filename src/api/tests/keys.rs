@@ -1,7 +1,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use super::{OF_A_TENANT, TestApi};
+use super::TestApi;
 
 #[tokio::test]
 async fn the_text_of_a_key_is_shown_once() {
@@ -86,33 +86,6 @@ async fn faults_of_a_key_name_their_field() {
         let reply = reply.refused(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields");
         assert_eq!(reply.fields(), [field], "{body}");
     }
-}
-
-/// Every address of the API that names a tenant, as another tenant's administrator.
-#[tokio::test]
-async fn another_tenants_administrator_finds_nothing_and_changes_nothing() {
-    let api = TestApi::new().await;
-    let acme = api.tenant("Acme").await;
-    api.tenant("Other").await;
-    let id = acme["tenant_id"].as_str().unwrap();
-    let key = api.call("POST /api/tenants/acme/keys").json(&json!({ "name": "ci" })).await.body;
-    let key_id = key["key_id"].as_str().unwrap();
-    let stranger = api.key("other", &["admin"]).await;
-    let before = api.call("GET /api/tenants/acme").send().await.body;
-
-    for tenant in ["acme", id] {
-        for (line, body) in OF_A_TENANT {
-            let call = api.anonymous(&line.replace("{t}", tenant).replace("{k}", key_id)).bearer(&stranger);
-            let reply = match body {
-                Some(body) => call.text(body).await,
-                None => call.send().await,
-            };
-            assert_eq!(reply.status, StatusCode::NOT_FOUND, "{line}: {:#}", reply.body);
-        }
-    }
-    assert_eq!(api.call("GET /api/tenants/acme").send().await.body, before);
-    let seen = api.anonymous("GET /api/tenants").bearer(&stranger).send().await.expect(StatusCode::OK).body;
-    assert_eq!(seen["items"].as_array().unwrap().len(), 1, "only its own");
 }
 
 #[tokio::test]

@@ -6,12 +6,15 @@ mod channels;
 mod errors;
 mod health;
 mod idempotency;
+mod isolation;
 mod keys;
+mod lists;
 mod members;
 mod openapi;
 mod quotas;
 mod sessions;
 mod tenants;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +35,7 @@ use crate::control::{Attesting, CheckpointFile, Control, SessionSettings};
 use crate::secret::ed25519::SigningKey;
 use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
-use crate::store::{Store, StoreUrl};
-
-/// An API on a directory of its own, entered as the local administrator.
-pub(super) struct TestApi {
-    router: Router,
-    token: LocalToken,
-    pub(super) control: Control,
-    pub(super) clock: TestClock,
-    data: TempDir,
-}
+use crate::store::testing::{Kept, TestStore};
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
 pub(super) const OF_A_TENANT: [(&str, Option<&str>); 55] = [
@@ -111,6 +105,17 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 55] = [
     ("GET /api/tenants/{t}/audit-logs/verify", None),
 ];
 
+/// An API on a directory of its own, entered as the local administrator.
+pub(super) struct TestApi {
+    router: Router,
+    token: LocalToken,
+    pub(super) control: Control,
+    pub(super) clock: TestClock,
+    pub(super) store: TestStore,
+    /// What attests its audit log.
+    _attesting: TempDir,
+}
+
 /// A request to be sent.
 pub(super) struct Call<'a> {
     api: &'a TestApi,
@@ -126,24 +131,27 @@ pub(super) struct Reply {
 
 impl TestApi {
     pub(super) async fn new() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreUrl::Sqlite(data.path().join("tollgate.db"))).await.unwrap();
-        store.migrate().await.unwrap();
+        TestApi::on(TestStore::sqlite().await)
+    }
+
+    pub(super) fn on(store: TestStore) -> Self {
         let clock = TestClock::at("2026-11-23T06:00:00Z");
         let pepper = Pepper::new(1, &[7; 32]);
         let ring = KeyRing::parse([(1, "07".repeat(32).as_str())]).unwrap();
-        let control = Control::new(store, Arc::new(clock.clone()), pepper, Arc::new(Notify::new()));
+        let attesting = tempfile::tempdir().unwrap();
+        let control =
+            Control::new((*store).clone(), Arc::new(clock.clone()), pepper, Arc::new(Notify::new()));
         let control = control.with_secrets(ring).with_attesting(Attesting {
-            key: SigningKey::load_or_create(&data.path().join("audit.key")).unwrap(),
+            key: SigningKey::load_or_create(&attesting.path().join("audit.key")).unwrap(),
             trusted: Vec::new(),
-            file: CheckpointFile::new(data.path().join("checkpoints.ndjson")),
+            file: CheckpointFile::new(attesting.path().join("checkpoints.ndjson")),
             kept_for: Duration::from_secs(180),
             retention: Duration::from_secs(86_400 * 730),
             holder: Uuid::nil(),
         });
         let token = LocalToken::draw().unwrap();
         let router = super::router(control.clone(), token.clone(), Arc::new(clock.clone()));
-        TestApi { router, token, control, clock, data }
+        TestApi { router, token, control, clock, store, _attesting: attesting }
     }
 
     /// The same with other sessions.
@@ -153,9 +161,10 @@ impl TestApi {
         self.router = super::router(self.control.clone(), self.token.clone(), clock);
     }
 
-    /// Where its database is.
+    /// Where its database is, on SQLite.
     pub(super) fn data(&self) -> &std::path::Path {
-        self.data.path()
+        let Kept::Directory(directory) = &self.store.kept else { panic!("Postgres has no directory") };
+        directory.path()
     }
 
     /// A request of the local administrator; `line` is `METHOD /path`.

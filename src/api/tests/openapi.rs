@@ -26,7 +26,7 @@ fn documented(document: &Value) -> BTreeMap<&str, BTreeSet<String>> {
 }
 
 /// Every operation of the document: what it is called, and what is said of it.
-fn operations(document: &Value) -> Vec<(String, &Value)> {
+pub(super) fn operations(document: &Value) -> Vec<(String, &Value)> {
     let paths = document["paths"].as_object().expect("paths").iter();
     let of_path = |(path, item)| {
         let methods: &serde_json::Map<String, Value> = Value::as_object(item).expect("methods");

@@ -9,14 +9,14 @@ use crate::secret::totp::TotpSecret;
 const PASSWORD: &str = "correct horse battery";
 
 /// What a browser keeps of a session.
-struct Browser {
+pub(super) struct Browser {
     cookie: String,
     csrf: String,
 }
 
 impl TestApi {
     /// Somebody who is in that role in that tenant.
-    async fn member(&self, tenant: &str, email: &str, role: &str) {
+    pub(super) async fn member(&self, tenant: &str, email: &str, role: &str) {
         let invite = json!({ "email": email, "role": role });
         let invited = self.call(&format!("POST /api/tenants/{tenant}/members")).json(&invite).await;
         let accept =
@@ -25,7 +25,7 @@ impl TestApi {
         call.json(&accept).await.expect(StatusCode::CREATED);
     }
 
-    async fn log_in(&self, email: &str) -> Browser {
+    pub(super) async fn log_in(&self, email: &str) -> Browser {
         let body = json!({ "email": email, "password": PASSWORD });
         let reply = self.anonymous("POST /api/sessions").json(&body).await.expect(StatusCode::CREATED);
         Browser::of(&reply)
@@ -43,7 +43,7 @@ impl Browser {
         api.anonymous(line).header("cookie", &self.cookie)
     }
 
-    fn writes<'a>(&self, api: &'a TestApi, line: &str) -> Call<'a> {
+    pub(super) fn writes<'a>(&self, api: &'a TestApi, line: &str) -> Call<'a> {
         self.reads(api, line).header("x-csrf-token", &self.csrf)
     }
 }

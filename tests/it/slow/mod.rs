@@ -3,3 +3,5 @@
 mod fleet;
 mod flood;
 mod revocation;
+mod scale;
+mod schema;

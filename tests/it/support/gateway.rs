@@ -473,11 +473,17 @@ impl TestGateway {
         self.api(&target, None).1["items"].as_array().expect("items").clone()
     }
 
+    /// What opens the API to whoever may read the data directory.
+    #[track_caller]
+    pub(crate) fn token(&self) -> String {
+        let door = fs::read_to_string(self.path("data/admin.token")).expect("a running gateway's door");
+        door.lines().nth(1).expect("a token on the second line").to_owned()
+    }
+
     /// What the API answers to the local administrator; `line` is `METHOD /path`.
     #[track_caller]
     pub(crate) fn api(&self, line: &str, body: Option<&Value>) -> (u16, Value) {
-        let door = fs::read_to_string(self.path("data/admin.token")).expect("a running gateway's door");
-        let token = door.lines().nth(1).expect("a token on the second line");
+        let token = self.token();
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut client = RawClient::connect(self.admin());
         let lines = [

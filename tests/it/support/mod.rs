@@ -27,7 +27,7 @@ pub(crate) use http2::{Http2Client, Http2Frames, Http2Response, block};
 pub(crate) use issuer::StubIssuer;
 pub(crate) use load::{Tally, load, load_while};
 pub(crate) use peers::{OpenIdProvider, node, peers, python};
-pub(crate) use postgres::{PrivatePostgres, psql, shared_postgres, shared_url, try_psql};
+pub(crate) use postgres::{PrivatePostgres, psql, psql_file, shared_postgres, shared_url, try_psql};
 pub(crate) use relay::Relay;
 pub(crate) use tls::{Issued, TestAuthority, TlsFront};
 pub(crate) use upstream::{Answer, Gate, StubUpstream};

@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,10 +38,23 @@ pub(crate) fn psql(url: &str, sql: &str) -> String {
     try_psql(url, sql).unwrap_or_else(|refused| panic!("{sql}: {refused}"))
 }
 
+/// The same, of a script and its variables.
+#[track_caller]
+pub(crate) fn psql_file(url: &str, script: &Path, variables: &[(&str, u64)]) {
+    let mut arguments = vec!["-f".to_owned(), script.display().to_string()];
+    arguments.extend(variables.iter().flat_map(|(name, value)| ["-v".to_owned(), format!("{name}={value}")]));
+    run_psql(url, &arguments).unwrap_or_else(|refused| panic!("{}: {refused}", script.display()));
+}
+
 /// The same, of SQL that may be refused.
 pub(crate) fn try_psql(url: &str, sql: &str) -> Result<String, String> {
-    let arguments = ["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", sql, url];
-    let output = Command::new("psql").args(arguments).output().expect("psql comes with Postgres: tests/run");
+    run_psql(url, &["-c".to_owned(), sql.to_owned()])
+}
+
+fn run_psql(url: &str, arguments: &[String]) -> Result<String, String> {
+    let mut psql = Command::new("psql");
+    psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1"]).args(arguments).arg(url);
+    let output = psql.output().expect("psql comes with Postgres: tests/run");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
