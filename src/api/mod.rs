@@ -19,6 +19,7 @@ mod idempotency;
 mod keys;
 mod local;
 mod members;
+mod oidc;
 mod openapi;
 mod quotas;
 mod reconcile;

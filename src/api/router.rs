@@ -17,7 +17,7 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, apply, archives, audit_logs, channels, health, keys, members, openapi, quotas, reconcile,
+    alerts, apply, archives, audit_logs, channels, health, keys, members, oidc, openapi, quotas, reconcile,
     reported, sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
@@ -108,6 +108,8 @@ pub(super) fn open() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(openapi::show))
         .routes(routes!(sessions::create))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
         .routes(routes!(members::accept))
         .routes(routes!(users::set_password))
 }

@@ -301,7 +301,11 @@ pub(super) async fn remove_second_factor(
 
 /// The session's token in the cookies of a request.
 pub(super) fn token_of<'h>(api: &Api, headers: &'h HeaderMap) -> Option<&'h str> {
-    let name = cookie_name(api);
+    cookie_of(headers, cookie_name(api))
+}
+
+/// A cookie of that name.
+pub(super) fn cookie_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut cookies =
         lines.flat_map(|line| line.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
@@ -313,14 +317,14 @@ fn cookie_name(api: &Api) -> &'static str {
 }
 
 /// An empty token takes the cookie away.
-fn set_cookie(api: &Api, response: &mut Response, token: &str) {
+pub(super) fn set_cookie(api: &Api, response: &mut Response, token: &str) {
     let settings = api.control.session_settings();
     let seconds = if token.is_empty() { 0 } else { settings.absolute.as_secs() };
     let secure = if settings.is_secure { "; Secure" } else { "" };
     let name = cookie_name(api);
     let cookie = format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 

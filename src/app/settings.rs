@@ -13,10 +13,12 @@ use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
 use crate::config::{self, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, SessionsConfig};
 use crate::control::{
-    Attesting, ChannelSettings, CheckpointFile, SessionSettings, TenantHealthSettings, WatchSettings,
+    Attesting, ChannelSettings, CheckpointFile, Granted, GroupGrant, OidcSettings, SessionSettings,
+    TenantHealthSettings, WatchSettings,
 };
 use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
+use crate::domain::Role;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
     Balance, BreakerSettings, CapSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings,
@@ -396,6 +398,32 @@ fn rate(limit: &config::RateConfig, id: u32) -> RouteRate {
         },
         rate: Rate { id, requests, window: limit.window, burst },
     }
+}
+
+/// The provider that people log in at, if there is one.
+pub(super) fn oidc(config: &ControlConfig) -> Option<OidcSettings> {
+    let (oidc, url) = (config.oidc.as_ref()?, config.url.as_ref()?);
+    Some(OidcSettings {
+        issuer: oidc.issuer.clone(),
+        client_id: oidc.client_id.clone(),
+        client_secret: oidc.client_secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec()),
+        scopes: oidc.scopes.clone(),
+        groups: Claim::new(&oidc.groups_claim),
+        algorithms: oidc.algorithms.iter().map(|algorithm| algorithm_of(*algorithm)).collect(),
+        grants: oidc.roles.iter().filter_map(group_grant).collect(),
+        is_multi_factor: oidc.multi_factor,
+        ca: oidc.ca.clone(),
+        redirect_url: format!("{url}/api/sessions/oidc/callback"),
+    })
+}
+
+/// Validation has seen to it that there is one.
+fn group_grant(role: &config::GroupRoleConfig) -> Option<GroupGrant> {
+    let to = match &role.tenant {
+        None => Granted::AtPlatform(Role::parse(&role.role)?),
+        Some(tenant) => Granted::In(tenant.parse().ok()?, role.role.parse().ok()?),
+    };
+    Some(GroupGrant { group: role.group.clone(), to })
 }
 
 /// How long people stay logged in, how their cookies travel, and which proxies are believed.

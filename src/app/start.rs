@@ -24,7 +24,7 @@ use crate::api::{self, LocalDoor, LocalToken};
 use crate::authority::Admission;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Secret, Source, StoreUrl};
-use crate::control::{Control, ControlError, Counting};
+use crate::control::{Control, ControlError, Counting, Oidc, OidcError};
 use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
 use crate::flush::{self, Balanced, Flush};
@@ -81,6 +81,8 @@ pub enum StartError {
     Routes(#[from] BadRoutes),
     #[error("the tokens of an issuer can't be verified")]
     Issuer(#[from] BadIssuer),
+    #[error("the provider of log-ins can't be used")]
+    Oidc(#[from] OidcError),
     #[error("headers.sign.key can't be used")]
     SigningKey(#[from] BadSigningKey),
     #[error("the audit log can't be attested")]
@@ -153,6 +155,10 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         .with_till(till.clone())
         .with_journal(journal.clone());
     control.confirm_secrets().await.map_err(StartError::Secrets)?;
+    let control = match settings::oidc(&config.control) {
+        Some(settings) => control.with_oidc(Oidc::new(settings)?),
+        None => control,
+    };
     registry.register(control.log_ins().collector()).expect("registered once");
     let platform_token = control
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))

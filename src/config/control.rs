@@ -8,9 +8,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
 use super::check::Check;
+use super::identity::{is_claim, is_safe_url};
 use super::text::One;
+use super::{JwtAlgorithm, Secret};
+use crate::domain::{Role, RoleName, TenantRef};
 
 /// The control plane: REST API and console.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +29,43 @@ pub struct ControlConfig {
     pub secret_keys: Vec<SecretKeyConfig>,
     pub audit: AuditConfig,
     pub sessions: SessionsConfig,
+    /// A provider that people log in at. Absent: only passwords.
+    pub oidc: Option<OidcConfig>,
+}
+
+/// An OpenID provider that people log in at: GET /api/sessions/oidc sends them there. Needs `control.url`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["issuer", "client_id", "roles"]))]
+pub struct OidcConfig {
+    /// As its description at `/.well-known/openid-configuration` says it.
+    pub issuer: String,
+    pub client_id: String,
+    /// Absent: a public client.
+    pub client_secret: Option<Secret>,
+    pub scopes: Vec<String>,
+    /// The claim of the ID token with the groups of who logs in; a JSON pointer when it starts with `/`.
+    pub groups_claim: String,
+    /// Accepted signatures of ID tokens.
+    pub algorithms: Vec<JwtAlgorithm>,
+    /// Whether the provider asks everybody for more than a password, also where its tokens do not say so (`amr`).
+    pub multi_factor: bool,
+    /// PEM file of the authorities that are trusted to vouch for the provider. Absent: the system's.
+    pub ca: Option<PathBuf>,
+    /// Which group has which role. Where two say something of the same tenant, the first counts; who is in none of
+    /// those that are named for a tenant is no member of it.
+    pub roles: Vec<GroupRoleConfig>,
+}
+
+/// The role of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRoleConfig {
+    pub group: String,
+    /// `platform_owner` or `platform_support`; with a tenant, one of its roles.
+    pub role: String,
+    /// The tenant's id or slug.
+    pub tenant: Option<String>,
 }
 
 /// What attests the audit log, and how long it is kept.
@@ -115,6 +154,11 @@ impl ControlConfig {
                 .ensure(is_origin(url), "must be https://HOST or http://HOST, with a port or without");
         }
         self.sessions.validate(&at.key("sessions"));
+        if let Some(oidc) = &self.oidc {
+            at.key("oidc")
+                .ensure(self.url.is_some(), "needs `control.url`, where the provider sends people back to");
+            oidc.validate(&at.key("oidc"));
+        }
         let at = at.key("secret_keys");
         for (index, key) in self.secret_keys.iter().enumerate() {
             let text = key.key.expose();
@@ -152,5 +196,56 @@ impl SessionsConfig {
         at.key("idle").ensure(self.idle >= Self::IDLE_MIN, "must be at least 2m");
         at.key("idle").ensure(self.idle <= self.absolute, "must be at most `absolute`");
         at.key("absolute").ensure(self.absolute <= Self::ABSOLUTE_MAX, "must be at most 30d");
+    }
+}
+
+// === impl OidcConfig ===
+
+impl Default for OidcConfig {
+    fn default() -> Self {
+        OidcConfig {
+            issuer: String::new(),
+            client_id: String::new(),
+            client_secret: None,
+            scopes: vec!["openid".to_owned(), "email".to_owned()],
+            groups_claim: "groups".to_owned(),
+            algorithms: vec![JwtAlgorithm::RS256],
+            multi_factor: false,
+            ca: None,
+            roles: Vec::new(),
+        }
+    }
+}
+
+impl OidcConfig {
+    fn validate(&self, at: &Check<'_>) {
+        at.key("issuer").ensure(is_safe_url(&self.issuer), "must be an https URL");
+        at.key("client_id").not_empty(&self.client_id);
+        at.key("scopes").ensure(self.scopes.iter().any(|scope| scope == "openid"), "must hold `openid`");
+        at.key("groups_claim")
+            .ensure(is_claim(&self.groups_claim), "expected a claim's name or a JSON pointer");
+        let is_good = !self.algorithms.is_empty() && !self.algorithms.iter().any(|one| one.is_symmetric());
+        at.key("algorithms").ensure(is_good, "must be of public keys, for example [\"RS256\"]");
+        at.key("roles").ensure(!self.roles.is_empty(), "is missing: without it nobody has a role");
+        for (index, role) in self.roles.iter().enumerate() {
+            role.validate(&at.key("roles").item(index));
+        }
+    }
+}
+
+// === impl GroupRoleConfig ===
+
+impl GroupRoleConfig {
+    fn validate(&self, at: &Check<'_>) {
+        at.key("group").not_empty(&self.group);
+        let Some(tenant) = &self.tenant else {
+            let is_platforms = Role::parse(&self.role).is_some_and(Role::is_platforms);
+            at.key("role")
+                .ensure(is_platforms, "must be platform_owner or platform_support, or have a `tenant`");
+            return;
+        };
+        at.key("tenant").ensure(tenant.parse::<TenantRef>().is_ok(), "expected a tenant's id or slug");
+        at.key("role")
+            .ensure(self.role.parse::<RoleName>().is_ok(), "expected a role in a tenant, like developer");
     }
 }

@@ -261,13 +261,13 @@ impl JwtConfig {
 }
 
 /// A name, or a JSON pointer of RFC 6901, where `~` comes only as `~0` and `~1`.
-fn is_claim(text: &str) -> bool {
+pub(super) fn is_claim(text: &str) -> bool {
     let escapes = || text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     !text.is_empty() && (!text.starts_with('/') || escapes())
 }
 
 /// TLS, or this machine; and nothing that could be mistaken for a host.
-fn is_safe_url(url: &str) -> bool {
+pub(super) fn is_safe_url(url: &str) -> bool {
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains(['@', '\\', '#']) {
         return false;
     }

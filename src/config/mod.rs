@@ -38,7 +38,7 @@ mod tests;
 
 pub use alerts::{AlertsConfig, SmtpConfig, SmtpSecurity, TenantHealthConfig};
 pub use authority::{AuthorityConfig, AuthorityUrl, RedisForm, RedisUrl};
-pub use control::{AuditConfig, ControlConfig, SecretKeyConfig, SessionsConfig};
+pub use control::{AuditConfig, ControlConfig, GroupRoleConfig, OidcConfig, SecretKeyConfig, SessionsConfig};
 pub use data::DataConfig;
 pub use fault::{Fault, Faults, Position};
 pub use headers::{Dialect, HeadersConfig, SignConfig};

@@ -464,6 +464,37 @@ headers = { tenant_prefix = "x-", dialects = ["legacy", "legacy"] }
 }
 
 #[test]
+fn a_provider_of_log_ins_is_safe_and_somebody_has_a_role() {
+    check(
+        r#"
+[control.oidc]
+issuer = "http://login.example.com"
+client_id = " "
+scopes = ["email"]
+algorithms = ["HS256"]
+[[control.oidc.roles]]
+group = ""
+role = "owner"
+[[control.oidc.roles]]
+group = "a"
+tenant = "Not A Slug"
+role = "platform_owner"
+"#,
+        &expect![[r#"
+            x.toml:1:10: control.oidc: needs `control.url`, where the provider sends people back to
+            x.toml:2:1: control.oidc.issuer: must be an https URL
+            x.toml:3:1: control.oidc.client_id: must not be empty
+            x.toml:4:1: control.oidc.scopes: must hold `openid`
+            x.toml:5:1: control.oidc.algorithms: must be of public keys, for example ["RS256"]
+            x.toml:7:1: control.oidc.roles[0].group: must not be empty
+            x.toml:8:1: control.oidc.roles[0].role: must be platform_owner or platform_support, or have a `tenant`
+            x.toml:11:1: control.oidc.roles[1].tenant: expected a tenant's id or slug
+            x.toml:12:1: control.oidc.roles[1].role: expected a role in a tenant, like developer
+        "#]],
+    );
+}
+
+#[test]
 fn admin_on_the_port_of_the_proxy_is_a_fault() {
     check(
         "listen = { proxy = '0.0.0.0:9090' }",

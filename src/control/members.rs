@@ -107,7 +107,8 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError::NotFound`] for a token that is none, was used or has expired; [`ControlError::Invalid`] for a
-    /// password that is not good enough, or not theirs; [`ControlError::Throttled`].
+    /// password that is not good enough, or not theirs; [`ControlError::Conflict`] for somebody who is known and has
+    /// none; [`ControlError::Throttled`].
     pub async fn accept_invitation(
         &self,
         person: &Person,
@@ -121,7 +122,8 @@ impl Control {
         let known = snapshot.user_by_email(&invitation.email).await?;
         let hash = match &known {
             Some(user) if user.has_password => snapshot.password_hash(user.id).await?,
-            _ => None,
+            Some(_) => return Err(known_otherwise()),
+            None => None,
         };
         drop(snapshot);
         let new_hash = match hash {
@@ -155,6 +157,8 @@ impl Control {
     ) -> Result<Membership, ControlError> {
         let (invitation, tenant) = open_invitation(tx, digest, now).await?;
         let user = match tx.user_by_email(&invitation.email).await? {
+            // Somebody was faster, whose password it is not to change.
+            Some(_) if hash.is_some() => return Err(known_otherwise()),
             Some(user) => user.id,
             None => tx.insert_login(&self.new_user(&invitation.email, now)).await?,
         };
@@ -246,6 +250,12 @@ fn no_token() -> ControlError {
         what: "invitation",
         which: "of that token: it was used, has expired or never was".to_owned(),
     }
+}
+
+/// Whoever invites sees the token: it must not make a password for somebody who is there already.
+fn known_otherwise() -> ControlError {
+    let why = "that address is known and has no password: log in at the provider, or set one by the platform's token";
+    ControlError::Conflict(why.to_owned())
 }
 
 fn no_member(user: UserId) -> ControlError {

@@ -23,6 +23,7 @@ mod increments;
 mod keys;
 mod log_ins;
 mod members;
+mod oidc;
 mod passwords;
 mod permissions;
 mod principal;
@@ -79,6 +80,7 @@ pub use increments::{CountedEvent, EVENTS_MAX, EventOutcome, NewEvent};
 pub use keys::{Brought, CreatedKey, KeyChange, NewKey};
 pub use log_ins::LogIns;
 pub use members::{CreatedInvitation, NewInvitation};
+pub use oidc::{Granted, GroupGrant, Oidc, OidcBegun, OidcError, OidcSettings};
 pub use permissions::{Permissions, Scope};
 pub use principal::{Principal, Rights};
 pub use quotas::{QuotaChange, QuotaCheck, QuotaUse};
@@ -120,6 +122,7 @@ struct Parts {
     throttle: Arc<Throttle>,
     sessions: SessionSettings,
     log_ins: LogIns,
+    oidc: Option<Arc<Oidc>>,
     /// Whose access the platform's people were told of lately, so that it is told once in a while.
     accessed: Cache<(Uuid, TenantId), ()>,
     channels: ChannelSettings,
@@ -156,6 +159,7 @@ impl Control {
                 throttle,
                 sessions: SessionSettings::default(),
                 log_ins: LogIns::default(),
+                oidc: None,
                 accessed: Cache::builder().max_capacity(ACCESSED_MAX).time_to_live(ACCESS_TOLD_EVERY).build(),
                 channels: ChannelSettings::default(),
                 watch: Arc::default(),
@@ -188,6 +192,12 @@ impl Control {
     #[must_use]
     pub fn with_sessions(self, sessions: SessionSettings) -> Control {
         Control { parts: Arc::new(Parts { sessions, ..(*self.parts).clone() }) }
+    }
+
+    /// With a provider that people can log in at.
+    #[must_use]
+    pub fn with_oidc(self, oidc: Oidc) -> Control {
+        Control { parts: Arc::new(Parts { oidc: Some(Arc::new(oidc)), ..(*self.parts).clone() }) }
     }
 
     /// Log-ins in numbers.

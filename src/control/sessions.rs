@@ -157,7 +157,12 @@ impl Control {
     }
 
     /// Notes an attempt in the logs of those whom it concerns, and refuses it.
-    async fn refused<T>(&self, person: &Person, user: Option<&User>, why: &str) -> Result<T, ControlError> {
+    pub(super) async fn refused<T>(
+        &self,
+        person: &Person,
+        user: Option<&User>,
+        why: &str,
+    ) -> Result<T, ControlError> {
         let mut tx = self.parts.store.begin().await?;
         match user {
             Some(user) => {
@@ -181,7 +186,13 @@ impl Control {
         Err(ControlError::BadCredentials)
     }
 
-    fn session_row(&self, person: &Person, user: &User, action: &str, outcome: AuditOutcome) -> AuditRow {
+    pub(super) fn session_row(
+        &self,
+        person: &Person,
+        user: &User,
+        action: &str,
+        outcome: AuditOutcome,
+    ) -> AuditRow {
         self.row_of(person, person.actor(kind_of(user), user.id, &user.email), action, outcome)
     }
 

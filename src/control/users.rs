@@ -49,8 +49,9 @@ impl Control {
         Ok(self.read().await?.users(page).await??)
     }
 
-    /// Gives somebody a role at the platform, who need not be known yet and gets a token as long as they have no
-    /// password. `None` takes the role away.
+    /// Gives somebody a role at the platform, who need not be known yet. Whoever has had none gets a token, and
+    /// is known by nothing else from then on: a tenant that invited the address first may know its password. `None` takes
+    /// the role away.
     ///
     /// # Errors
     /// [`ControlError::Invalid`] names all faults; [`ControlError::Forbidden`].
@@ -234,12 +235,19 @@ impl Work<'_> {
         if after == before {
             return Ok(UserWithToken { user: before, token: None });
         }
+        let is_new = before.platform_role.is_none();
+        if is_new {
+            self.tx.forget_credentials(after.id).await?;
+        }
         self.tx.set_platform_role(after.id, after.platform_role).await?;
         let told = Told::changed(&shown(&before), &shown(&after));
         self.audit(Operation::SetPlatformRole, &target(after.id), told).await?;
-        let needs_password = role.is_some() && !after.has_password;
-        let token = if needs_password { Some(self.make_token(after.id).await?) } else { None };
-        Ok(UserWithToken { user: after, token })
+        if !is_new {
+            return Ok(UserWithToken { user: after, token: None });
+        }
+        let token = Some(self.make_token(after.id).await?);
+        let user = User { has_password: false, is_multi_factor: false, ..after };
+        Ok(UserWithToken { user, token })
     }
 
     async fn make_user(&mut self, email: &str) -> Result<User, ControlError> {

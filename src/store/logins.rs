@@ -39,6 +39,18 @@ impl Snapshot {
         row.as_ref().map(user).transpose()
     }
 
+    /// Whoever a provider calls so.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn user_by_oidc_subject(&mut self, subject: &str) -> Result<Option<User>, StoreError> {
+        let row = select(COLUMNS, "FROM logins WHERE oidc_subject = $1")
+            .bind(subject)
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(user).transpose()
+    }
+
     /// Everybody who can log in, in the order of their coming.
     ///
     /// # Errors
@@ -158,6 +170,19 @@ impl Tx {
         Ok(())
     }
 
+    /// What a provider calls the user.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_oidc_subject(&mut self, user: UserId, subject: &str) -> Result<(), StoreError> {
+        query("UPDATE logins SET oidc_subject = $2 WHERE user_id = $1")
+            .bind(user.0)
+            .bind(subject)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
     /// Sets the password's hash. Tokens that could have set it are good for nothing any more.
     ///
     /// # Errors
@@ -169,6 +194,20 @@ impl Tx {
             .execute(self.connection())
             .await?;
         self.remove_password_tokens(user).await
+    }
+
+    /// Forgets everything that the user was known by: whoever had it is out.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget_credentials(&mut self, user: UserId) -> Result<(), StoreError> {
+        query("UPDATE logins SET password_hash = NULL WHERE user_id = $1")
+            .bind(user.0)
+            .execute(self.connection())
+            .await?;
+        self.remove_password_tokens(user).await?;
+        self.remove_totp(user).await?;
+        self.remove_sessions(user, None).await.map(drop)
     }
 
     /// The token takes the place of those that there were.

@@ -16,6 +16,7 @@ on_both! {
     who_has_a_password_joins_another_tenant_by_showing_it,
     nobody_makes_or_changes_anybody_who_may_do_more,
     the_last_owner_stays,
+    no_token_of_a_tenants_opens_the_log_in_of_somebody_who_is_there,
     a_tenant_of_the_highest_level_makes_its_own_roles_within_its_makers_rights,
     the_platforms_people_get_a_token_and_set_their_password_once,
     no_token_and_no_password_is_in_the_database_or_in_the_log,
@@ -148,6 +149,28 @@ async fn nobody_makes_or_changes_anybody_who_may_do_more(store: TestStore) {
     control.remove_member(&admin, &tenant, viewer.user).await.unwrap();
     let gone = control.change_member(&admin, &tenant, viewer.user, "viewer").await.unwrap_err();
     assert!(matches!(gone, ControlError::NotFound { what: "member", .. }), "{gone:?}");
+}
+
+async fn no_token_of_a_tenants_opens_the_log_in_of_somebody_who_is_there(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let owner = Some(Role::PlatformOwner);
+    let boss = house.control.set_platform_role(&house.owner, "boss@example.com", owner).await.unwrap();
+    let token = house.invited(&acme, "boss@example.com", "viewer").await;
+    let accept = async |password: &str| house.control.accept_invitation(&person(), &token, password).await;
+    let stolen = accept("a password of mallory's").await;
+    assert!(matches!(stolen, Err(ControlError::Conflict(_))), "{stolen:?}");
+    house.control.set_password_by_token(&person(), &boss.token.unwrap(), PASSWORD).await.unwrap();
+    assert_eq!(accept(PASSWORD).await.unwrap().user, boss.user.id);
+
+    // Who took an address before its owner came knows nothing any more when that one becomes somebody.
+    house.joined(&acme, "eve@example.com", "viewer").await;
+    let log_in = async || house.log_in("eve@example.com", PASSWORD, None).await;
+    let session = log_in().await.unwrap().token;
+    let eve = house.control.set_platform_role(&house.owner, "eve@example.com", owner).await.unwrap();
+    assert!(eve.token.is_some() && !eve.user.has_password);
+    assert!(matches!(log_in().await, Err(ControlError::BadCredentials)));
+    assert_eq!(house.visit(&session).await, None);
 }
 
 async fn the_last_owner_stays(store: TestStore) {

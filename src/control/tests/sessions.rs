@@ -30,7 +30,7 @@ on_both! {
 }
 
 impl House {
-    async fn log_in(
+    pub(super) async fn log_in(
         &self,
         email: &str,
         password: &str,
@@ -41,7 +41,7 @@ impl House {
         self.control.log_in(&person(), &credentials).await
     }
 
-    async fn visit(&self, token: &str) -> Option<Visitor> {
+    pub(super) async fn visit(&self, token: &str) -> Option<Visitor> {
         self.control.visitor(&person(), token, None).await.unwrap()
     }
 

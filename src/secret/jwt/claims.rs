@@ -110,6 +110,26 @@ impl Rules {
     /// # Errors
     /// [`BadToken`]; [`BadToken::Key`] is worth another try with newer keys.
     pub fn check(&self, token: &Token<'_>, keys: &KeySet, now: Timestamp) -> Result<Claims, BadToken> {
+        let (claims, expires_at) = self.genuine(token, keys, now)?;
+        Ok(Claims {
+            tenant: text(self.tenant.of(claims), TEXT_LENGTH_MAX)?.ok_or(BadToken::Claim)?,
+            subject: text(self.subject.of(claims), SUBJECT_LENGTH_MAX)?,
+            scopes: scopes(self.scopes.of(claims))?,
+            tier: text(self.tier.as_ref().and_then(|tier| tier.of(claims)), TEXT_LENGTH_MAX)?,
+            expires_at,
+        })
+    }
+
+    /// All that the token claims, and when it ends to be good, under the same rules: for claims that are no caller's.
+    ///
+    /// # Errors
+    /// As [`Rules::check`], but for the claims that it reads.
+    pub fn genuine<'c>(
+        &self,
+        token: &'c Token<'_>,
+        keys: &KeySet,
+        now: Timestamp,
+    ) -> Result<(&'c Value, Timestamp), BadToken> {
         if token.issuer() != Some(&self.issuer) {
             return Err(BadToken::Issuer);
         }
@@ -118,14 +138,7 @@ impl Rules {
         if !self.is_for_us(claims.get("aud")) {
             return Err(BadToken::Audience);
         }
-        let expires_at = self.expiry(claims, now)?;
-        Ok(Claims {
-            tenant: text(self.tenant.of(claims), TEXT_LENGTH_MAX)?.ok_or(BadToken::Claim)?,
-            subject: text(self.subject.of(claims), SUBJECT_LENGTH_MAX)?,
-            scopes: scopes(self.scopes.of(claims))?,
-            tier: text(self.tier.as_ref().and_then(|tier| tier.of(claims)), TEXT_LENGTH_MAX)?,
-            expires_at,
-        })
+        Ok((claims, self.expiry(claims, now)?))
     }
 
     fn is_for_us(&self, audience: Option<&Value>) -> bool {
@@ -199,7 +212,7 @@ impl Claim {
         if text.starts_with('/') { Claim::Pointer(text.to_owned()) } else { Claim::Name(text.to_owned()) }
     }
 
-    fn of<'c>(&self, claims: &'c Value) -> Option<&'c Value> {
+    pub fn of<'c>(&self, claims: &'c Value) -> Option<&'c Value> {
         match self {
             Claim::Name(name) => claims.get(name),
             Claim::Pointer(pointer) => claims.pointer(pointer),

@@ -33,6 +33,8 @@ pub(crate) fn peers() -> PathBuf {
 pub(crate) struct OpenIdProvider {
     port: u16,
     tenant: String,
+    /// Where people are sent back to who have logged in.
+    redirect: Option<String>,
     process: Child,
 }
 
@@ -41,10 +43,20 @@ pub(crate) struct OpenIdProvider {
 impl OpenIdProvider {
     /// One whose tokens name that tenant.
     pub(crate) fn start(tenant: &str) -> Self {
+        OpenIdProvider::start_with(tenant, None)
+    }
+
+    /// One that people log in at, and that sends them back there: whoever gives a name is believed.
+    pub(crate) fn start_for(redirect: &str) -> Self {
+        OpenIdProvider::start_with("", Some(redirect.to_owned()))
+    }
+
+    fn start_with(tenant: &str, redirect: Option<String>) -> Self {
         // Nobody else is given the port soon: the kernel hands them out in turn.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let port = free.expect("a free port").port();
-        OpenIdProvider { port, tenant: tenant.to_owned(), process: spawn(port, tenant) }
+        let process = spawn(port, tenant, redirect.as_deref());
+        OpenIdProvider { port, tenant: tenant.to_owned(), redirect, process }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -60,7 +72,7 @@ impl OpenIdProvider {
     /// Another key from now on, and only that.
     pub(crate) fn rotate(&mut self) {
         self.stop();
-        self.process = spawn(self.port, &self.tenant);
+        self.process = spawn(self.port, &self.tenant, self.redirect.as_deref());
     }
 
     /// A token of its client.
@@ -89,10 +101,11 @@ impl Drop for OpenIdProvider {
     }
 }
 
-fn spawn(port: u16, tenant: &str) -> Child {
+fn spawn(port: u16, tenant: &str, redirect: Option<&str>) -> Child {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/peers/provider.mjs");
     let mut process = node(&script)
         .args([&port.to_string(), tenant])
+        .args(redirect)
         .env("TOLLGATE_TEST_PEERS", peers())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

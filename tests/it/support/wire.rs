@@ -173,6 +173,10 @@ impl Response {
         self.message.header(name)
     }
 
+    pub(crate) fn headers_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.message.headers_named(name)
+    }
+
     pub(crate) fn text(&self) -> String {
         self.message.text()
     }
