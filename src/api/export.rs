@@ -26,6 +26,11 @@ pub(super) const CSV: &str = "text/csv";
 const CSV_UTF8: &str = "text/csv; charset=utf-8";
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
+/// Whether the caller wants rows and nothing around them: NDJSON or CSV.
+pub(super) fn is_of_rows(headers: &HeaderMap) -> bool {
+    Form::accepted(headers) != Form::Json
+}
+
 /// The list as the caller wants it.
 pub(super) fn listed<T: Serialize>(headers: &HeaderMap, list: Listed<T>, columns: &[Column]) -> Response {
     let (text, kind) = match Form::accepted(headers) {

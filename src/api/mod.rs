@@ -6,6 +6,7 @@
 //! types of `control`, which may change.
 
 mod alerts;
+mod analytics;
 mod apply;
 mod archives;
 mod audit_logs;

@@ -17,8 +17,8 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, apply, archives, audit_logs, channels, health, keys, members, oidc, openapi, quotas, reconcile,
-    reported, sessions, settings, tenants, tiers, usage_logs, users,
+    alerts, analytics, apply, archives, audit_logs, channels, health, keys, members, oidc, openapi, quotas,
+    reconcile, reported, sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -77,6 +77,8 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(sessions::confirm_second_factor))
         .routes(routes!(sessions::remove_second_factor))
         .routes(routes!(sessions::end))
+        .routes(routes!(analytics::show))
+        .routes(routes!(analytics::forecast))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::show))
         .routes(routes!(alerts::acknowledge))

@@ -477,6 +477,7 @@ pub(super) fn courier(config: &config::AlertsConfig) -> CourierSettings {
         timeout: config.timeout,
         plain: channels.plain(),
         reach: channels.reach(),
+        ca: config.ca.clone(),
         mail: config.smtp.as_ref().map(mail),
     }
 }

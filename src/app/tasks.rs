@@ -13,7 +13,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::config::AuditConfig;
 use crate::control::{Books, Control, ControlError, Counting, Taken};
 use crate::journal::{Journal, JournalError, OnFull, Pressure, SyncPolicy};
-use crate::store::{Partitions, Store};
+use crate::store::{Partitions, RollupPeriod, Store};
 use crate::telemetry::readiness::Readiness;
 use crate::till::Till;
 
@@ -22,6 +22,12 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
 /// How often partitions of the usage log are looked at: months are made two ahead.
 const PARTITIONS: Duration = Duration::from_secs(3_600);
+
+/// Rollups that are too fine to be kept for ever, and how long they are.
+const ROLLUPS_KEPT: [(RollupPeriod, Duration); 2] = [
+    (RollupPeriod::Minute, Duration::from_secs(48 * 3_600)),
+    (RollupPeriod::Hour, Duration::from_secs(90 * 86_400)),
+];
 
 /// The books are compared this often, if that is quick.
 const COMPARED_EVERY: Duration = Duration::from_secs(5);
@@ -290,7 +296,7 @@ impl PartitionKeeper {
         }
     }
 
-    /// Once, and forgets grants of ended windows and reported events that are too old. An error is told and left to the next attempt: months are made
+    /// Once, and forgets grants of ended windows, and reported events and fine rollups that are too old. An error is told and left to the next attempt: months are made
     /// long before they begin.
     pub(super) async fn keep(&self) {
         match self.store.keep_partitions(self.clock.now()).await {
@@ -304,6 +310,12 @@ impl PartitionKeeper {
         if let Err(error) = self.store.forget_usage_events(too_old).await {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             tracing::warn!(error = %cause, "old reported events can't be forgotten: {error}: {cause}");
+        }
+        for (period, kept) in ROLLUPS_KEPT {
+            if let Err(error) = self.store.forget_rollups(period, self.clock.now().minus(kept)).await {
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(error = %cause, "old rollups can't be forgotten: {error}: {cause}");
+            }
         }
         if let Err(error) = self.store.forget_grants(self.clock.now()).await {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();

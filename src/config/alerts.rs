@@ -47,6 +47,8 @@ pub struct AlertsConfig {
     /// Networks that are not of the public internet and that tenants' webhooks may lead to all the same.
     #[serde(with = "Many::<IpNet>")]
     pub networks: Vec<IpNet>,
+    /// Certificates (PEM) that those of tenants' webhooks must descend from; the system's if absent.
+    pub ca: Option<PathBuf>,
     /// The server that takes mail. Absent: channels of kind `email` are refused.
     pub smtp: Option<SmtpConfig>,
 }
@@ -117,6 +119,7 @@ impl Default for AlertsConfig {
             timeout: Duration::from_secs(15),
             allow_http: false,
             networks: Vec::new(),
+            ca: None,
             smtp: None,
         }
     }

@@ -9,6 +9,7 @@
 //! Dropping the future of an operation before it is ready leaves it open whether it was done, never half done.
 
 mod alerts;
+mod analytics;
 mod apply;
 mod archive;
 mod audit;
@@ -65,6 +66,7 @@ use work::Target;
 
 pub use crate::domain::TenantRef;
 pub use alerts::{NewAlertRule, RuleInForce, RuleSource};
+pub use analytics::{Analytics, AnalyticsQuery, QuotaForecast};
 pub use apply::{
     DryRun, Manifest, ManifestKey, ManifestQuota, ManifestSecret, ManifestTenant, Planned, PlannedAction,
 };

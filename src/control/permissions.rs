@@ -61,6 +61,7 @@ pub(super) enum Operation {
     ReadAudit,
     ReadPlatformAudit,
     ReadTiers,
+    ReadAnalytics,
     ReadAlerts,
     AcknowledgeAlert,
     CreateAlertRule,
@@ -87,7 +88,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 56] = [
+const MATRIX: [(Operation, &str, Allowed); 57] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -131,6 +132,7 @@ const MATRIX: [(Operation, &str, Allowed); 56] = [
     (Operation::ReadAudit, "audit.read", allowed("PS oa--u- -")),
     (Operation::ReadPlatformAudit, "platform_audit.read", allowed("PS ------ -")),
     (Operation::ReadTiers, "tier.read", allowed("PS oabduv -")),
+    (Operation::ReadAnalytics, "analytics.read", allowed("PS oabduv -")),
     (Operation::ReadAlerts, "alert.read", allowed("PS oabduv -")),
     (Operation::AcknowledgeAlert, "alert.acknowledge", allowed("P- oabd-- -")),
     (Operation::CreateAlertRule, "alert_rule.create", allowed("P- oa---- -")),

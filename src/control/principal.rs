@@ -127,8 +127,11 @@ impl Control {
     /// [`ControlError::NotFound`]
     pub async fn within(&self, principal: &Principal, tenant: &TenantRef) -> Result<Principal, ControlError> {
         let mut within = self.towards(principal, tenant).await?.into_owned();
-        let found = within.find(&mut self.read_as(&within).await?, tenant).await?;
-        within.rights.tenant = Some(found.id);
+        let found = within.find(&mut self.read_as(&within).await?, tenant).await;
+        if let Err(ControlError::NotFound { .. }) = &found {
+            self.note_foreign_read(&within, Operation::ReadTenant, tenant).await?;
+        }
+        within.rights.tenant = Some(found?.id);
         Ok(within)
     }
 }

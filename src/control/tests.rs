@@ -1,6 +1,7 @@
 //! The room through its door, over a real store.
 
 mod alerts;
+mod analytics;
 mod people;
 mod sessions;
 mod settings;

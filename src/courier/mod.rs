@@ -16,6 +16,7 @@ mod message;
 mod meters;
 mod signature;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct CourierSettings {
     pub timeout: Duration,
     pub plain: Plain,
     pub reach: Reach,
+    /// PEM file of the authorities that receivers' certificates must descend from; without it the system's are trusted.
+    pub ca: Option<PathBuf>,
     pub mail: Option<MailSettings>,
 }
 
@@ -87,6 +90,8 @@ struct Failed {
 
 /// Deliveries that are attempted beside each other.
 const AT_ONCE: usize = 32;
+/// How often the outbox is counted.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
 /// What of an answer is read: nobody looks at it.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// What is kept of why an attempt failed.
@@ -109,7 +114,7 @@ impl Courier {
         settings: CourierSettings,
         registry: &Registry,
     ) -> Result<Courier, BadCourier> {
-        let outbound = Outbound::new(None)?;
+        let outbound = Outbound::new(settings.ca.as_deref())?;
         let mail = settings.mail.as_ref().map(|mail| Mail::new(mail, settings.timeout)).transpose()?;
         Ok(Courier { store, clock, secrets, settings, outbound, mail, meters: Meters::register(registry) })
     }
@@ -118,13 +123,19 @@ impl Courier {
     /// there.
     pub async fn run(&self) {
         let mut under_way = FuturesUnordered::new();
+        let mut measured_at = None;
         loop {
+            let now = self.clock.monotonic();
+            if measured_at.is_none_or(|at| now.since(at) >= MEASURED_EVERY) {
+                measured_at = Some(now);
+                self.measure().await;
+            }
             let free = AT_ONCE - under_way.len();
             let taken = self.take(free).await;
             under_way.extend(taken.into_iter().map(|delivery| self.attempt(delivery)));
             tokio::select! {
                 Some(()) = under_way.next() => {}
-                () = tokio::time::sleep(self.settings.interval) => self.measure().await,
+                () = tokio::time::sleep(self.settings.interval) => {}
             }
         }
     }
@@ -316,6 +327,7 @@ impl Default for CourierSettings {
             timeout: Duration::from_secs(15),
             plain: Plain::Never,
             reach: Reach::Public { and: Vec::new() },
+            ca: None,
             mail: None,
         }
     }

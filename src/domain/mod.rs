@@ -6,6 +6,7 @@
 mod alert;
 mod amount;
 mod audit;
+pub mod forecast;
 mod health;
 mod key;
 mod period;

@@ -264,6 +264,7 @@ fn shares(record: &UsageRecord<'_>) -> Shares {
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         latency_micros: record.latency_micros.into(),
+        statuses: [2, 3, 4, 5].map(|digit| u64::from(record.status / 100 == digit)),
     };
     let mut shares = Shares::new();
     for RecordedCharge { account, units, overage } in record.charges {

@@ -22,28 +22,33 @@ const ALERT: &str = "tenant_id, alert_id, kind, severity, resource_type, summary
      acknowledged_by";
 const RULE: &str = "tenant_id, rule_id, kind, resource_type, threshold, enabled, created_at, updated_at";
 
+/// By so many rounds the clocks of gateways may differ.
+const ROUNDS_ASTRAY_MAX: i64 = 10;
+
 // === impl Store ===
 
 impl Store {
     /// Takes a round of a periodic work for the caller: of all gateways that ask, one is answered true. Rounds count
-    /// up, whoever asks.
+    /// up, whoever asks. One far below what was taken is of a clock that was set back, and counts.
     ///
     /// # Errors
     /// [`StoreError`]; whether the round was taken is open then.
     pub async fn take_round(&self, work: &str, round: i64) -> Result<bool, StoreError> {
         // Most who ask come second: they need not wait for their turn to write.
-        let taken =
-            query("SELECT COUNT(*) FROM rounds WHERE work = $1 AND round >= $2").bind(work).bind(round);
+        let taken = query("SELECT COUNT(*) FROM rounds WHERE work = $1 AND round BETWEEN $2 AND $3");
+        let taken = taken.bind(work).bind(round).bind(round + ROUNDS_ASTRAY_MAX);
         if taken.fetch_number(self.read().await?.connection()).await? > 0 {
             return Ok(false);
         }
         let mut tx = self.begin().await?;
         let taken = query(
             "INSERT INTO rounds (work, round) VALUES ($1, $2)
-             ON CONFLICT (work) DO UPDATE SET round = excluded.round WHERE rounds.round < excluded.round",
+             ON CONFLICT (work) DO UPDATE SET round = excluded.round
+             WHERE rounds.round NOT BETWEEN excluded.round AND $3",
         )
         .bind(work)
         .bind(round)
+        .bind(round + ROUNDS_ASTRAY_MAX)
         .execute(tx.connection())
         .await?;
         tx.commit().await?;

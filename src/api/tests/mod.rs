@@ -1,5 +1,6 @@
 //! The API through its door: the real router over a real SQLite file, one claim per test.
 
+mod analytics;
 mod archives;
 mod audit;
 mod channels;
@@ -38,7 +39,7 @@ use crate::secret::seal::KeyRing;
 use crate::store::testing::{Kept, TestStore};
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 55] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 57] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -79,6 +80,8 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 55] = [
     ("GET /api/tenants/{t}/settings/security_level", None),
     ("PUT /api/tenants/{t}/settings/security_level", Some(r#"{"setting_value":"basic"}"#)),
     ("DELETE /api/tenants/{t}/settings/security_level", None),
+    ("GET /api/tenants/{t}/analytics?resource_type=api_calls", None),
+    ("GET /api/tenants/{t}/analytics/forecast", None),
     ("GET /api/tenants/{t}/alerts", None),
     ("GET /api/tenants/{t}/alerts/00000000-0000-7000-8000-000000000000", None),
     ("POST /api/tenants/{t}/alerts/00000000-0000-7000-8000-000000000000/acknowledge", None),

@@ -32,17 +32,18 @@ on_both! {
     far_more_requests_than_usual_are_told_of,
     a_broken_audit_log_is_told_of,
     an_alert_is_acknowledged_by_the_first_who_does,
+    a_clock_that_was_wrong_for_a_while_does_not_end_the_watch,
 }
 
 impl House {
     /// Uses so many units, as a flush of that gateway brings them.
-    async fn uses(&self, tenant: &Tenant, till: u128, units: u64) {
+    pub(super) async fn uses(&self, tenant: &Tenant, till: u128, units: u64) {
         let window = Period::Month.window(tenant.anchor, &tenant.timezone, self.clock.now());
         let account = AccountKey { owner: Owner::Tenant(tenant.id), resource: resource("api_calls"), window };
         self.flushes(till, Vec::new(), vec![AccountUse { account, units, overage: 0 }]).await;
     }
 
-    async fn flushes(&self, till: u128, rollups: Vec<Rollup>, accounts: Vec<AccountUse>) {
+    pub(super) async fn flushes(&self, till: u128, rollups: Vec<Rollup>, accounts: Vec<AccountUse>) {
         let journal = Uuid::now_v7();
         let range = JournalRange { journal, shard: 0, sequence: 1, from: 0, to: 1 };
         let batch = UsageBatch {
@@ -98,7 +99,7 @@ impl House {
 /// No threshold.
 const NONE: [u64; 0] = [];
 
-async fn of_acme(store: TestStore) -> (House, Tenant) {
+pub(super) async fn of_acme(store: TestStore) -> (House, Tenant) {
     let house = House::on(store);
     let acme = house.tenant("Acme").await;
     (house, acme)
@@ -364,6 +365,16 @@ async fn a_broken_audit_log_is_told_of(store: TestStore) {
     house.clock.advance(Duration::from_secs(86_400));
     assert_eq!(of_chains(house.looks().await), [Some(1)]);
     assert_eq!(house.alerts(&acme).await[0].severity, Severity::Critical);
+}
+
+async fn a_clock_that_was_wrong_for_a_while_does_not_end_the_watch(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(100))).await.unwrap();
+    house.clock.set("2036-11-23T06:00:00Z");
+    house.control.watch().await.unwrap();
+    house.clock.set("2026-11-23T07:00:00Z");
+    house.uses(&acme, 1, 80).await;
+    assert_eq!(thresholds(&house.looks().await), [80]);
 }
 
 async fn an_alert_is_acknowledged_by_the_first_who_does(store: TestStore) {

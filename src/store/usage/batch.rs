@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use sqlx::postgres::PgDatabaseError;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::rows::{LookedUp, Rows};
@@ -80,9 +81,12 @@ pub struct UsageSums {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub latency_micros: u64,
+    /// Requests by the first digit of their status, from 2 to 5; the rest had none.
+    pub statuses: [u64; 4],
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum RollupPeriod {
     Minute,
     Hour,
@@ -319,8 +323,13 @@ impl Tx {
             ("bytes_in", Kind::Integer),
             ("bytes_out", Kind::Integer),
             ("latency_sum_micros", Kind::Integer),
+            ("status_2xx", Kind::Integer),
+            ("status_3xx", Kind::Integer),
+            ("status_4xx", Kind::Integer),
+            ("status_5xx", Kind::Integer),
         ];
         let rows = rollups.iter().map(|rollup| {
+            let [status_2xx, status_3xx, status_4xx, status_5xx] = rollup.sums.statuses;
             [
                 rollup.tenant.0.value(),
                 rollup.period.as_str().value(),
@@ -335,6 +344,10 @@ impl Tx {
                 sql(rollup.sums.bytes_in).value(),
                 sql(rollup.sums.bytes_out).value(),
                 sql(rollup.sums.latency_micros).value(),
+                sql(status_2xx).value(),
+                sql(status_3xx).value(),
+                sql(status_4xx).value(),
+                sql(status_5xx).value(),
             ]
         });
         let add = "ON CONFLICT (tenant_id, period, bucket_start, resource_type, key_id, route) DO UPDATE SET
@@ -344,7 +357,11 @@ impl Tx {
              errors = usage_rollups.errors + excluded.errors,
              bytes_in = usage_rollups.bytes_in + excluded.bytes_in,
              bytes_out = usage_rollups.bytes_out + excluded.bytes_out,
-             latency_sum_micros = usage_rollups.latency_sum_micros + excluded.latency_sum_micros";
+             latency_sum_micros = usage_rollups.latency_sum_micros + excluded.latency_sum_micros,
+             status_2xx = usage_rollups.status_2xx + excluded.status_2xx,
+             status_3xx = usage_rollups.status_3xx + excluded.status_3xx,
+             status_4xx = usage_rollups.status_4xx + excluded.status_4xx,
+             status_5xx = usage_rollups.status_5xx + excluded.status_5xx";
         Rows::of("usage_rollups", columns, rows).insert(add, self.connection()).await
     }
 
@@ -432,6 +449,9 @@ impl UsageSums {
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
         self.latency_micros = self.latency_micros.saturating_add(other.latency_micros);
+        for (own, other) in self.statuses.iter_mut().zip(other.statuses) {
+            *own += other;
+        }
     }
 }
 
@@ -457,6 +477,10 @@ impl RollupPeriod {
             RollupPeriod::Day => "day",
             RollupPeriod::Month => "month",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        RollupPeriod::ALL.into_iter().find(|period| period.as_str() == text)
     }
 }
 
