@@ -103,6 +103,7 @@ pub static PARTS: [Part; 10] = [
             ("created_at", Kind::Instant),
             ("revoked_at", Kind::Instant),
             ("last_used_at", Kind::Instant),
+            ("version", Kind::Integer),
         ],
         key: 1,
         whose: Whose::TenantId,

@@ -55,8 +55,7 @@ fn three_gateways_of_which_one_is_killed_tell_of_each_threshold_once() {
         0..5 => Answer::status(503, "not now"),
         _ => Answer::status(204, ""),
     });
-    let sealed = format!("[control]\nsecret_keys = [{{ version = 1, key = \"{}\" }}]\n", "5b".repeat(32));
-    let settings = format!("timeout = \"5s\"\nrecall_wait = \"2s\"\n{ALERTS}{sealed}");
+    let settings = format!("timeout = \"5s\"\nrecall_wait = \"2s\"\n{ALERTS}");
     let redis = format!("redis://127.0.0.1:{}", redis.port());
     let fleet = Fleet::with(&redis, &settings).storing_in(&store);
     let mut gateways = fleet.gateways(3, &upstream);
