@@ -209,6 +209,7 @@ pub(super) async fn withdraw(
     request_body = AcceptBody,
     responses(
         (status = 201, description = "Joined", body = MemberView),
+        (status = 404, description = "A token that is none, or was used"),
         (status = 429, description = "Too many attempts"),
     ),
 )]

@@ -32,6 +32,7 @@ const HOME: &str = "/";
                 ("Set-Cookie" = String, description = "What the browser brings back"),
             ),
         ),
+        (status = 404, description = "No provider is configured"),
     ),
 )]
 pub(super) async fn begin(State(api): State<Api>) -> Result<Response, Problem> {
@@ -55,6 +56,7 @@ pub(super) async fn begin(State(api): State<Api>) -> Result<Response, Problem> {
             ),
         ),
         (status = 401, description = "Not who they say"),
+        (status = 404, description = "No provider is configured"),
     ),
 )]
 pub(super) async fn finish(

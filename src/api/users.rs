@@ -110,7 +110,10 @@ pub(super) async fn reset_password(
 #[utoipa::path(
     post, path = "/api/users/password",
     request_body = PasswordBody,
-    responses((status = 204, description = "Set")),
+    responses(
+        (status = 204, description = "Set"),
+        (status = 404, description = "A token that is none, or was used"),
+    ),
 )]
 pub(super) async fn set_password(
     Passerby(person): Passerby,

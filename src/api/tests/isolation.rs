@@ -198,6 +198,9 @@ fn object(document: &Value, schema: &Value, id: &str) -> Value {
         let is_id = resolved(document, property)["format"] == "uuid" || name == "parent_id";
         if is_id {
             object.insert(name.clone(), json!(id));
+        } else if name == "passphrase" {
+            // One of several of which one is needed.
+            object.insert(name.clone(), json!("correct horse battery"));
         } else if required.iter().any(|required| *required == name) {
             object.insert(name.clone(), example(document, property, id));
         }
