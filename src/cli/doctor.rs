@@ -20,6 +20,7 @@ use crate::authority::redis::Redis;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthorityUrl, Config, Loaded, RedisUrl, StoreUrl};
 use crate::store::{GrantSettings, Store};
+use crate::telemetry::log::with_causes;
 
 /// What was found, and of which section of the configuration.
 #[derive(Default)]
@@ -215,10 +216,4 @@ const fn word(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Refusal => "fault",
     }
-}
-
-/// An error and what caused it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
