@@ -126,7 +126,6 @@ impl Tx {
         amount: i64,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let AccountKey { owner, resource, window } = account;
         query(
             "INSERT INTO account_units (owner_kind, owner_id, resource_type, period, window_start, window_end, till,
                  units, overage, updated_at)
@@ -134,12 +133,7 @@ impl Tx {
              ON CONFLICT (owner_kind, owner_id, resource_type, period, window_start, window_end, till) DO UPDATE SET
                  units = account_units.units + $10, updated_at = excluded.updated_at",
         )
-        .bind(owner.kind())
-        .bind(owner.uuid())
-        .bind(resource.as_str())
-        .bind(window.period.as_str())
-        .bind(window.start)
-        .bind(window.end)
+        .bind_account(account)
         .bind(HELD)
         .bind(amount.max(0))
         .bind(at)

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::values::scalar;
 use crate::clock::Timestamp;
+use crate::domain::AccountKey;
 
 /// What a store speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +133,18 @@ impl Query {
     pub(super) fn bind(mut self, value: impl Bind) -> Query {
         self.values.push(value.value());
         self
+    }
+
+    /// The values of the next six `$n`, which are an account in the order of its columns: owner_kind, owner_id,
+    /// resource_type, period, window_start, window_end.
+    pub(super) fn bind_account(self, account: &AccountKey) -> Query {
+        let AccountKey { owner, resource, window } = account;
+        self.bind(owner.kind())
+            .bind(owner.uuid())
+            .bind(resource.as_str())
+            .bind(window.period.as_str())
+            .bind(window.start)
+            .bind(window.end)
     }
 
     /// The values of the next `$n`, which is an array. For Postgres only.

@@ -179,18 +179,12 @@ impl Snapshot {
         &mut self,
         account: &AccountKey,
     ) -> Result<Vec<(TillId, Units)>, StoreError> {
-        let AccountKey { owner, resource, window } = account;
         let rows = query(
             "SELECT till, units FROM account_units
              WHERE owner_kind = $1 AND owner_id = $2 AND resource_type = $3 AND period = $4
                AND window_start = $5 AND window_end = $6",
         )
-        .bind(owner.kind())
-        .bind(owner.uuid())
-        .bind(resource.as_str())
-        .bind(window.period.as_str())
-        .bind(window.start)
-        .bind(window.end)
+        .bind_account(account)
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(|row| Ok((TillId(get(row, "till")?), units(row, "units")?))).collect()
@@ -234,18 +228,13 @@ impl Snapshot {
         till: Option<Uuid>,
     ) -> Result<Vec<Units>, StoreError> {
         let mut sums = Vec::with_capacity(accounts.len());
-        for AccountKey { owner, resource, window } in accounts {
+        for account in accounts {
             let row = query(
                 "SELECT CAST(COALESCE(SUM(units), 0) AS BIGINT) AS units FROM account_units
                  WHERE owner_kind = $1 AND owner_id = $2 AND resource_type = $3 AND period = $4
                    AND window_start = $5 AND window_end = $6 AND till <> $7",
             )
-            .bind(owner.kind())
-            .bind(owner.uuid())
-            .bind(resource.as_str())
-            .bind(window.period.as_str())
-            .bind(window.start)
-            .bind(window.end)
+            .bind_account(account)
             // No till has this id, not even the unknown one, which is nil.
             .bind(till.unwrap_or(Uuid::max()))
             .fetch_one(self.connection())
