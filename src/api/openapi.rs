@@ -5,7 +5,8 @@
 //! `Idempotency-Key` on a POST, the refusals that there may be, and the header of every answer. The router is built of
 //! the same annotations ([`router`](super::router())), so that what is routed is documented and the other way round.
 
-use axum::extract::State;
+use std::sync::LazyLock;
+
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -15,7 +16,6 @@ use utoipa::openapi::{OpenApi, RefOr, Required};
 use utoipa::{IntoParams, PartialSchema};
 
 use super::error::ProblemKind;
-use super::router::Api;
 use super::{export, idempotency, sessions};
 use crate::domain::{Resource, TenantStatus};
 use crate::store::Page;
@@ -29,6 +29,9 @@ pub(super) enum Access {
 
 /// The parameters of every list that has pages.
 pub(super) enum Paged {}
+
+/// Put together when it is first asked for: most processes, those of the command line among them, never are.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::document().to_string());
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
@@ -44,9 +47,9 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
         ),
     ),
 )]
-pub(super) async fn show(State(api): State<Api>) -> Response {
+pub(super) async fn show() -> Response {
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    ([kind], api.document.to_string()).into_response()
+    ([kind], DOCUMENT.as_str()).into_response()
 }
 
 /// The document of all operations, those of each part with what its access means.

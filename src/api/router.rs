@@ -28,8 +28,6 @@ use crate::control::Control;
 pub(super) struct Api {
     pub(super) control: Control,
     pub(super) local: LocalToken,
-    /// As `/api/openapi.json` shows it.
-    pub(super) document: Arc<str>,
 }
 
 /// The longest body that is read: a manifest of some thousand tenants.
@@ -124,7 +122,7 @@ pub fn document() -> Value {
 /// The API. `local` is the token that opens it for whoever may read the data directory; `clock` is what the ids of
 /// requests are made of.
 pub fn router(control: Control, local: LocalToken, clock: Arc<dyn Clock>) -> Router {
-    let api = Api { control, local, document: document().to_string().into() };
+    let api = Api { control, local };
     let routes = Router::from(guarded())
         .route_layer(from_fn_with_state(api.clone(), idempotent))
         .route_layer(from_fn_with_state(api.clone(), authenticate))
