@@ -22,6 +22,7 @@ use crate::domain::{ResourceType, SettingKind, Slug, Tenant, TenantId, Tier};
 use crate::secret::archive::{ArchiveError, ArchiveReader, ArchiveWriter, Item, Lock, Unlock};
 use crate::secret::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::secret::ed25519::{PublicKey, SigningKey};
+use crate::secret::hex;
 use crate::secret::seal::Place;
 use crate::store::{
     AuditVerdict, Evidence, PARTS, Part, Position, ROWS_AT_ONCE, Snapshot, StoredSetting, StoredValue,
@@ -489,8 +490,7 @@ impl Chain {
         let place = |row: &Value, before: i64, hash: &str| {
             let seq = row["seq"].as_i64()? - before;
             let hash = BASE64_STANDARD.decode(row[hash].as_str()?).ok()?;
-            let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some(Checkpoint { seq, hash })
+            Some(Checkpoint { seq, hash: hex::encoded(&hash) })
         };
         if let (None, Some(first)) = (&self.end, rows.first()) {
             self.base = place(first, 1, "prev_hash").filter(|base| base.seq > 0);

@@ -3,9 +3,11 @@
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, Opts};
 
+use super::ControlError;
+
 /// What became of an attempt to log in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum LogIn {
+enum LogIn {
     Done,
     /// Something of the credentials was wrong.
     Refused,
@@ -53,7 +55,15 @@ impl Default for LogIns {
 }
 
 impl LogIns {
-    pub(super) fn note(&self, outcome: LogIn) {
+    /// Counts an attempt, however it was made.
+    pub(super) fn note<T>(&self, outcome: &Result<T, ControlError>) {
+        let outcome = match outcome {
+            Ok(_) => LogIn::Done,
+            Err(ControlError::BadCredentials) => LogIn::Refused,
+            Err(ControlError::SecondFactor) => LogIn::SecondFactor,
+            Err(ControlError::Throttled { .. }) => LogIn::Throttled,
+            Err(_) => LogIn::Failed,
+        };
         self.0.with_label_values(&[outcome.as_str()]).inc();
     }
 

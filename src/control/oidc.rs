@@ -24,7 +24,6 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::log_ins::LogIn;
 use super::{Control, ControlError, LoggedIn, Person};
 use crate::clock::{Monotonic, Timestamp};
 use crate::domain::{
@@ -351,11 +350,7 @@ impl Control {
         code: &str,
     ) -> Result<LoggedIn, ControlError> {
         let outcome = self.try_oidc_finish(person, cookie, state, code).await;
-        self.parts.log_ins.note(match &outcome {
-            Ok(_) => LogIn::Done,
-            Err(ControlError::BadCredentials) => LogIn::Refused,
-            Err(_) => LogIn::Failed,
-        });
+        self.parts.log_ins.note(&outcome);
         outcome
     }
 

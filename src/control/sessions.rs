@@ -12,7 +12,6 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::authenticate::rights_in;
-use super::log_ins::LogIn;
 use super::principal::Operation;
 use super::roles::permissions_of;
 use super::validate::Faults;
@@ -23,6 +22,7 @@ use crate::domain::{
     TenantId, User, UserId,
 };
 use crate::secret::hash::KeyDigest;
+use crate::secret::hex;
 use crate::store::{Snapshot, Tx};
 
 /// How long sessions last, how their cookie travels, and who is believed about where people come from.
@@ -85,13 +85,7 @@ impl Control {
     /// a code is asked for; [`ControlError::Throttled`].
     pub async fn log_in(&self, person: &Person, credentials: &Credentials) -> Result<LoggedIn, ControlError> {
         let outcome = self.try_log_in(person, credentials).await;
-        self.parts.log_ins.note(match &outcome {
-            Ok(_) => LogIn::Done,
-            Err(ControlError::BadCredentials) => LogIn::Refused,
-            Err(ControlError::SecondFactor) => LogIn::SecondFactor,
-            Err(ControlError::Throttled { .. }) => LogIn::Throttled,
-            Err(_) => LogIn::Failed,
-        });
+        self.parts.log_ins.note(&outcome);
         outcome
     }
 
@@ -289,7 +283,7 @@ impl Control {
     /// read an answer of ours knows.
     pub fn csrf_token(&self, session: &Session) -> String {
         let KeyDigest(digest) = self.parts.pepper.digest(format!("csrf:{}", session.id).as_bytes());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encoded(&digest)
     }
 
     /// Whether `text` is the session's token against forged requests.

@@ -33,6 +33,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Signature;
 use super::ed25519::{PublicKey, SigningKey};
+use super::hex;
 
 /// Who can open an archive.
 #[derive(Clone)]
@@ -147,15 +148,11 @@ const WORK_FACTOR_MAX: u8 = 20;
 
 /// What a signature is of.
 fn statement(head: &[u8; 32], parts: &[ManifestPart]) -> String {
-    let mut text = format!("{TAG}\nheader {}\n", hexadecimal(head));
+    let mut text = format!("{TAG}\nheader {}\n", hex::encoded(head));
     for ManifestPart { part, rows, sha256 } in parts {
         text.push_str(&format!("part {part} {rows} {sha256}\n"));
     }
     text
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 // === impl Lock ===
@@ -341,7 +338,7 @@ impl PartDigest {
     }
 
     fn manifest(&self) -> ManifestPart {
-        let sha256 = hexadecimal(&self.hash.clone().finalize());
+        let sha256 = hex::encoded(&self.hash.clone().finalize());
         ManifestPart { part: self.name.clone(), rows: self.rows, sha256 }
     }
 }

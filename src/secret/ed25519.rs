@@ -15,7 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::hash::{PepperError, load_or_create_secret, unhexed};
+use super::hash::{PepperError, load_or_create_secret};
+use super::hex;
 
 /// A private key. Clones are the same key.
 #[derive(Clone)]
@@ -95,7 +96,7 @@ fn pair(text: &str) -> Option<Ed25519KeyPair> {
         // `openssl genpkey` writes the key without its public half.
         return Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).ok();
     }
-    let seed = match unhexed(text) {
+    let seed = match hex::decoded(text) {
         Some(seed) => seed.to_vec(),
         None => BASE64_STANDARD.decode(text).ok().filter(|seed| seed.len() == KEY_BYTES)?,
     };

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use super::hex;
+
 /// What kind of key it is; the text says it, so that a test key in production is seen at a glance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyKind {
@@ -187,7 +189,7 @@ impl fmt::Debug for KeyDigest {
 impl ForeignDigest {
     /// From 64 hexadecimal digits.
     pub fn parse(digits: &str) -> Option<ForeignDigest> {
-        unhexed(digits).map(ForeignDigest)
+        hex::decoded(digits).map(ForeignDigest)
     }
 
     /// Of a presented key. `None` for what no system would give out as a key: too short to be a secret, longer than
@@ -235,7 +237,7 @@ impl Pepper {
     /// [`PepperError::Malformed`], which does not repeat the text.
     pub fn parse(version: i64, text: &str) -> Result<Pepper, PepperError> {
         let malformed = || PepperError::Malformed("the configured text".to_owned());
-        unhexed(text).map(|secret| Pepper::new(version, &secret)).ok_or_else(malformed)
+        hex::decoded(text).map(|secret| Pepper::new(version, &secret)).ok_or_else(malformed)
     }
 
     /// Reads the pepper of `path`, or makes one: a file that only its owner may read. Its version is 1.
@@ -258,7 +260,7 @@ impl Pepper {
         let mut hmac = self.keyed.clone();
         hmac.update(b"fingerprint:");
         let digest: [u8; 32] = hmac.finalize().into_bytes().into();
-        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encoded(&digest[..8])
     }
 
     /// The digest of a credential's text. No heap.
@@ -294,17 +296,6 @@ impl fmt::Debug for Pepper {
     }
 }
 
-pub(super) fn unhexed(text: &str) -> Option<[u8; 32]> {
-    let mut secret = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, pair) in secret.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(secret)
-}
-
 /// The secret in a file, made if it is not there: for its owner only, whole or not at all.
 ///
 /// # Errors
@@ -322,7 +313,7 @@ pub(super) fn load_or_create_secret(path: &Path) -> Result<[u8; 32], PepperError
 
 fn load_secret(path: &Path) -> Result<Option<[u8; 32]>, PepperError> {
     match fs::read_to_string(path) {
-        Ok(text) => unhexed(text.trim_end())
+        Ok(text) => hex::decoded(text.trim_end())
             .map(Some)
             .ok_or_else(|| PepperError::Malformed(path.display().to_string())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -347,8 +338,7 @@ fn create_whole(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
 
 fn write_synced(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    writeln!(file, "{digits}")?;
+    writeln!(file, "{}", hex::encoded(secret))?;
     file.sync_all()
 }
 

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod checkpoint;
 pub mod ed25519;
 pub mod hash;
+pub mod hex;
 pub mod jwt;
 pub mod password;
 pub mod seal;

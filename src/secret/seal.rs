@@ -15,7 +15,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::hash::{PepperError, load_or_create_secret, unhexed};
+use super::hash::{PepperError, load_or_create_secret};
+use super::hex;
 use crate::domain::TenantId;
 
 /// Key-encryption keys by their versions. The newest wraps; all unwrap.
@@ -93,7 +94,7 @@ impl KeyRing {
             if ring.iter().any(|(other, _)| *other == version) {
                 return Err(RingError::Twice(version));
             }
-            ring.push((version, unhexed(text).ok_or(RingError::Malformed)?));
+            ring.push((version, hex::decoded(text).ok_or(RingError::Malformed)?));
         }
         ring.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
         if ring.is_empty() { Err(RingError::Malformed) } else { Ok(KeyRing { keys: ring }) }

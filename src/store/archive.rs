@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value as JsonValue};
 use uuid::Uuid;
 
-use super::audit::{chain_id, unhexadecimal};
+use super::audit::chain_id;
 use super::rows::Rows;
 use super::sql::{Dialect, Json, Kind, Query, Row, Value, query};
 use super::usage::RETENTION_CLASS;
@@ -20,6 +20,7 @@ use super::{Changed, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKeyId, TenantId};
 use crate::secret::checkpoint::Checkpoint;
+use crate::secret::hex;
 
 /// A table's part of an export.
 #[derive(Debug)]
@@ -505,7 +506,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`]
     pub async fn set_audit_end(&mut self, tenant: TenantId, end: &Checkpoint) -> Result<(), StoreError> {
-        let hash = unhexadecimal(&end.hash).ok_or_else(|| corrupt("hash", end.hash.clone()))?;
+        let hash = hex::decoded(&end.hash).ok_or_else(|| corrupt("hash", end.hash.clone()))?;
         query("INSERT INTO audit_chains (tenant_id, seq, hash) VALUES ($1, $2, $3)")
             .bind(chain_id(Some(tenant)))
             .bind(end.seq)

@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::domain::{Actor, ActorKind, AuditOutcome, AuditRow, TenantId};
 use crate::secret::checkpoint::{Checkpoint, Worth};
 use crate::secret::ed25519::PublicKey;
+use crate::secret::hex;
 
 /// A row of the audit log with its place in the chain.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -175,7 +176,7 @@ impl Snapshot {
         };
         let checkpoints = self.checkpoints_of(tenant, before - 1, before).await?;
         let believed = checkpoints.into_iter().find(|signed| signed.worth(keys) == Worth::Good);
-        let hash = believed.and_then(|signed| unhexadecimal(&signed.place.hash));
+        let hash = believed.and_then(|signed| hex::decoded(&signed.place.hash));
         Ok(hash.map_or(Link::ROOT, |hash| Link { seq: before, hash }))
     }
 
@@ -211,7 +212,7 @@ impl Snapshot {
     /// [`StoreError`]
     pub async fn audit_checkpoint(&mut self, tenant: Option<TenantId>) -> Result<Checkpoint, StoreError> {
         let Link { seq, hash } = self.audit_head(tenant).await?;
-        Ok(Checkpoint { seq, hash: hexadecimal(&hash) })
+        Ok(Checkpoint { seq, hash: hex::encoded(&hash) })
     }
 
     async fn audit_rows_after(&mut self, tenant: Option<TenantId>, seq: i64) -> Result<Vec<Row>, StoreError> {
@@ -271,8 +272,8 @@ fn entry(row: &Row) -> Result<(AuditEntry, [u8; 32], [u8; 32]), StoreError> {
     let entry = AuditEntry {
         seq: get(row, "seq")?,
         row: audit_row(row)?,
-        prev_hash: hexadecimal(&prev_hash),
-        hash: hexadecimal(&hash),
+        prev_hash: hex::encoded(&prev_hash),
+        hash: hex::encoded(&hash),
     };
     Ok((entry, prev_hash, hash))
 }
@@ -299,21 +300,6 @@ fn audit_row(row: &Row) -> Result<AuditRow, StoreError> {
     })
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-pub(super) fn unhexadecimal(text: &str) -> Option<[u8; 32]> {
-    let pair = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
-    let bytes: Vec<u8> = (0..32).map(pair).collect::<Option<_>>()?;
-    bytes.try_into().ok().filter(|_| text.len() == 64)
-}
-
 // === impl Walk ===
 
 impl Walk {
@@ -338,7 +324,7 @@ impl Walk {
 
     /// The places that were reached are as they are known.
     fn compare(&mut self) -> Result<(), AuditVerdict> {
-        let (last, hash) = (self.last, hexadecimal(&self.last.hash));
+        let (last, hash) = (self.last, hex::encoded(&self.last.hash));
         let reached = self.places.extract_if(.., |place| place.seq <= last.seq);
         for place in reached {
             if place.seq == last.seq && place.hash != hash {

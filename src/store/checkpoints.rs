@@ -6,13 +6,14 @@
 
 use uuid::Uuid;
 
-use super::audit::{chain_id, chain_of, hexadecimal, unhexadecimal};
+use super::audit::{chain_id, chain_of};
 use super::sql::{Dialect, Row, query, select};
 use super::values::{corrupt, digest, get};
 use super::{Snapshot, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::TenantId;
 use crate::secret::checkpoint::{Checkpoint, Signature, SignedCheckpoint};
+use crate::secret::hex;
 
 const COLUMNS: &str = "tenant_id, seq, hash, at, signer, signature";
 /// Checkpoints that are read at once: bounds the memory.
@@ -112,7 +113,7 @@ impl Snapshot {
 }
 
 fn place(row: &Row) -> Result<(Option<TenantId>, Checkpoint), StoreError> {
-    let hash = hexadecimal(&digest(row, "hash")?);
+    let hash = hex::encoded(&digest(row, "hash")?);
     Ok((chain_of(get(row, "tenant_id")?), Checkpoint { seq: get(row, "seq")?, hash }))
 }
 
@@ -136,7 +137,7 @@ impl Tx {
     /// [`StoreError`]
     pub async fn insert_checkpoint(&mut self, signed: &SignedCheckpoint) -> Result<(), StoreError> {
         let SignedCheckpoint { tenant_id, place, at, signer, signature } = signed;
-        let hash = unhexadecimal(&place.hash).ok_or_else(|| corrupt("hash", place.hash.clone()))?;
+        let hash = hex::decoded(&place.hash).ok_or_else(|| corrupt("hash", place.hash.clone()))?;
         query(
             "INSERT INTO audit_checkpoints (tenant_id, seq, hash, at, signer, signature)
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, seq) DO NOTHING",
