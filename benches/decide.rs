@@ -23,7 +23,7 @@ use tollgate::domain::{
     AccountKey, Actor, Enforcement, Limit, LossPolicy, Owner, Period, Resource, TenantId, Units, Window,
 };
 use tollgate::gateway::{IssuerSettings, KeySource, Tokens};
-use tollgate::secret::hash::{KeyKind, KeyText, Pepper};
+use tollgate::secret::hash::{Digests, KeyKind, KeyText, Pepper, Peppers};
 use tollgate::secret::jwt::{Algorithm, Claim, Rules};
 use tollgate::store::{Store, StoreUrl};
 use tollgate::till::refill::Ask;
@@ -109,7 +109,7 @@ fn decide_by_key(bench: &mut Criterion) {
         gate.refill(&entitled.account);
     }
     bench.bench_function("key to reservation, warm, 1 charge", |b| b.iter(|| door.admit(now)));
-    bench.bench_function("of which: checksum and digest of the key", |b| b.iter(|| door.digest()));
+    bench.bench_function("of which: checksum and digest of the key", |b| b.iter(|| door.digests()));
     bench.bench_function("of which: the key's entitlements, cached", |b| b.iter(|| door.entitlements(now)));
 }
 
@@ -186,7 +186,7 @@ fn tell_keys_apart(_: &mut Criterion) {
     for (class, stranger) in &strangers {
         let began = Instant::now();
         let text = KeyText::parse(black_box(stranger.as_bytes())).expect("its form is right");
-        let subject = Subject::Key(door.pepper.digest(text.as_bytes()));
+        let subject = Subject::Key(door.peppers.digests(text.as_bytes()));
         let found = runtime.block_on(door.directory.load(subject));
         times[*class].push(began.elapsed().as_nanos() as f64);
         assert!(matches!(found, Ok(Lookup::Unknown)));
@@ -224,7 +224,7 @@ fn with_prefix_of(known: &str, made: &KeyText) -> String {
 /// What a worker holds to decide on a key.
 struct Door {
     directory: Arc<Directory>,
-    pepper: Pepper,
+    peppers: Peppers,
     key: String,
     resource: Resource,
 }
@@ -235,8 +235,8 @@ impl Door {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let store = Store::open(&StoreUrl::Sqlite(directory.join("bench.db"))).await.expect("a store");
         store.migrate().await.expect("a schema");
-        let pepper = Pepper::new(1, &[7; 32]);
-        let control = Control::new(store.clone(), clock.clone(), pepper.clone(), Arc::default());
+        let peppers = Peppers::from(Pepper::new(1, &[7; 32]));
+        let control = Control::new(store.clone(), clock.clone(), peppers.clone(), Arc::default());
         let bench = Principal::platform(Actor::system("bench"), Uuid::nil());
         let new = NewTenant { name: "Acme".into(), tier: Some("msp".into()), ..NewTenant::default() };
         let tenant = TenantRef::Id(control.create_tenant(&bench, new).await.expect("a tenant").id);
@@ -252,18 +252,18 @@ impl Door {
         let directory = Directory::new(settings, store, gate.till.clone(), clock);
         let resource: Resource = "api_calls".parse().expect("a name");
         directory.set_charged([resource].into());
-        directory.load(Subject::Key(pepper.digest(key.as_bytes()))).await.expect("a profile");
-        Door { directory, pepper, key, resource }
+        directory.load(Subject::Key(peppers.digests(key.as_bytes()))).await.expect("a profile");
+        Door { directory, peppers, key, resource }
     }
 
-    fn digest(&self) -> tollgate::secret::hash::KeyDigest {
+    fn digests(&self) -> Digests {
         let text = black_box(self.key.as_bytes());
         KeyText::parse(text).expect("a key");
-        self.pepper.digest(text)
+        self.peppers.digests(text)
     }
 
     fn entitlements(&self, now: Timestamp) -> Arc<Entitlements> {
-        let key = Subject::Key(self.pepper.digest(self.key.as_bytes()));
+        let key = Subject::Key(self.peppers.digests(self.key.as_bytes()));
         match self.directory.cached(&key, now) {
             Some(Lookup::Known(entitlements)) => entitlements,
             other => unreachable!("loaded before: {other:?}"),
@@ -272,7 +272,7 @@ impl Door {
 
     /// Admits and gives back, so that the limit is never reached.
     fn admit(&self, now: Timestamp) -> bool {
-        let Some(Lookup::Known(entitlements)) = self.directory.cached(&Subject::Key(self.digest()), now)
+        let Some(Lookup::Known(entitlements)) = self.directory.cached(&Subject::Key(self.digests()), now)
         else {
             return false;
         };

@@ -11,7 +11,9 @@ use uuid::Uuid;
 use super::start::StartError;
 use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
-use crate::config::{self, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, SessionsConfig};
+use crate::config::{
+    self, ApiKeyConfig, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, Secret, SessionsConfig,
+};
 use crate::control::{
     Attesting, ChannelSettings, CheckpointFile, Granted, GroupGrant, OidcSettings, SessionSettings,
     TenantHealthSettings, WatchSettings,
@@ -30,7 +32,7 @@ use crate::journal::{JournalSettings, OnFull, SyncPolicy};
 use crate::listener::http1::{HeadLimits, LINES_MAX};
 use crate::listener::{CertificateSettings, ProxyProtocol, TlsSettings};
 use crate::secret::ed25519::{BadSigningKey, PublicKey, SigningKey};
-use crate::secret::hash::PepperError;
+use crate::secret::hash::{Pepper, PepperError, Peppers};
 use crate::secret::jwt::{Algorithm, Claim, Rules};
 use crate::secret::seal::{KeyRing, RingError};
 use crate::secret::sign::Signer;
@@ -150,7 +152,7 @@ pub(super) fn supply(config: &Config) -> SupplySettings {
 }
 
 pub(super) fn identity(config: &Config) -> IdentitySettings {
-    let config::ApiKeyConfig { headers, imported, .. } = &config.identity.api_key;
+    let ApiKeyConfig { headers, imported, .. } = &config.identity.api_key;
     let headers = headers.iter().map(|name| name.as_str().to_owned()).collect();
     IdentitySettings { headers, imported_keys: *imported, suspend_grace: config.identity.suspend_grace }
 }
@@ -496,6 +498,18 @@ fn mail(config: &config::SmtpConfig) -> MailSettings {
         from: config.from.clone(),
         ca: config.ca.clone(),
     }
+}
+
+/// The configured peppers of keys; `None` if one is kept in the data directory.
+///
+/// # Errors
+/// [`PepperError`], which a configuration that was validated never gives.
+pub fn peppers(config: &ApiKeyConfig) -> Result<Option<Peppers>, PepperError> {
+    let Some(current) = &config.pepper else { return Ok(None) };
+    let parse = |version: u32, text: &Secret| Pepper::parse(version.into(), text.expose());
+    let others = config.old_peppers.iter().chain(&config.next_pepper);
+    let others = others.map(|other| parse(other.version, &other.pepper)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Peppers::new(parse(config.pepper_version, current)?, others)))
 }
 
 /// What tenants' secrets are sealed with: the configured keys, or else one that is kept in the data directory.

@@ -35,7 +35,7 @@ use crate::gateway::{
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, spawn};
 use crate::secret::ed25519::{BadSigningKey, jwks};
-use crate::secret::hash::{Pepper, PepperError};
+use crate::secret::hash::{Pepper, PepperError, Peppers};
 use crate::secret::seal::RingError;
 use crate::store::{Store, StoreError};
 use crate::telemetry::readiness::Readiness;
@@ -109,7 +109,7 @@ struct Ground {
     journal: Arc<Journal>,
     writers: Vec<Writer>,
     store: Store,
-    pepper: Pepper,
+    peppers: Peppers,
 }
 
 /// Starts a gateway on `loaded`; it serves when this returns.
@@ -126,7 +126,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let workers = worker_count(&config);
     let readiness = Readiness::default();
     ["store", "journal", "listeners"].into_iter().for_each(|name| readiness.expect(name));
-    let Ground { till, journal, mut writers, store, pepper } = lay_ground(&config, workers, &*clock).await?;
+    let Ground { till, journal, mut writers, store, peppers } = lay_ground(&config, workers, &*clock).await?;
     readiness.ready("store");
     readiness.ready("journal");
     report(&till, flush::recover(&till, &journal));
@@ -145,7 +145,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         );
     }
     let secrets = settings::key_ring(&config.control, &config.data.directory)?;
-    let control = Control::new(store.clone(), clock.clone(), pepper.clone(), changed.clone())
+    let control = Control::new(store.clone(), clock.clone(), peppers.clone(), changed.clone())
         .with_secrets(secrets.clone())
         .with_attesting(attesting)
         .with_spool(config.data.directory.clone())
@@ -197,7 +197,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         identity: settings::identity(&config),
         tokens: tokens.clone(),
         strangers: Strangers::new(clock.clone()),
-        pepper,
+        peppers,
         headers: headers.clone(),
         limits: settings::limits(&config),
         memory: MemoryStanding::default(),
@@ -247,6 +247,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     let mut running = Running::new(phase, threads, ground, control.clone(), clock.clone(), readiness.clone());
     running.keeps_upstreams(keeper);
     running.spawn("refresh", refresh.run());
+    running.spawn("renewal", directory.clone().renew_keys());
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
     running.spawn("alerts", alerts.run());
@@ -307,12 +308,11 @@ async fn lay_ground(config: &Config, workers: usize, clock: &dyn Clock) -> Resul
         Journal::open(data, &settings::journal(config), workers + 1, till.id().0, clock.now())?;
     let store = Store::open_with(&settings::store(&config.store)).await?;
     store.prepare().await?;
-    let api_key = &config.identity.api_key;
-    let pepper = match &api_key.pepper {
-        Some(secret) => Pepper::parse(api_key.pepper_version.into(), secret.expose())?,
-        None => Pepper::load_or_create(&data.join("pepper"))?,
+    let peppers = match settings::peppers(&config.identity.api_key)? {
+        Some(peppers) => peppers,
+        None => Pepper::load_or_create(&data.join("pepper"))?.into(),
     };
-    Ok(Ground { till, journal: Arc::new(journal), writers, store, pepper })
+    Ok(Ground { till, journal: Arc::new(journal), writers, store, peppers })
 }
 
 /// What clients connect to.

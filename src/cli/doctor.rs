@@ -3,6 +3,7 @@
 //! Looks and changes nothing, whether a gateway runs or not: a database that would be made or migrated at the start
 //! only gets a word about it. Each finding is one line that says what to do.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::authority::Postgres;
 use crate::authority::finding::{Finding, Severity};
 use crate::authority::redis::Redis;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthorityUrl, Config, Loaded, RedisUrl, StoreUrl};
-use crate::store::{GrantSettings, Store};
+use crate::config::{ApiKeyConfig, AuthorityUrl, Config, Loaded, RedisUrl, StoreUrl};
+use crate::store::{GrantSettings, Peppered, Store, StoreError};
 use crate::telemetry::log::with_causes;
 
 /// What was found, and of which section of the configuration.
@@ -113,7 +114,10 @@ impl Examined {
             }
         };
         match store.inspect().await {
-            Ok(()) => self.good("store", "reachable, and of this version's schema"),
+            Ok(()) => {
+                self.good("store", "reachable, and of this version's schema");
+                self.examine_peppers(&store, &config.identity.api_key).await;
+            }
             Err(error) => self.fault("store", with_causes(&error)),
         }
         if let Some(grants) = store.grants(GrantSettings { timeout: PATIENCE, ..GrantSettings::default() }) {
@@ -121,6 +125,41 @@ impl Examined {
             self.judged("store", findings.map_err(|error| error.to_string()));
         }
         Some(store)
+    }
+
+    /// Under which peppers credentials are stored, if there is more than one.
+    async fn examine_peppers(&mut self, store: &Store, config: &ApiKeyConfig) {
+        let stored = match peppered(store).await {
+            Ok(stored) => stored,
+            Err(error) => return self.fault("identity", with_causes(&error)),
+        };
+        let is_known = |stored: &&Peppered| pepper_versions(config).any(|version| version == stored.version);
+        for unusable in stored.iter().filter(|stored| !is_known(stored)) {
+            let what = format!(
+                "{}, which is not configured, so that nobody can use them: add it to identity.api_key.old_peppers, or issue \
+                 them anew",
+                credentials(unusable)
+            );
+            self.fault("identity", what);
+        }
+        if config.old_peppers.is_empty() && config.next_pepper.is_none() {
+            return;
+        }
+        let current = i64::from(config.pepper_version);
+        for version in pepper_versions(config) {
+            let found = stored.iter().find(|stored| stored.version == version);
+            let unused = Peppered { version, keys: 0, platform_tokens: 0 };
+            let what = credentials(found.unwrap_or(&unused));
+            let what = match (version.cmp(&current), found) {
+                (Ordering::Less, Some(_)) => {
+                    format!("{what}, which must stay: each is renewed when it is used")
+                }
+                (Ordering::Less, None) => format!("{what}: take it out of identity.api_key.old_peppers"),
+                (Ordering::Equal, _) => format!("{what}, the current one"),
+                (Ordering::Greater, _) => format!("{what}, the next one"),
+            };
+            self.good("identity", what);
+        }
     }
 
     async fn examine_authority(&mut self, config: &Config, store: Option<&Store>) {
@@ -208,6 +247,26 @@ async fn inspect_redis(url: &RedisUrl, config: &Config) -> Result<Vec<Finding>, 
     let settings = app::redis_settings(url, config).map_err(|error| with_causes(&error))?;
     let redis = Redis::connect(settings, Arc::new(SystemClock::default())).await;
     Ok(redis.map_err(|error| error.to_string())?.inspect().await)
+}
+
+async fn peppered(store: &Store) -> Result<Vec<Peppered>, StoreError> {
+    store.read().await?.peppered().await
+}
+
+/// The configured ones. One that was made is version 1, whatever is said of another.
+fn pepper_versions(config: &ApiKeyConfig) -> impl Iterator<Item = i64> {
+    let current = if config.pepper.is_some() { config.pepper_version } else { 1 };
+    let others = config.old_peppers.iter().chain(&config.next_pepper).map(|other| other.version);
+    std::iter::once(current).chain(others).map(i64::from)
+}
+
+fn credentials(Peppered { version, keys, platform_tokens }: &Peppered) -> String {
+    let (keys, tokens) = (counted(*keys, "key"), counted(*platform_tokens, "platform token"));
+    format!("{keys} and {tokens} are stored under pepper {version}")
+}
+
+fn counted(count: i64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 const fn word(severity: Severity) -> &'static str {

@@ -29,9 +29,8 @@ pub use args::{Args, Command, Demo};
 pub use failure::Failure;
 
 use crate::api;
-use crate::app::{channel_settings, store_settings, store_url, watch_settings};
+use crate::app::{self, channel_settings, store_settings, store_url, watch_settings};
 use crate::config::{self, Config, Loaded};
-use crate::secret::hash::Pepper;
 use crate::secret::seal::KeyRing;
 use crate::telemetry::log;
 use ask::Ask;
@@ -138,17 +137,15 @@ fn migrate(place: &Place, url: Option<&str>) -> Result<Found, Failure> {
 fn place(config: Option<&Path>) -> Result<Place, Failure> {
     let Loaded { config, .. } = Config::load(config).map_err(|faults| gateway::faulty(&faults))?;
     let store = store_settings(&config.store);
-    let api_key = config.identity.api_key;
-    let pepper = api_key.pepper.map(|secret| Pepper::parse(api_key.pepper_version.into(), secret.expose()));
-    let pepper =
-        pepper.transpose().map_err(|error| Failure::caused("the keys' pepper can't be used", &error))?;
+    let peppers = app::peppers(&config.identity.api_key);
+    let peppers = peppers.map_err(|error| Failure::caused("the keys' pepper can't be used", &error))?;
     let secrets = config.control.secret_keys.iter().map(|key| (key.version.into(), key.key.expose()));
     let secrets = (!config.control.secret_keys.is_empty()).then(|| KeyRing::parse(secrets)).transpose();
     let secrets =
         secrets.map_err(|error| Failure::caused("the key of tenants' secrets can't be used", &error))?;
     let audit = config.control.audit;
     let (channels, watch) = (channel_settings(&config.alerts), watch_settings(&config.alerts));
-    Ok(Place { data: config.data.directory, store, pepper, secrets, audit, channels, watch })
+    Ok(Place { data: config.data.directory, store, peppers, secrets, audit, channels, watch })
 }
 
 /// A command waits for one answer at a time: one thread is enough.

@@ -19,7 +19,7 @@ use crate::app::attesting;
 use crate::clock::{Clock, SystemClock};
 use crate::config::AuditConfig;
 use crate::control::{ChannelSettings, Control, WatchSettings};
-use crate::secret::hash::Pepper;
+use crate::secret::hash::{Pepper, Peppers};
 use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreError, StoreSettings, StoreUrl};
 
@@ -29,8 +29,8 @@ pub(super) struct Place {
     /// Where till, journal and door live.
     pub(super) data: PathBuf,
     pub(super) store: StoreSettings,
-    /// The configured one; else it lives in the data directory.
-    pub(super) pepper: Option<Pepper>,
+    /// The configured ones; else there is one in the data directory.
+    pub(super) peppers: Option<Peppers>,
     /// What tenants' secrets are sealed with, if configured; else it lives in the data directory.
     pub(super) secrets: Option<KeyRing>,
     /// What attests the audit log.
@@ -110,13 +110,13 @@ async fn in_process(place: &Place) -> Result<Client, Failure> {
 /// When the store can't be opened, or what is kept beside it can't be read.
 pub(super) async fn control(place: &Place) -> Result<Control, Failure> {
     let store = opened(&place.store).await?;
-    let pepper = place.pepper.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
+    let peppers = place.peppers.clone().map_or_else(|| kept_pepper(&place.data), Ok)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let secrets = place.secrets.clone().map_or_else(|| kept_secrets(&place.data), Ok)?;
     // Whose turn it is to sign is said by gateways alone.
     let attesting = attesting(&place.audit, &place.data, Uuid::nil())
         .map_err(|error| Failure::caused("the audit log can't be verified", &error))?;
-    let control = Control::new(store, clock, pepper, Arc::new(Notify::new()))
+    let control = Control::new(store, clock, peppers, Arc::new(Notify::new()))
         .with_secrets(secrets)
         .with_attesting(attesting)
         .with_channels(place.channels.clone())
@@ -127,11 +127,11 @@ pub(super) async fn control(place: &Place) -> Result<Control, Failure> {
 }
 
 /// Made by whoever needs it first, the gateway or a command.
-fn kept_pepper(data: &Path) -> Result<Pepper, Failure> {
+fn kept_pepper(data: &Path) -> Result<Peppers, Failure> {
     let path = data.join("pepper");
     std::fs::create_dir_all(data)
         .map_err(|error| Failure::caused(format!("{} can't be made", data.display()), &error))?;
-    Pepper::load_or_create(&path).map_err(|error| {
+    Pepper::load_or_create(&path).map(Peppers::from).map_err(|error| {
         Failure::caused("the keys' pepper can't be had", &error).help("restore it from a backup")
     })
 }

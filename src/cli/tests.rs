@@ -402,7 +402,7 @@ fn place(directory: &Path) -> Place {
     Place {
         data: directory.to_owned(),
         store: store.into(),
-        pepper: Some(Pepper::new(1, &[7; 32])),
+        peppers: Some(Pepper::new(1, &[7; 32]).into()),
         secrets: None,
         audit: crate::config::AuditConfig::default(),
         channels: crate::control::ChannelSettings::default(),

@@ -161,9 +161,7 @@ impl ControlConfig {
         }
         let at = at.key("secret_keys");
         for (index, key) in self.secret_keys.iter().enumerate() {
-            let text = key.key.expose();
-            let good = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-            at.item(index).key("key").ensure(good, "must be 64 hexadecimal digits");
+            at.item(index).key("key").ensure(key.key.is_key(), "must be 64 hexadecimal digits");
             at.item(index).key("version").ensure(key.version > 0, "must be at least 1");
         }
         at.distinct(&self.secret_keys.iter().map(|key| key.version).collect::<Vec<_>>());

@@ -51,6 +51,22 @@ pub struct ApiKeyConfig {
     pub pepper: Option<Secret>,
     /// Number of the pepper, stored with each digest. Raise it with each new pepper.
     pub pepper_version: u32,
+    /// Peppers that `pepper` has taken the place of. Keys that are stored under them are good, and are stored under
+    /// `pepper` when they are used.
+    pub old_peppers: Vec<PepperConfig>,
+    /// The pepper that will take the place of `pepper`. Before one gateway of a fleet stores keys under it, the others
+    /// must know it.
+    pub next_pepper: Option<PepperConfig>,
+}
+
+/// A pepper with its number.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PepperConfig {
+    /// What `pepper_version` was, or will be, with it.
+    pub version: u32,
+    /// 64 hexadecimal digits.
+    pub pepper: Secret,
 }
 
 /// An issuer of tokens.
@@ -162,24 +178,47 @@ impl Default for ApiKeyConfig {
             imported: false,
             pepper: None,
             pepper_version: 1,
+            old_peppers: Vec::new(),
+            next_pepper: None,
         }
     }
 }
 
 impl ApiKeyConfig {
-    const PEPPER_DIGITS: usize = 64;
-
     fn validate(&self, at: &Check<'_>) {
         at.key("headers").distinct(&self.headers);
         if let Some(pepper) = &self.pepper {
-            let text = pepper.expose();
-            let is_hex =
-                text.len() == Self::PEPPER_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-            at.key("pepper")
-                .ensure(is_hex, "must be 64 hexadecimal digits: `openssl rand -hex 32` makes one");
+            validate_pepper(pepper, &at.key("pepper"));
         }
         at.key("pepper_version").ensure(self.pepper_version > 0, "must be at least 1");
+        self.validate_others(at);
     }
+
+    fn validate_others(&self, at: &Check<'_>) {
+        let current = self.pepper_version;
+        let olds = at.key("old_peppers");
+        for (index, old) in self.old_peppers.iter().enumerate() {
+            let at = olds.item(index);
+            let is_older = (1..current).contains(&old.version);
+            at.key("version").ensure(is_older, "must be at least 1 and below `pepper_version`");
+            validate_pepper(&old.pepper, &at.key("pepper"));
+        }
+        olds.distinct(&self.old_peppers.iter().map(|old| old.version).collect::<Vec<_>>());
+        if let Some(next) = &self.next_pepper {
+            let at = at.key("next_pepper");
+            at.key("version").ensure(next.version > current, "must be above `pepper_version`");
+            validate_pepper(&next.pepper, &at.key("pepper"));
+        }
+        let is_alone = self.old_peppers.is_empty() && self.next_pepper.is_none();
+        at.key("pepper").ensure(
+            self.pepper.is_some() || is_alone,
+            "is missing: the one that was made is version 1, in the file `pepper` of the data directory",
+        );
+    }
+}
+
+fn validate_pepper(pepper: &Secret, at: &Check<'_>) {
+    at.ensure(pepper.is_key(), "must be 64 hexadecimal digits: `openssl rand -hex 32` makes one");
 }
 
 // === impl JwtConfig ===

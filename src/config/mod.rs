@@ -42,7 +42,9 @@ pub use control::{AuditConfig, ControlConfig, GroupRoleConfig, OidcConfig, Secre
 pub use data::DataConfig;
 pub use fault::{Fault, Faults, Position};
 pub use headers::{Dialect, HeadersConfig, SignConfig};
-pub use identity::{ApiKeyConfig, IdentityConfig, IdentityKind, JwksSource, JwtAlgorithm, JwtConfig};
+pub use identity::{
+    ApiKeyConfig, IdentityConfig, IdentityKind, JwksSource, JwtAlgorithm, JwtConfig, PepperConfig,
+};
 pub use journal::{Detail, JournalConfig, JournalSync, OnFull};
 pub use listen::{
     CertificateConfig, ClientCertificate, LimitsConfig, ListenConfig, ProxyProtocol, TlsConfig, TrustConfig,

@@ -19,6 +19,11 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is 64 hexadecimal digits: 32 bytes that somebody drew.
+    pub(super) fn is_key(&self) -> bool {
+        self.0.len() == 64 && self.0.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
 }
 
 impl fmt::Debug for Secret {

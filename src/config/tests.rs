@@ -464,6 +464,33 @@ headers = { tenant_prefix = "x-", dialects = ["legacy", "legacy"] }
 }
 
 #[test]
+fn peppers_are_exchanged_in_the_order_of_their_versions() {
+    let old = "old_peppers = [{ version = 1, pepper = 'env:PEPPER' }]";
+    let next = "next_pepper = { version = 3, pepper = 'env:PEPPER' }";
+    let api_key =
+        read(&format!("[identity.api_key]\npepper = 'env:PEPPER'\npepper_version = 2\n{old}\n{next}"));
+    let api_key = api_key.identity.api_key;
+    assert_eq!((api_key.old_peppers[0].version, api_key.next_pepper.map(|next| next.version)), (1, Some(3)));
+    check(&format!("[identity.api_key]\n{old}"), &expect![[r#"
+        x.toml:1:11: identity.api_key.pepper: is missing: the one that was made is version 1, in the file `pepper` of the data directory
+        x.toml:2:18: identity.api_key.old_peppers[0].version: must be at least 1 and below `pepper_version`
+    "#]]);
+    check(
+        "[identity.api_key]\npepper = 'env:PEPPER'\npepper_version = 2\nnext_pepper = { version = 2, pepper = 'b' }\n\
+         old_peppers = [{ version = 2, pepper = 'a' }, { version = 1, pepper = 'env:PEPPER' }, \
+         { version = 1, pepper = 'env:PEPPER' }, { version = 0, pepper = 'env:PEPPER' }]",
+        &expect![[r#"
+            x.toml:4:17: identity.api_key.next_pepper.version: must be above `pepper_version`
+            x.toml:4:30: identity.api_key.next_pepper.pepper: must be 64 hexadecimal digits: `openssl rand -hex 32` makes one
+            x.toml:5:18: identity.api_key.old_peppers[0].version: must be at least 1 and below `pepper_version`
+            x.toml:5:31: identity.api_key.old_peppers[0].pepper: must be 64 hexadecimal digits: `openssl rand -hex 32` makes one
+            x.toml:5:87: identity.api_key.old_peppers[2]: `1` is there already
+            x.toml:5:129: identity.api_key.old_peppers[3].version: must be at least 1 and below `pepper_version`
+        "#]],
+    );
+}
+
+#[test]
 fn a_provider_of_log_ins_is_safe_and_somebody_has_a_role() {
     check(
         r#"

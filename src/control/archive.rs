@@ -109,7 +109,7 @@ impl Control {
             slug: tenant.slug.to_string(),
             exported_at: self.now(),
             made_by: concat!("tollgate ", env!("CARGO_PKG_VERSION")).to_owned(),
-            pepper: Some(self.parts.pepper.fingerprint()),
+            pepper: Some(self.parts.peppers.current().fingerprint()),
         };
         let writer = off_thread(move || Ok(ArchiveWriter::begin(output, lock, &json!(header))?)).await?;
         let mut export = Export { control: self, snapshot, tenant, writer };
@@ -326,7 +326,7 @@ impl Work<'_> {
         let target = Target { tenant: None, kind: "tenant", id: tenant.to_string() };
         let told = Told::made(json!({ "slug": slug, "rows": rows, "signer": signer }));
         self.audit(Operation::ImportTenant, &target, told).await?;
-        let keys_work = header.pepper == Some(self.control.parts.pepper.fingerprint());
+        let keys_work = header.pepper.as_ref().is_some_and(|pepper| self.control.parts.peppers.know(pepper));
         Ok(Imported { tenant_id: tenant, slug, rows, signer, keys_work })
     }
 

@@ -8,8 +8,8 @@ use super::validate::Faults;
 use super::{Control, ControlError, FieldFault, Permissions, Rights, Scope};
 use crate::clock::Timestamp;
 use crate::domain::{Actor, ActorKind, ApiKey, AuditOutcome, AuditRow, Role, Tenant, TenantStatus};
-use crate::secret::hash::{KeyDigest, KeyText, random_letters};
-use crate::store::{PlatformToken, Snapshot, Tx};
+use crate::secret::hash::{Digests, KeyText, Renewal, random_letters};
+use crate::store::{Found, PlatformToken, Snapshot, StoreError, Tx};
 
 /// Shorter tokens could be guessed.
 const TOKEN_LENGTH_MIN: usize = 32;
@@ -42,11 +42,11 @@ impl Control {
         bearer: &str,
         ip: Option<IpAddr>,
     ) -> Result<Option<(Rights, Actor)>, ControlError> {
-        let digest = self.parts.pepper.digest(bearer.as_bytes());
+        let digests = self.parts.peppers.digests(bearer.as_bytes());
         if KeyText::parse(bearer.as_bytes()).is_some() {
-            self.administrator(&digest, ip).await
+            self.administrator(&digests, ip).await
         } else if bearer.len() >= TOKEN_LENGTH_MIN {
-            self.platform_owner(&digest, ip).await
+            self.platform_owner(&digests, ip).await
         } else {
             Ok(None)
         }
@@ -54,32 +54,45 @@ impl Control {
 
     async fn platform_owner(
         &self,
-        digest: &KeyDigest,
+        digests: &Digests,
         ip: Option<IpAddr>,
     ) -> Result<Option<(Rights, Actor)>, ControlError> {
-        let token = self.read().await?.platform_token(digest).await?;
-        Ok(token.map(|token| {
-            let kind = ActorKind::PlatformToken;
-            let actor = Actor { kind, id: Some(token.id), name: token.name, ip, user_agent: None };
-            (Rights::platform(Role::PlatformOwner), actor)
-        }))
+        let found = self.read().await?.platform_token_by_digests(digests).await?;
+        let Some(Found { what: token, renewal }) = found else { return Ok(None) };
+        if let Some(renewal) = renewal {
+            tried(self.renew_platform_token(renewal).await);
+        }
+        let kind = ActorKind::PlatformToken;
+        let actor = Actor { kind, id: Some(token.id), name: token.name, ip, user_agent: None };
+        Ok(Some((Rights::platform(Role::PlatformOwner), actor)))
     }
 
     async fn administrator(
         &self,
-        digest: &KeyDigest,
+        digests: &Digests,
         ip: Option<IpAddr>,
     ) -> Result<Option<(Rights, Actor)>, ControlError> {
         let mut snapshot = self.read().await?;
-        let Some(key) = snapshot.key_by_digest(digest).await? else { return Ok(None) };
+        let Some(found) = snapshot.key_by_digests(digests).await? else { return Ok(None) };
+        let Found { what: key, renewal } = found;
         let Some(tenant) = snapshot.tenant(key.tenant).await? else { return Ok(None) };
         let usable = key.is_usable(self.now()) && is_from_its_networks(&key, ip);
         let Some(scope) = Scope::of(&key.limits.scopes).filter(|_| usable) else { return Ok(None) };
         let Some(rights) = rights_in(&mut snapshot, &tenant, scope.permissions()).await? else {
             return Ok(None);
         };
+        drop(snapshot);
+        if let Some(renewal) = renewal {
+            tried(self.parts.store.renew_keys(&[renewal]).await.map(drop));
+        }
         let (kind, id) = (ActorKind::ApiKey, Some(key.id.0));
         Ok(Some((rights, Actor { kind, id, name: key.name, ip, user_agent: None })))
+    }
+
+    async fn renew_platform_token(&self, renewal: Renewal) -> Result<(), StoreError> {
+        let mut tx = self.parts.store.begin().await?;
+        tx.renew_platform_token(renewal).await?;
+        tx.commit().await
     }
 
     /// Sees to it that a platform token exists: the configured one, or else one that is made at the first start
@@ -111,8 +124,12 @@ impl Control {
                 FieldFault::new("platform_token", "this is an API key, which can't be a platform token");
             return Err(ControlError::Invalid(vec![fault]));
         }
-        if tx.platform_token(&self.parts.pepper.digest(token.as_bytes())).await?.is_some() {
-            return Ok(());
+        let digests = self.parts.peppers.digests(token.as_bytes());
+        if let Some(found) = tx.platform_token_by_digests(&digests).await? {
+            return match found.renewal {
+                Some(renewal) => Ok(tx.renew_platform_token(renewal).await?),
+                None => Ok(()),
+            };
         }
         self.revoke_configured(tx, now).await?;
         self.add_token(tx, CONFIGURED, token, now).await
@@ -143,9 +160,16 @@ impl Control {
         now: Timestamp,
     ) -> Result<(), ControlError> {
         let token = PlatformToken { id: self.new_id(), name: name.to_owned() };
-        let pepper = &self.parts.pepper;
+        let pepper = self.parts.peppers.current();
         tx.insert_platform_token(&token, &pepper.digest(text.as_bytes()), pepper.version(), now).await?;
         Ok(tx.audit(&token_row("platform_token.create", name, now)).await?)
+    }
+}
+
+/// Whoever came is let in all the same: the next time it is tried again.
+fn tried(renewed: Result<(), StoreError>) {
+    if let Err(error) = renewed {
+        tracing::warn!(error = %error, "a credential can't be stored under the current pepper");
     }
 }
 

@@ -54,7 +54,7 @@ impl Control {
     ) -> Result<Claimed, ControlError> {
         let actor = &principal.actor;
         let who = format!("{}:{}:{key}", actor.kind.as_str(), actor.id.unwrap_or_default());
-        let derived = |what: &str| self.parts.pepper.digest(format!("{what}:{who}").as_bytes()).0;
+        let derived = |what: &str| self.parts.peppers.current().digest(format!("{what}:{who}").as_bytes()).0;
         let (digest, sealing) = (derived("idempotency"), DataKey::of(Uuid::nil(), derived("answer")));
         let now = self.now();
         let known = self.parts.store.claim_request(&digest, request, now, now.minus(KEPT)).await?;

@@ -11,7 +11,9 @@ use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Permissions, Principal, Scope, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits, Owner, Quota, Tenant};
-use crate::secret::hash::{CertificateName, ForeignDigest, KeyDigest, KeyKind, KeyText, Pepper};
+use crate::secret::hash::{
+    CertificateName, Digests, ForeignDigest, KeyKind, KeyText, Peppers, VersionedDigest,
+};
 use crate::store::{Listed, OwnQuota, Page};
 
 /// What a new key is made of.
@@ -183,17 +185,17 @@ impl std::fmt::Debug for CreatedKey {
 
 impl Brought {
     /// By what it is looked up, and what people see of it.
-    fn check<'b>(&'b self, faults: &mut Faults, pepper: &Pepper) -> Option<(KeyDigest, &'b str)> {
+    fn check<'b>(&'b self, faults: &mut Faults, peppers: &Peppers) -> Option<(Digests, &'b str)> {
         match self {
             Brought::Sha256(text) => {
                 let expected = "64 hexadecimal digits are expected: SHA-256 of the whole key";
                 let foreign = faults.check("sha256", ForeignDigest::parse(text), expected)?;
-                Some((pepper.digest_foreign(foreign), IMPORTED_PREFIX))
+                Some((peppers.digests_of_foreign(foreign), IMPORTED_PREFIX))
             }
             Brought::Certificate(text) => {
                 let expected = "a URI or a host's name is expected, as the certificate has it";
                 let name = faults.check("certificate", CertificateName::parse(text), expected)?;
-                Some((pepper.digest_certificate(&name), text))
+                Some((peppers.digests_of_certificate(&name), text))
             }
         }
     }
@@ -225,8 +227,8 @@ impl Work<'_> {
     ) -> Result<CreatedKey, ControlError> {
         let text = KeyText::generate(kind).map_err(ControlError::Random)?;
         let key = self.new_key(tenant, name, limits, text.prefix());
-        let digest = self.control.parts.pepper.digest(text.as_bytes());
-        self.insert_key(Operation::CreateKey, tenant, &key, &digest).await?;
+        let digests = self.control.parts.peppers.digests(text.as_bytes());
+        self.insert_key(Operation::CreateKey, tenant, &key, digests.current()).await?;
         Ok(CreatedKey { key, text: text.as_str().to_owned() })
     }
 
@@ -242,15 +244,15 @@ impl Work<'_> {
         if new.test {
             faults.add("test", "a key without a text of ours is no test key of ours");
         }
-        let known = brought.check(&mut faults, &self.control.parts.pepper);
-        let Some((digest, prefix)) = known.filter(|_| faults.is_empty()) else {
+        let known = brought.check(&mut faults, &self.control.parts.peppers);
+        let Some((digests, prefix)) = known.filter(|_| faults.is_empty()) else {
             return Err(faults.refusal());
         };
         let key = self.new_key(&tenant, name, new.limits, prefix);
-        if let Some(there) = self.tx.key_by_digest(&digest).await? {
-            return Err(ControlError::Conflict(format!("that key is there already, as `{}`", there.id)));
+        if let Some(there) = self.tx.key_by_digests(&digests).await? {
+            return Err(ControlError::Conflict(format!("that key is there already, as `{}`", there.what.id)));
         }
-        self.insert_key(Operation::ImportKey, &tenant, &key, &digest).await?;
+        self.insert_key(Operation::ImportKey, &tenant, &key, digests.current()).await?;
         Ok(key)
     }
 
@@ -259,9 +261,9 @@ impl Work<'_> {
         operation: Operation,
         tenant: &Tenant,
         key: &ApiKey,
-        digest: &KeyDigest,
+        under: &VersionedDigest,
     ) -> Result<(), ControlError> {
-        self.tx.insert_key(key, digest, self.control.parts.pepper.version()).await?;
+        self.tx.insert_key(key, &under.digest, under.version).await?;
         let target = Target::of(tenant, "key", key.id.to_string());
         self.audit(operation, &target, Told::made(shown(key))).await
     }

@@ -55,7 +55,7 @@ use uuid::{ContextV7, Uuid};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::{ActorKind, AuditOutcome, AuditRow, Tenant, TenantId};
 use crate::journal::Journal;
-use crate::secret::hash::Pepper;
+use crate::secret::hash::Peppers;
 use crate::secret::seal::KeyRing;
 use crate::store::{Snapshot, Store};
 use crate::till::Till;
@@ -110,7 +110,7 @@ pub struct Control {
 struct Parts {
     store: Store,
     clock: Arc<dyn Clock>,
-    pepper: Pepper,
+    peppers: Peppers,
     changed: Arc<Notify>,
     till: Option<Arc<Till>>,
     journal: Option<Arc<Journal>>,
@@ -143,13 +143,13 @@ const NOTED_MAX: u64 = 50_000;
 impl Control {
     /// `changed` is notified after each committed change, so that this process's directory need not wait for its
     /// next poll.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, pepper: Pepper, changed: Arc<Notify>) -> Control {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, peppers: Peppers, changed: Arc<Notify>) -> Control {
         let throttle = Arc::new(Throttle::new(clock.clone()));
         Control {
             parts: Arc::new(Parts {
                 store,
                 clock,
-                pepper,
+                peppers,
                 changed,
                 till: None,
                 journal: None,

@@ -501,7 +501,7 @@ impl Control {
     }
 
     fn pending_key(&self) -> DataKey {
-        DataKey::of(Uuid::nil(), self.parts.pepper.digest(b"oidc").0)
+        DataKey::of(Uuid::nil(), self.parts.peppers.current().digest(b"oidc").0)
     }
 }
 

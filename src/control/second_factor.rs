@@ -7,7 +7,7 @@
 use super::validate::Faults;
 use super::{Control, ControlError, Person, Visitor};
 use crate::domain::{TenantId, User, UserId};
-use crate::secret::hash::{KeyDigest, random_letters};
+use crate::secret::hash::{Digests, random_letters};
 use crate::secret::seal::Place;
 use crate::secret::totp::TotpSecret;
 use crate::store::{Snapshot, StoredTotp, Tx};
@@ -78,7 +78,8 @@ impl Control {
         let codes: Result<Vec<_>, _> =
             (0..RECOVERY_CODES).map(|_| random_letters(RECOVERY_LETTERS)).collect();
         let codes = codes.map_err(ControlError::Random)?;
-        let digests: Vec<_> = codes.iter().map(|code| self.recovery_digest(user.id, code)).collect();
+        let digests: Vec<_> =
+            codes.iter().map(|code| self.recovery_digests(user.id, code).current().digest).collect();
         tx.confirm_totp(user.id, self.now()).await?;
         tx.set_recovery_codes(user.id, &digests).await?;
         tx.set_session_multi_factor(visitor.session.id).await?;
@@ -120,7 +121,12 @@ impl Control {
         if self.use_step(tx, user.id, &totp, code).await? {
             return Ok(true);
         }
-        Ok(tx.use_recovery_code(user.id, &self.recovery_digest(user.id, code)).await?)
+        for stored in self.recovery_digests(user.id, code).all() {
+            if tx.use_recovery_code(user.id, &stored.digest).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn use_step(
@@ -140,8 +146,8 @@ impl Control {
         }
     }
 
-    fn recovery_digest(&self, user: UserId, code: &str) -> KeyDigest {
-        self.parts.pepper.digest(format!("recovery:{user}:{code}").as_bytes())
+    fn recovery_digests(&self, user: UserId, code: &str) -> Digests {
+        self.parts.peppers.digests(format!("recovery:{user}:{code}").as_bytes())
     }
 
     /// Wraps the keys of some secrets anew, as tenants' keys are.

@@ -282,7 +282,8 @@ impl Control {
     /// What a form or a script has to send beside the cookie, which browsers send for anybody: a text that only who
     /// read an answer of ours knows.
     pub fn csrf_token(&self, session: &Session) -> String {
-        let KeyDigest(digest) = self.parts.pepper.digest(format!("csrf:{}", session.id).as_bytes());
+        let KeyDigest(digest) =
+            self.parts.peppers.current().digest(format!("csrf:{}", session.id).as_bytes());
         hex::encoded(&digest)
     }
 

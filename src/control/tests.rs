@@ -14,15 +14,15 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    Control, ControlError, DryRun, KeyChange, Manifest, NewKey, NewTenant, Permissions, PlannedAction,
-    Principal, QuotaChange, QuotaUse, Rights, TenantChange, TenantRef,
+    Brought, Control, ControlError, DryRun, KeyChange, Manifest, NewKey, NewTenant, Permissions,
+    PlannedAction, Principal, QuotaChange, QuotaUse, Rights, TenantChange, TenantRef,
 };
 use crate::clock::{Clock, TestClock};
 use crate::domain::{
     AccountKey, Actor, ActorKind, ApiKeyId, AuditOutcome, Enforcement, KeyLimits, Limit, Owner, Period,
     Resource, Role, Tenant, TenantId, TenantStatus, Units,
 };
-use crate::secret::hash::Pepper;
+use crate::secret::hash::{Pepper, Peppers};
 use crate::secret::seal::KeyRing;
 use crate::store::testing::{TestStore, on_both};
 use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Page, QuotaSource, TenantFilter, TenantSort};
@@ -69,6 +69,8 @@ on_both! {
     nobody_makes_a_key_that_may_do_more_than_they_may,
     a_revoked_key_of_the_manifest_is_not_made_again,
     ids_are_in_the_order_of_their_making_within_one_instant,
+    credentials_under_an_old_pepper_are_good_and_are_renewed_when_they_come,
+    what_was_brought_under_an_old_pepper_is_not_brought_again,
 }
 
 struct House {
@@ -85,7 +87,7 @@ impl House {
         let directory = tempfile::tempdir().unwrap();
         let (clock, changed) = (TestClock::at("2026-11-23T06:00:00Z"), Arc::new(Notify::new()));
         let pepper = Pepper::new(1, &[7; 32]);
-        let control = Control::new((*store).clone(), Arc::new(clock.clone()), pepper, changed.clone());
+        let control = Control::new((*store).clone(), Arc::new(clock.clone()), pepper.into(), changed.clone());
         let control = control.with_secrets(ring(&[1]));
         let owner = Principal::platform(Actor::system("test"), Uuid::max());
         House { control, store, clock, changed, owner, directory }
@@ -500,6 +502,52 @@ async fn use_comes_from_the_till_when_it_holds_the_account(store: TestStore) {
     );
 }
 
+// === an exchange of the pepper ===
+
+impl House {
+    /// The control plane with pepper 2, and with pepper 1 as well if it still is configured.
+    fn exchanged(&self, old: impl IntoIterator<Item = Pepper>) -> Control {
+        let peppers = Peppers::new(Pepper::new(2, &[8; 32]), old);
+        Control::new((*self.store).clone(), Arc::new(self.clock.clone()), peppers, self.changed.clone())
+    }
+}
+
+async fn credentials_under_an_old_pepper_are_good_and_are_renewed_when_they_come(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let limits = KeyLimits { scopes: vec!["admin".to_owned()], ..KeyLimits::default() };
+    let new = NewKey { name: "boss".to_owned(), limits, ..NewKey::default() };
+    let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().text;
+    let token = house.control.ensure_platform_token(None).await.unwrap().unwrap();
+    let (both, new) = (house.exchanged([Pepper::new(1, &[7; 32])]), house.exchanged([]));
+    for credential in [&*key, &token] {
+        assert_eq!(new.authenticate(credential).await.unwrap(), None, "before it came");
+        assert!(both.authenticate(credential).await.unwrap().is_some());
+        assert_eq!(
+            new.authenticate(credential).await.unwrap(),
+            both.authenticate(credential).await.unwrap(),
+            "afterwards the old pepper may be gone"
+        );
+        assert!(house.control.authenticate(credential).await.unwrap().is_none());
+    }
+
+    let configured = "c".repeat(32);
+    house.control.ensure_platform_token(Some(&configured)).await.unwrap();
+    both.ensure_platform_token(Some(&configured)).await.unwrap();
+    assert!(new.authenticate(&configured).await.unwrap().is_some());
+}
+
+async fn what_was_brought_under_an_old_pepper_is_not_brought_again(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let named = || NewKey { name: "mesh".to_owned(), ..NewKey::default() };
+    let name = Brought::Certificate("orders.test".to_owned());
+    house.control.import_key(&house.owner, &by_id(&acme), named(), &name).await.unwrap();
+    let both = house.exchanged([Pepper::new(1, &[7; 32])]);
+    let again = both.import_key(&house.owner, &by_id(&acme), named(), &name).await.unwrap_err();
+    assert!(matches!(again, ControlError::Conflict(_)), "{again:?}");
+}
+
 // === keys ===
 
 async fn a_keys_text_is_shown_once_and_opens_its_profile(store: TestStore) {
@@ -508,8 +556,8 @@ async fn a_keys_text_is_shown_once_and_opens_its_profile(store: TestStore) {
     let new = NewKey { name: "ci".to_owned(), test: true, ..NewKey::default() };
     let created = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap();
     assert!(created.text.starts_with("tg_test_") && created.text.starts_with(&created.key.prefix));
-    let digest = Pepper::new(1, &[7; 32]).digest(created.text.as_bytes());
-    let profile = house.store.key_profile(&digest, house.clock.now()).await.unwrap().unwrap();
+    let digests = Peppers::from(Pepper::new(1, &[7; 32])).digests(created.text.as_bytes());
+    let profile = house.store.key_profile(&digests, house.clock.now()).await.unwrap().unwrap().what;
     assert_eq!((profile.key, profile.tenant.id), (Some(created.key), acme.id));
     assert!(!format!("{:?}", house.audit(&acme).await).contains(&created.text[19..]), "no secret in the log");
 }

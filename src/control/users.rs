@@ -143,7 +143,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Throttled`]
     pub(super) fn admit(&self, person: &Person, email: &str) -> Result<(), ControlError> {
-        let KeyDigest(digest) = self.parts.pepper.digest(format!("account:{email}").as_bytes());
+        let KeyDigest(digest) = self.parts.peppers.current().digest(format!("account:{email}").as_bytes());
         let account = Uuid::from_u128(u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16])));
         self.parts.throttle.admit(account, person.ip)
     }
@@ -151,14 +151,14 @@ impl Control {
     /// A token that is good for one thing, and what is kept of it.
     pub(super) fn new_once(&self, prefix: &str) -> Result<(String, KeyDigest), ControlError> {
         let token = format!("{prefix}{}", random_letters(TOKEN_LETTERS).map_err(ControlError::Random)?);
-        let digest = self.parts.pepper.digest(token.as_bytes());
+        let digest = self.parts.peppers.current().digest(token.as_bytes());
         Ok((token, digest))
     }
 
     /// What is kept of the token, if it is of that kind.
     pub(super) fn once(&self, prefix: &str, token: &str) -> Option<KeyDigest> {
         let letters = token.strip_prefix(prefix)?;
-        (letters.len() == TOKEN_LETTERS).then(|| self.parts.pepper.digest(token.as_bytes()))
+        (letters.len() == TOKEN_LETTERS).then(|| self.parts.peppers.current().digest(token.as_bytes()))
     }
 }
 

@@ -129,7 +129,7 @@ impl House {
             has_mail: true,
         };
         let control =
-            Control::new((*store).clone(), Arc::new(clock.clone()), pepper, Arc::new(Notify::new()))
+            Control::new((*store).clone(), Arc::new(clock.clone()), pepper.into(), Arc::new(Notify::new()))
                 .with_secrets(ring())
                 .with_channels(channels);
         let owner = Principal::platform(Actor::system("test"), Uuid::max());

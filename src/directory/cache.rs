@@ -5,6 +5,10 @@
 //! read anew at its next use. Whose freshness to take is known only after reading, so a change may come in between:
 //! changes are counted before they lapse anything, and a reading during which the count rose is repeated. There is no
 //! order of reading, caching and changing in which an old entry stays in use.
+//!
+//! # Why a key is cached by its current digest, wherever it is stored
+//! A look-up tries all of a key's digests in one snapshot, so one whose row is being renewed is found under either. What
+//! was found does not depend on the digest: a renewal makes nothing untrue that anybody has cached, and needs no note.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +22,10 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::entitlements::{Entitlements, Freshness, FreshnessOf, Source};
+use super::renewal::Renewals;
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::domain::{LossPolicy, Resource, TenantId, TenantRef, Units};
-use crate::secret::hash::KeyDigest;
+use crate::secret::hash::Digests;
 use crate::store::{Changed, Profile, Store, StoreError};
 use crate::till::{Till, TillFull};
 
@@ -50,7 +55,7 @@ pub struct DirectorySettings {
 /// What is known of keys and tenants. Shared by all workers.
 pub struct Directory {
     settings: DirectorySettings,
-    store: Store,
+    pub(super) store: Store,
     till: Arc<Till>,
     clock: Arc<dyn Clock>,
     /// Where the store is asked: the control plane's runtime, so that its connections belong to it.
@@ -61,6 +66,7 @@ pub struct Directory {
     unknown: Cache<Subject, ()>,
     loads: Mutex<HashMap<Subject, Vec<oneshot::Sender<Loaded>>>>,
     held: Mutex<Held>,
+    pub(super) renewals: Renewals,
     /// Changes so far.
     changes: AtomicU64,
     /// Times that the store was asked for a subject.
@@ -74,7 +80,7 @@ pub struct Directory {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Subject {
     /// A key of ours.
-    Key(KeyDigest),
+    Key(Digests),
     /// The tenant that somebody else's token names.
     Tenant(TenantRef),
 }
@@ -128,6 +134,7 @@ impl Directory {
             till,
             loads: Mutex::default(),
             held: Mutex::default(),
+            renewals: Renewals::default(),
             changes: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             in_step_at: Mutex::new(clock.monotonic()),
@@ -298,7 +305,13 @@ impl Directory {
     async fn profile(&self, subject: &Subject) -> Result<Option<Profile>, StoreError> {
         let now = self.clock.now();
         match subject {
-            Subject::Key(digest) => self.store.key_profile(digest, now).await,
+            Subject::Key(digests) => {
+                let Some(found) = self.store.key_profile(digests, now).await? else { return Ok(None) };
+                if let Some(renewal) = found.renewal {
+                    self.renewals.note(renewal);
+                }
+                Ok(Some(found.what))
+            }
             Subject::Tenant(named) => self.store.tenant_profile(named, now).await,
         }
     }

@@ -10,6 +10,7 @@
 mod cache;
 mod entitlements;
 mod refresh;
+mod renewal;
 
 pub use cache::{Directory, DirectorySettings, Lookup, LookupFailed, Subject};
 pub use entitlements::{Entitled, Entitlements};

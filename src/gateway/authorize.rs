@@ -66,7 +66,7 @@ const FORWARDED: Dialect =
 /// refused itself.
 pub(super) fn question<'h>(
     head: &Head<'h>,
-    peer: Peer,
+    peer: &Peer,
     settings: &HeaderSettings,
     limits: HeadLimits,
 ) -> Result<Head<'h>, Refusal> {

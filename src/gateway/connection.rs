@@ -83,8 +83,8 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
     gateway.shared.metrics.connections.inc();
     let Opened { mut stream, peer, purpose, mut alarm, seat } = opened;
     let certificate = stream.client_name().and_then(|name| CertificateName::parse(&name));
-    let certificate = certificate.map(|name| gateway.shared.pepper.digest_certificate(&name));
-    let peer = Peer { address: peer.ip(), is_tls: stream.is_tls(), certificate, purpose };
+    let certificate = certificate.map(|name| gateway.shared.peppers.digests_of_certificate(&name));
+    let mut peer = Peer { address: peer.ip(), is_tls: stream.is_tls(), certificate, purpose };
     let mut has_begun = wait_for_first_request(&gateway, &mut stream, &alarm).await;
     let mut is_new = true;
     loop {
@@ -102,7 +102,7 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
             Next::Http2 => break Box::pin(serve_streams(&gateway, client)).await,
         }
         is_new = false;
-        (stream, alarm) = client.idle();
+        (stream, alarm, peer) = client.idle();
         has_begun = wait_for_request(&gateway, &mut stream, &alarm).await;
     }
     drop(seat);
@@ -169,8 +169,8 @@ impl Client {
     }
 
     /// What is needed to wait for the next request; the buffer goes back to its pool.
-    fn idle(self) -> (Stream, Alarm) {
-        (self.stream, self.alarm)
+    fn idle(self) -> (Stream, Alarm, Peer) {
+        (self.stream, self.alarm, self.peer)
     }
 }
 
@@ -237,7 +237,7 @@ impl Gateway {
             loop {
                 let bytes = buffer.filled();
                 if bytes.len() >= bytes_max || may_be_complete(bytes, parse_from) {
-                    match self.try_open(serving, buffer, *peer, out) {
+                    match self.try_open(serving, buffer, peer, out) {
                         Ok(Some((call, length))) => {
                             buffer.consume(length);
                             return Ok(Read::Call(call));
@@ -264,7 +264,7 @@ impl Gateway {
         &self,
         serving: &Serving,
         buffer: &Buffer,
-        peer: Peer,
+        peer: &Peer,
         out: &mut Buffer,
     ) -> Result<Option<(Call, usize)>, Unopened> {
         let mut space = [MaybeUninit::uninit(); LINES_MAX];
@@ -394,7 +394,7 @@ impl Unopened {
         }
     }
 
-    fn of(head: &Head<'_>, peer: Peer, length: usize, route: Option<usize>, refusal: Refusal) -> Self {
+    fn of(head: &Head<'_>, peer: &Peer, length: usize, route: Option<usize>, refusal: Refusal) -> Self {
         let Head { body, expects_continue, is_http10, closes, .. } = *head;
         let (is_head, is_grpc) = (head.method == "HEAD", is_grpc(head, peer));
         Unopened { refusal, route, length, body, expects_continue, is_head, is_http10, is_grpc, closes }

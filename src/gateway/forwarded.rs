@@ -11,7 +11,7 @@ use crate::listener::Buffer;
 pub(super) type Nodes = SmallVec<[Option<IpAddr>; 4]>;
 
 /// Our own element, and the line's end.
-pub(super) fn push(out: &mut Buffer, peer: Peer, authority: &str) {
+pub(super) fn push(out: &mut Buffer, peer: &Peer, authority: &str) {
     out.push(b"for=");
     match peer.address.to_canonical() {
         address @ IpAddr::V4(_) => push_address(out, address),

@@ -33,7 +33,7 @@ use crate::domain::RequestId;
 use crate::journal::Writer;
 use crate::listener::http1::{BodyLength, Head, HeadLimits};
 use crate::listener::{Accepted, Buffer, Buffers, Purpose, Service, WorkerParts};
-use crate::secret::hash::Pepper;
+use crate::secret::hash::Peppers;
 use crate::till::RateLimits;
 
 /// What all workers share. Nothing in it is written to by requests but the till and the caches.
@@ -45,7 +45,7 @@ pub struct GatewayShared {
     pub identity: IdentitySettings,
     pub tokens: Arc<Tokens>,
     pub strangers: Strangers,
-    pub pepper: Pepper,
+    pub peppers: Peppers,
     pub headers: HeaderSettings,
     pub limits: GatewayLimits,
     pub memory: MemoryStanding,
@@ -217,7 +217,7 @@ impl Gateway {
         &self,
         serving: &Serving,
         head: &Head<'_>,
-        peer: Peer,
+        peer: &Peer,
         out: &mut Buffer,
     ) -> Result<Call, (Option<usize>, Refusal)> {
         let shared = &*self.shared;
@@ -242,7 +242,7 @@ impl Gateway {
         let lookout = shared.lookout(route);
         let presented = match lookout {
             Some(lookout) => {
-                Presented::read(head, peer, lookout, &shared.pepper, &shared.tokens, admitted_at)
+                Presented::read(head, peer, lookout, &shared.peppers, &shared.tokens, admitted_at)
                     .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?
             }
             None => Presented::Nobody,

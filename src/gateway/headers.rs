@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::domain::{Limit, Period, RequestId};
 use crate::listener::http1::{AnswerHead, BodyLength, Head, Line, list};
 use crate::listener::{Buffer, Purpose};
-use crate::secret::hash::KeyDigest;
+use crate::secret::hash::Digests;
 use crate::secret::sign::{Signer, Statement};
 
 /// How header lines are written.
@@ -43,12 +43,12 @@ pub enum Dialect {
 }
 
 /// Who is at the other end of a connection: a client, or a proxy before us.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     pub(super) is_tls: bool,
     /// Of the name in the client's certificate, if it has shown one.
-    pub(super) certificate: Option<KeyDigest>,
+    pub(super) certificate: Option<Digests>,
     pub(super) purpose: Purpose,
 }
 
@@ -65,7 +65,7 @@ impl HeaderSettings {
         head: &Head<'_>,
         path: &str,
         lookout: Option<Lookout<'_>>,
-        peer: Peer,
+        peer: &Peer,
     ) {
         for part in [head.method, " ", path, head.query, " HTTP/1.1\r\nhost: ", head.authority, "\r\n"] {
             out.push(part.as_bytes());
@@ -155,7 +155,8 @@ impl HeaderSettings {
     ///
     /// `X-Forwarded-For` comes before `Forwarded`, because proxies that write the one often let their clients' other
     /// pass.
-    pub(super) fn client_address(&self, head: &Head<'_>, Peer { address: peer, .. }: Peer) -> IpAddr {
+    pub(super) fn client_address(&self, head: &Head<'_>, peer: &Peer) -> IpAddr {
+        let peer = peer.address;
         if self.trusted.is_empty() || !self.trusts(peer) {
             return peer;
         }
@@ -190,7 +191,7 @@ impl HeaderSettings {
             || begins_as(name, &self.tenant_prefix))
     }
 
-    fn push_forwarded(&self, out: &mut Buffer, head: &Head<'_>, peer: Peer, trusted: bool) {
+    fn push_forwarded(&self, out: &mut Buffer, head: &Head<'_>, peer: &Peer, trusted: bool) {
         out.push(b"x-forwarded-for: ");
         if trusted {
             for line in head.lines.iter().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for")) {
@@ -422,7 +423,7 @@ pub(super) fn http_date(now: Timestamp) -> String {
 
 /// Whether it is a call of gRPC, whose clients read their refusals in trailers. A proxy that asks about one is no such
 /// client: its refusals are never answered with 200.
-pub(super) fn is_grpc(head: &Head<'_>, peer: Peer) -> bool {
+pub(super) fn is_grpc(head: &Head<'_>, peer: &Peer) -> bool {
     let is = |value: &[u8]| {
         let (kind, rest) = value.split_at_checked(b"application/grpc".len()).unwrap_or_default();
         kind.eq_ignore_ascii_case(b"application/grpc")

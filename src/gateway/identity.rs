@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::directory::{Directory, Entitlements, Lookup, LookupFailed, Subject};
 use crate::listener::Buffer;
 use crate::listener::http1::Head;
-use crate::secret::hash::{ForeignDigest, KeyText, Pepper};
+use crate::secret::hash::{ForeignDigest, KeyText, Peppers};
 use crate::secret::jwt::Token;
 
 /// Where identities are looked for.
@@ -147,18 +147,21 @@ impl Presented {
     /// certificate, are two, whoever they belong to.
     pub(super) fn read(
         head: &Head<'_>,
-        peer: Peer,
+        peer: &Peer,
         lookout: Lookout<'_>,
-        pepper: &Pepper,
+        peppers: &Peppers,
         tokens: &Tokens,
         now: Timestamp,
     ) -> Result<Presented, Unauthenticated> {
-        let certificate = peer.certificate.filter(|_| lookout.kinds.certificate);
+        let certificate = peer.certificate.as_ref().filter(|_| lookout.kinds.certificate);
         match lookout.find(head)? {
             Some(_) if certificate.is_some() => Err(Unauthenticated::Ambiguous),
-            None => Ok(certificate.map_or(Presented::Nobody, |digest| Presented::Key(Subject::Key(digest)))),
+            None => Ok(match certificate {
+                Some(digests) => Presented::Key(Subject::Key(digests.clone())),
+                None => Presented::Nobody,
+            }),
             Some(Credential::Key(text)) => {
-                let key = lookout.settings.key(text, pepper);
+                let key = lookout.settings.key(text, peppers);
                 key.map(Presented::Key).ok_or(Unauthenticated::Malformed)
             }
             Some(Credential::Token(text)) => Ok(match tokens.known(text, now) {
@@ -295,13 +298,13 @@ impl IdentitySettings {
     }
 
     /// By what a presented key is looked up; `None` for what can't be anybody's.
-    fn key(&self, text: &[u8], pepper: &Pepper) -> Option<Subject> {
-        let digest = if text.starts_with(b"tg_") || !self.imported_keys {
-            KeyText::parse(text).map(|key| pepper.digest(key.as_bytes()))
+    fn key(&self, text: &[u8], peppers: &Peppers) -> Option<Subject> {
+        let digests = if text.starts_with(b"tg_") || !self.imported_keys {
+            KeyText::parse(text).map(|key| peppers.digests(key.as_bytes()))
         } else {
-            ForeignDigest::of(text).map(|foreign| pepper.digest_foreign(foreign))
+            ForeignDigest::of(text).map(|foreign| peppers.digests_of_foreign(foreign))
         };
-        digest.map(Subject::Key)
+        digests.map(Subject::Key)
     }
 }
 

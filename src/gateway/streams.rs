@@ -28,6 +28,7 @@ struct Lanes {
 pub(super) async fn serve_streams(gateway: &Rc<Gateway>, client: Client) {
     let Client { stream, buffer, alarm, peer, .. } = client;
     let parts = (gateway.parts.alarms.clone(), gateway.parts.buffers.clone());
+    let address = peer.address;
     let lanes = Rc::new(Lanes { gateway: gateway.clone(), peer });
     let limits = Http2Limits {
         streams: STREAMS_MAX,
@@ -36,14 +37,14 @@ pub(super) async fn serve_streams(gateway: &Rc<Gateway>, client: Client) {
     };
     if let Err(error) = serve_http2(stream, buffer, parts, &alarm, limits, lanes).await {
         gateway.shared.metrics.http2_failures.inc();
-        tracing::debug!(error = %error, client.address = %peer.address, "an HTTP/2 connection ended: {error}");
+        tracing::debug!(error = %error, client.address = %address, "an HTTP/2 connection ended: {error}");
     }
 }
 
 impl Requests for Lanes {
     async fn answer(self: Rc<Self>, stream: Stream) {
         let parts = &self.gateway.parts;
-        let mut client = Client::new(stream, parts.buffers.take(), parts.alarms.alarm(), self.peer);
+        let mut client = Client::new(stream, parts.buffers.take(), parts.alarms.alarm(), self.peer.clone());
         self.gateway.serve_one(&mut client).await;
     }
 }

@@ -8,12 +8,18 @@
 //! # Why HMAC and no password hash
 //! The secret's entropy is high, so guessing is hopeless whatever the hash costs, and the digest is computed for
 //! each request. The pepper makes a stolen database worthless on its own.
+//!
+//! # Why several peppers
+//! A pepper that may have leaked has to be exchanged, and digests can't be computed anew without the keys' texts, which
+//! only their owners have. So while a pepper is being exchanged each credential has several [`Digests`]; under which
+//! one it is stored is seen when it comes, and that is when it is stored under the current one.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -32,7 +38,7 @@ pub enum KeyKind {
 pub struct KeyText([u8; KeyText::LENGTH]);
 
 /// What is kept of a key's text: HMAC-SHA256 under the [`Pepper`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub [u8; 32]);
 
 /// SHA-256 of a key that another system made: what that system knows of it, and whoever moves here can bring along.
@@ -50,6 +56,34 @@ pub struct Pepper {
     version: i64,
     /// Has taken in the secret already, which is half of an HMAC's work.
     keyed: Hmac<Sha256>,
+}
+
+/// The peppers that are known: the one under which new credentials are stored, and others under which they may be.
+#[derive(Clone, Debug)]
+pub struct Peppers {
+    current: Pepper,
+    others: Arc<[Pepper]>,
+}
+
+/// A digest and the version of its pepper.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct VersionedDigest {
+    pub version: i64,
+    pub digest: KeyDigest,
+}
+
+/// By what one credential may be stored: its digests under all [`Peppers`]. Two are equal if their current ones are.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Digests {
+    current: VersionedDigest,
+    others: Box<[VersionedDigest]>,
+}
+
+/// A credential that is stored under an older pepper: what to put in place of what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewal {
+    pub old: KeyDigest,
+    pub new: VersionedDigest,
 }
 
 /// The pepper can't be had.
@@ -293,6 +327,72 @@ impl Pepper {
 impl fmt::Debug for Pepper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pepper(version {}, ***)", self.version)
+    }
+}
+
+// === impl Peppers ===
+
+impl Peppers {
+    /// `others` are of other versions: older ones, from which credentials are renewed, and newer ones, which other
+    /// gateways store under already.
+    pub fn new(current: Pepper, others: impl IntoIterator<Item = Pepper>) -> Peppers {
+        Peppers { current, others: others.into_iter().collect() }
+    }
+
+    /// Under which credentials are stored.
+    pub const fn current(&self) -> &Pepper {
+        &self.current
+    }
+
+    /// Whether one of them has that [`Pepper::fingerprint`].
+    pub fn know(&self, fingerprint: &str) -> bool {
+        std::iter::once(&self.current).chain(&*self.others).any(|pepper| pepper.fingerprint() == fingerprint)
+    }
+
+    /// Of a credential's text. No heap, unless there are other peppers.
+    pub fn digests(&self, text: &[u8]) -> Digests {
+        self.each(|pepper| pepper.digest(text))
+    }
+
+    /// Of the name in a client certificate.
+    pub fn digests_of_certificate(&self, name: &CertificateName) -> Digests {
+        self.each(|pepper| pepper.digest_certificate(name))
+    }
+
+    /// Of a key that another system made.
+    pub fn digests_of_foreign(&self, foreign: ForeignDigest) -> Digests {
+        self.each(|pepper| pepper.digest_foreign(foreign))
+    }
+
+    fn each(&self, digest: impl Fn(&Pepper) -> KeyDigest) -> Digests {
+        let of = |pepper: &Pepper| VersionedDigest { version: pepper.version, digest: digest(pepper) };
+        Digests { current: of(&self.current), others: self.others.iter().map(of).collect() }
+    }
+}
+
+impl From<Pepper> for Peppers {
+    fn from(pepper: Pepper) -> Peppers {
+        Peppers::new(pepper, [])
+    }
+}
+
+// === impl Digests ===
+
+impl Digests {
+    /// The one to store.
+    pub const fn current(&self) -> &VersionedDigest {
+        &self.current
+    }
+
+    /// The current one first.
+    pub fn all(&self) -> impl Iterator<Item = &VersionedDigest> {
+        std::iter::once(&self.current).chain(&self.others)
+    }
+
+    /// What there is to do for a credential that is stored under `found`; nothing if that is newer than ours, since
+    /// another gateway is ahead of us.
+    pub fn renewal(&self, found: &VersionedDigest) -> Option<Renewal> {
+        (found.version < self.current.version).then_some(Renewal { old: found.digest, new: self.current })
     }
 }
 

@@ -1,10 +1,10 @@
 //! The profile under which the data plane knows a caller.
 
 use super::quotas::Keys;
-use super::{Snapshot, Store, StoreError};
+use super::{Found, Snapshot, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKey, Quota, Tenant, TenantRef};
-use crate::secret::hash::KeyDigest;
+use crate::secret::hash::Digests;
 
 /// What the data plane must know of a caller.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,7 +26,7 @@ pub struct Profile {
 // === impl Store ===
 
 impl Store {
-    /// The key with this digest, its tenant and their quotas, whatever their states.
+    /// The key with one of these digests, its tenant and their quotas, whatever their states.
     ///
     /// `now` decides which overrides have expired.
     ///
@@ -34,13 +34,16 @@ impl Store {
     /// [`StoreError`]
     pub async fn key_profile(
         &self,
-        digest: &KeyDigest,
+        digests: &Digests,
         now: Timestamp,
-    ) -> Result<Option<Profile>, StoreError> {
+    ) -> Result<Option<Found<Profile>>, StoreError> {
         let mut snapshot = self.read().await?;
-        let Some(key) = snapshot.key_by_digest(digest).await? else { return Ok(None) };
+        let Some(Found { what: key, renewal }) = snapshot.key_by_digests(digests).await? else {
+            return Ok(None);
+        };
         let Some(tenant) = snapshot.tenant(key.tenant).await? else { return Ok(None) };
-        snapshot.profile(tenant, Some(key), now).await.map(Some)
+        let what = snapshot.profile(tenant, Some(key), now).await?;
+        Ok(Some(Found { what, renewal }))
     }
 
     /// The tenant of that name and its quotas, whatever its status.

@@ -143,7 +143,7 @@ impl TestApi {
         let ring = KeyRing::parse([(1, "07".repeat(32).as_str())]).unwrap();
         let attesting = tempfile::tempdir().unwrap();
         let control =
-            Control::new((*store).clone(), Arc::new(clock.clone()), pepper, Arc::new(Notify::new()));
+            Control::new((*store).clone(), Arc::new(clock.clone()), pepper.into(), Arc::new(Notify::new()));
         let control = control.with_secrets(ring).with_attesting(Attesting {
             key: SigningKey::load_or_create(&attesting.path().join("audit.key")).unwrap(),
             trusted: Vec::new(),

@@ -54,7 +54,7 @@ impl House {
         // Another key on each: what was sealed here must be opened to be sealed there.
         let ring = KeyRing::parse([(1, if key == OWN { "01" } else { "02" }.repeat(32).as_str())]).unwrap();
         let control =
-            Control::new((*store).clone(), Arc::new(clock.clone()), pepper, Arc::new(Notify::new()))
+            Control::new((*store).clone(), Arc::new(clock.clone()), pepper.into(), Arc::new(Notify::new()))
                 .with_secrets(ring)
                 .with_spool(directory.path().to_owned())
                 .with_attesting(Attesting {

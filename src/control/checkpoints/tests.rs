@@ -45,7 +45,7 @@ impl Gateway {
         let control = Control::new(
             store.clone(),
             Arc::new(clock.clone()),
-            Pepper::new(1, &[7; 32]),
+            Pepper::new(1, &[7; 32]).into(),
             Arc::new(Notify::new()),
         )
         .with_attesting(Attesting {

@@ -64,7 +64,7 @@ impl House {
 
     /// Another gateway's, on the same store.
     fn another_control(&self) -> Control {
-        let (pepper, changed) = (Pepper::new(1, &[7; 32]), Arc::new(Notify::new()));
+        let (pepper, changed) = (Pepper::new(1, &[7; 32]).into(), Arc::new(Notify::new()));
         let control = Control::new((*self.store).clone(), Arc::new(self.clock.clone()), pepper, changed);
         control.with_secrets(ring(&[1]))
     }

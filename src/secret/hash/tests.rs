@@ -3,7 +3,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{KeyKind, KeyText, Pepper, PepperError, random_letters};
+use super::{CertificateName, ForeignDigest, KeyKind, KeyText, Pepper, PepperError, Peppers, random_letters};
 
 fn pepper() -> Pepper {
     Pepper::new(1, &[7; 32])
@@ -112,4 +112,28 @@ proptest! {
     fn no_input_makes_parsing_panic(text: Vec<u8>) {
         prop_assert!(KeyText::parse(&text).is_none());
     }
+}
+
+#[test]
+fn a_credential_has_a_digest_under_each_pepper_and_is_renewed_only_from_older_ones() {
+    let others = [Pepper::new(3, &[9; 32]), Pepper::new(1, &[6; 32])];
+    let peppers = Peppers::new(Pepper::new(2, &[7; 32]), others.clone());
+    let name = CertificateName::parse("orders.test").unwrap();
+    let foreign = ForeignDigest::of(b"sk_old_0123456789").unwrap();
+    for (digests, expected) in [
+        (peppers.digests(b"x"), others.each_ref().map(|pepper| pepper.digest(b"x"))),
+        (
+            peppers.digests_of_certificate(&name),
+            others.each_ref().map(|pepper| pepper.digest_certificate(&name)),
+        ),
+        (peppers.digests_of_foreign(foreign), others.each_ref().map(|pepper| pepper.digest_foreign(foreign))),
+    ] {
+        let [current, newer, older] = digests.all().copied().collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((current.version, newer.version, older.version), (2, 3, 1));
+        assert_eq!([newer.digest, older.digest], expected);
+        assert_eq!((digests.renewal(&current), digests.renewal(&newer)), (None, None));
+        let renewal = digests.renewal(&older).unwrap();
+        assert_eq!((renewal.old, renewal.new), (older.digest, current));
+    }
+    assert_eq!(Peppers::from(pepper()).digests(b"x").current().digest, pepper().digest(b"x"));
 }

@@ -1,5 +1,5 @@
 use crate::domain::{Enforcement, KeyLimits, Limit, Owner, Period, Quota, Tenant};
-use crate::secret::hash::KeyDigest;
+use crate::secret::hash::{Digests, KeyDigest, Pepper, Peppers};
 use crate::store::sql::query;
 use crate::store::testing::{TestStore, at, key, on_both, temporary, tenant};
 use crate::store::values::get;
@@ -12,6 +12,11 @@ on_both! {
 }
 
 const DIGEST: KeyDigest = KeyDigest([7; 32]);
+
+/// Of one text under the pepper of that number.
+fn digests(pepper: u8) -> Digests {
+    Peppers::from(Pepper::new(pepper.into(), &[pepper; 32])).digests(b"ci")
+}
 
 async fn acme_of(store: &TestStore) -> Tenant {
     let acme = tenant("acme");
@@ -38,19 +43,19 @@ async fn a_profile_holds_key_tenant_and_both_their_quotas(store: TestStore) {
         OwnQuota { quota, version: 1, reason: None, expires_at }
     };
     let mut tx = store.begin().await.unwrap();
-    tx.insert_key(&ci, &DIGEST, 1).await.unwrap();
+    tx.insert_key(&ci, &digests(1).current().digest, 1).await.unwrap();
     tx.insert_key(&other, &KeyDigest([8; 32]), 1).await.unwrap();
     for one in [own(Owner::Key(ci.id), Some(own_end)), own(Owner::Key(other.id), None)] {
         tx.set_own_quota(acme.id, &one, acme.created_at).await.unwrap();
     }
     tx.commit().await.unwrap();
 
-    let profile = store.key_profile(&DIGEST, acme.created_at).await.unwrap().unwrap();
+    let profile = store.key_profile(&digests(1), acme.created_at).await.unwrap().unwrap().what;
     assert_eq!((profile.key.as_ref(), &profile.tenant), (Some(&ci), &acme));
     assert_eq!(profile.quotas.len(), 6, "five of the tier, one of its own: {:?}", profile.quotas);
     assert!(profile.quotas.contains(&own(Owner::Key(ci.id), None).quota));
     assert_eq!(profile.good_until, Some(own_end));
-    assert_eq!(store.key_profile(&KeyDigest([9; 32]), acme.created_at).await.unwrap(), None);
+    assert_eq!(store.key_profile(&digests(2), acme.created_at).await.unwrap(), None);
 }
 
 #[tokio::test]

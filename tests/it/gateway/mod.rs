@@ -12,6 +12,7 @@ mod http2;
 mod identity;
 mod memory;
 mod openid;
+mod pepper;
 mod proxy_protocol;
 mod replacement;
 mod routes;
