@@ -23,7 +23,7 @@ use super::sessions;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, FieldFault, Person, Principal, Rights, TenantRef, Visitor};
 use crate::domain::{
-    Actor, ActorKind, AlertId, ApiKeyId, ChannelId, DeliveryId, InvitationId, Resource, Role, RuleId,
+    Actor, ActorKind, AlertId, ApiKeyId, BulkId, ChannelId, DeliveryId, InvitationId, Resource, Role, RuleId,
     SessionId, TenantStatus, UserId,
 };
 use crate::store::Page;
@@ -68,6 +68,9 @@ pub(super) struct ChannelPath(pub(super) ChannelId);
 
 /// `{delivery}`
 pub(super) struct DeliveryPath(pub(super) DeliveryId);
+
+/// `{operation}`
+pub(super) struct OperationPath(pub(super) BulkId);
 
 /// `{resource}`
 pub(super) struct ResourcePath(pub(super) Resource);
@@ -306,6 +309,16 @@ impl<S: Send + Sync> FromRequestParts<S> for DeliveryPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         id_param(parts, state, "delivery").await.map(|id| DeliveryPath(DeliveryId(id)))
+    }
+}
+
+// === impl OperationPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for OperationPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "operation").await.map(|id| OperationPath(BulkId(id)))
     }
 }
 

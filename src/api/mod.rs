@@ -10,6 +10,7 @@ mod analytics;
 mod apply;
 mod archives;
 mod audit_logs;
+mod bulk;
 mod channels;
 mod client;
 mod error;

@@ -228,6 +228,7 @@ fn path_parameter(name: &str) -> Value {
         "rule" => ("The rule's id", uuid),
         "channel" => ("The channel's id", uuid),
         "delivery" => ("The delivery's id", uuid),
+        "operation" => ("The operation's id", uuid),
         "resource" => ("The resource's name", schema_of::<Resource>()),
         "setting" => (
             "A known setting, or one that begins with `custom.`",

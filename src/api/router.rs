@@ -17,8 +17,8 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, analytics, apply, archives, audit_logs, channels, health, keys, members, oidc, openapi, quotas,
-    reconcile, reported, sessions, settings, tenants, tiers, usage_logs, users,
+    alerts, analytics, apply, archives, audit_logs, bulk, channels, health, keys, members, oidc, openapi,
+    quotas, reconcile, reported, sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -101,6 +101,12 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(tiers::resource_types))
         .routes(routes!(reconcile::show))
         .routes(routes!(apply::apply))
+        .routes(routes!(bulk::list, bulk::create))
+        .routes(routes!(bulk::dry_run))
+        .routes(routes!(bulk::show))
+        .routes(routes!(bulk::items))
+        .routes(routes!(bulk::cancel))
+        .routes(routes!(bulk::resume))
 }
 
 /// What tells nothing about tenants, or asks for no credential but what it is sent.

@@ -153,7 +153,7 @@ pub(super) async fn list(
         status: status.as_deref().and_then(TenantStatus::parse),
         tier: params.text("tier"),
         q: params.text("q"),
-        parent: None,
+        ..TenantFilter::default()
     };
     if let (Some(text), None) = (&status, filter.status) {
         params.fault("status", no_status(text));

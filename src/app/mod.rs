@@ -5,6 +5,7 @@
 
 mod alerts;
 mod authority;
+mod bulk;
 mod demo;
 mod echo;
 mod memory;

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::alerts::AlertKeeper;
+use super::bulk::BulkKeeper;
 use super::memory::MemoryKeeper;
 use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
@@ -240,6 +241,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         clock.clone(),
         config.alerts.interval,
     );
+    let bulk = BulkKeeper::register(&registry, control.clone(), store.clone(), clock.clone());
     ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
     let (memory_limit, memory_limits) = watch::channel(limits.memory_bytes);
     let memory = MemoryKeeper::register(&registry, shared.clone(), memory_limits, readiness.clone());
@@ -251,6 +253,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
     running.spawn("alerts", alerts.run());
+    running.spawn("bulk", bulk.run());
     running.spawn("courier", async move { courier.run().await });
     running.spawn("books", books.run());
     running.spawn("memory", memory.run());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 use super::alert::Alert;
+use super::bulk::Bulk;
 use super::channel::Channel;
 
 /// The reverse proxy that knows your tenants and enforces, to the unit, what each may use.
@@ -100,6 +101,9 @@ What the file does not name stays as it is: nothing is ever removed. People, rol
     /// Say where a tenant is told of alerts, try it out, and see what arrived
     #[command(subcommand)]
     Channel(Channel),
+    /// Do one thing to many tenants
+    #[command(subcommand)]
+    Bulk(Bulk),
     /// List and verify who did what
     #[command(subcommand)]
     Audit(Audit),
@@ -693,7 +697,7 @@ Examples:
 Commands on tenants, quotas and keys work beside a running gateway on the same configuration, and without one.
 Exit status: 0 done, 1 found a problem, 2 wrong usage.";
 
-fn limit(text: &str) -> Result<Limit, String> {
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
     match text {
         "unlimited" => Ok(Limit::Unlimited),
         number => {

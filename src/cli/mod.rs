@@ -9,6 +9,7 @@ mod archive;
 mod args;
 mod ask;
 mod audit;
+mod bulk;
 mod channel;
 mod check;
 mod doctor;
@@ -86,6 +87,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Export(command) => archive::export(config, &command),
         Command::Import(command) => archive::import(config, &command),
         Command::Alert(alert) => answered(config, alert.ask()),
+        Command::Bulk(bulk) => answered(config, bulk.ask()),
         Command::Channel(channel) => answered(config, channel.ask()),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),

@@ -108,8 +108,7 @@ impl Control {
         };
         let thresholds =
             self.watch_settings().thresholds.iter().map(|percent| (AlertKind::Quota, Some(*percent)));
-        let others =
-            AlertKind::ALL.into_iter().filter(|kind| !matches!(kind, AlertKind::Quota | AlertKind::Test));
+        let others = AlertKind::ALL.into_iter().filter(|kind| kind.is_watched() && *kind != AlertKind::Quota);
         let built_in = thresholds.chain(others.map(|kind| (kind, None))).map(|(kind, threshold)| {
             RuleInForce::BuiltIn { kind, threshold, enabled: !is_off(kind, threshold) }
         });
@@ -248,8 +247,8 @@ impl Work<'_> {
             }
             _ => {}
         }
-        if new.kind == AlertKind::Test {
-            faults.add("kind", "tests are sent to whatever channel is tested");
+        if !new.kind.is_watched() {
+            faults.add("kind", "what somebody sends is told of");
         } else if !is_of_quotas && new.enabled {
             faults.add("enabled", "it is told of unless a rule says otherwise: false is expected");
         }

@@ -14,6 +14,7 @@ mod apply;
 mod archive;
 mod audit;
 mod authenticate;
+mod bulk;
 mod channels;
 mod checkpoints;
 mod counting;
@@ -72,6 +73,7 @@ pub use apply::{
 };
 pub use archive::{Exported, Imported};
 pub use audit::VerifiedChain;
+pub use bulk::NewBulkOperation;
 pub use channels::{ChannelChange, ChannelSettings, CreatedChannel, NewChannel};
 pub use checkpoints::{Attesting, CheckpointFile, Taken};
 pub use counting::{Counting, Exceeded, Standing};

@@ -74,6 +74,12 @@ pub(super) enum Operation {
     RotateChannel,
     TestChannel,
     ResendDelivery,
+    ReadBulk,
+    /// Whatever is done by it is the platform's to do.
+    CreateBulk,
+    CancelBulk,
+    ResumeBulk,
+    SendMessage,
     Reconcile,
     Apply,
 }
@@ -88,7 +94,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 57] = [
+const MATRIX: [(Operation, &str, Allowed); 62] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -145,6 +151,11 @@ const MATRIX: [(Operation, &str, Allowed); 57] = [
     (Operation::RotateChannel, "channel.rotate", allowed("P- oa---- -")),
     (Operation::TestChannel, "channel.test", allowed("P- oa---- -")),
     (Operation::ResendDelivery, "delivery.resend", allowed("P- oa---- -")),
+    (Operation::ReadBulk, "bulk.read", allowed("PS ------ -")),
+    (Operation::CreateBulk, "bulk.create", allowed("P- ------ -")),
+    (Operation::CancelBulk, "bulk.cancel", allowed("P- ------ -")),
+    (Operation::ResumeBulk, "bulk.resume", allowed("P- ------ -")),
+    (Operation::SendMessage, "message.send", allowed("P- ------ -")),
     (Operation::Reconcile, "books.read", allowed("PS ------ -")),
     (Operation::Apply, "manifest.apply", allowed("P- ------ -")),
 ];

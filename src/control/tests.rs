@@ -2,6 +2,7 @@
 
 mod alerts;
 mod analytics;
+mod bulk;
 mod people;
 mod sessions;
 mod settings;

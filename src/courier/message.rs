@@ -53,8 +53,17 @@ pub(super) fn slack(alert: &Alert, tenant: &Tenant) -> Vec<u8> {
         Severity::Warning => ":warning:",
         Severity::Critical => ":rotating_light:",
     };
-    let text = format!("{sign} *{}*: {}", escaped(&tenant.name), escaped(&alert.summary));
+    let mut text = format!("{sign} *{}*: {}", escaped(&tenant.name), escaped(&alert.summary));
+    if let Some(more) = message_text(alert) {
+        text.push('\n');
+        text.push_str(&escaped(more));
+    }
     json!({ "text": text }).to_string().into_bytes()
+}
+
+/// What somebody wrote, for a person to read.
+fn message_text(alert: &Alert) -> Option<&str> {
+    alert.details["text"].as_str().filter(|_| alert.kind == AlertKind::Message)
 }
 
 /// What Slack reads as itself.
@@ -65,7 +74,10 @@ fn escaped(text: &str) -> String {
 pub(super) fn plain(alert: &Alert, tenant: &Tenant) -> Text {
     let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let subject = format!("[{}] {}: {}", alert.severity.as_str(), line(&tenant.name), line(&alert.summary));
-    let details = serde_json::to_string_pretty(&alert.details).unwrap_or_default();
+    let details = match message_text(alert) {
+        Some(text) => text.to_owned(),
+        None => serde_json::to_string_pretty(&alert.details).unwrap_or_default(),
+    };
     let body = format!(
         "{}\r\n\r\nTenant: {} ({})\r\nKind: {}\r\nAt: {}\r\nAlert: {}\r\n\r\n{}\r\n",
         alert.summary,

@@ -46,6 +46,8 @@ pub enum AlertKind {
     Surge,
     /// The audit log is not what was written.
     AuditChain,
+    /// Written by the platform's people to many tenants.
+    Message,
     /// Sent by hand, to see a channel work.
     Test,
 }
@@ -175,13 +177,14 @@ impl fmt::Display for DeliveryId {
 // === impl AlertKind ===
 
 impl AlertKind {
-    pub const ALL: [AlertKind; 7] = [
+    pub const ALL: [AlertKind; 8] = [
         AlertKind::Quota,
         AlertKind::Health,
         AlertKind::Probing,
         AlertKind::Escalation,
         AlertKind::Surge,
         AlertKind::AuditChain,
+        AlertKind::Message,
         AlertKind::Test,
     ];
 
@@ -193,8 +196,14 @@ impl AlertKind {
             AlertKind::Escalation => "escalation",
             AlertKind::Surge => "surge",
             AlertKind::AuditChain => "audit_chain",
+            AlertKind::Message => "message",
             AlertKind::Test => "test",
         }
+    }
+
+    /// Whether it is found by watching, and not sent by somebody.
+    pub const fn is_watched(self) -> bool {
+        !matches!(self, AlertKind::Message | AlertKind::Test)
     }
 
     pub fn parse(text: &str) -> Option<Self> {

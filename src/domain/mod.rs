@@ -6,6 +6,7 @@
 mod alert;
 mod amount;
 mod audit;
+mod bulk;
 pub mod forecast;
 mod health;
 mod key;
@@ -26,6 +27,7 @@ pub use alert::{
 };
 pub use amount::{Limit, NotUnits, Units};
 pub use audit::{Actor, ActorKind, AuditOutcome, AuditRow};
+pub use bulk::{BulkAction, BulkFilter, BulkId, BulkItem, BulkItemState, BulkOperation, BulkState};
 pub use health::Health;
 pub use key::{ApiKey, ApiKeyId, KeyLimits};
 pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};

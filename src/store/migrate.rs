@@ -85,6 +85,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0011_alerts.sql"),
         sqlite: include_str!("../../migrations/sqlite/0011_alerts.sql"),
     },
+    Migration {
+        number: 12,
+        name: "0012_bulk",
+        postgres: include_str!("../../migrations/postgres/0012_bulk.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0012_bulk.sql"),
+    },
 ];
 
 impl Store {

@@ -18,6 +18,7 @@
 mod alerts;
 mod archive;
 mod audit;
+mod bulk;
 mod changes;
 mod channels;
 mod checkpoints;

@@ -20,6 +20,8 @@ pub struct TenantFilter {
     pub q: Option<String>,
     /// Right below that one.
     pub parent: Option<TenantId>,
+    /// Only these; empty is no restriction.
+    pub only: Vec<TenantId>,
 }
 
 /// The tenants that there are for somebody.
@@ -217,7 +219,7 @@ impl Snapshot {
     }
 }
 
-fn push_filter(query: &mut Query, visible: Visible, filter: &TenantFilter) {
+pub(super) fn push_filter(query: &mut Query, visible: Visible, filter: &TenantFilter) {
     match filter.status {
         Some(status) => query.push("status = ").push_bind(status.as_str()),
         None => query.push("status <> ").push_bind(TenantStatus::Deleted.as_str()),
@@ -238,6 +240,12 @@ fn push_filter(query: &mut Query, visible: Visible, filter: &TenantFilter) {
     }
     if let Some(parent) = filter.parent {
         query.push(" AND parent_id = ").push_bind(parent.0);
+    }
+    for (at, only) in filter.only.iter().enumerate() {
+        query.push(if at == 0 { " AND tenant_id IN (" } else { ", " }).push_bind(only.0);
+    }
+    if !filter.only.is_empty() {
+        query.push(")");
     }
     if let Some(tier) = &filter.tier {
         query.push(" AND tier = ").push_bind(tier.clone());

@@ -20,6 +20,7 @@ mod metrics;
 mod people;
 mod postgres;
 mod redis;
+mod resellers;
 mod slow;
 mod store;
 mod tidy;

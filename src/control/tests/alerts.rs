@@ -63,7 +63,7 @@ impl House {
     }
 
     /// Another gateway's, on the same store.
-    fn another_control(&self) -> Control {
+    pub(super) fn another_control(&self) -> Control {
         let (pepper, changed) = (Pepper::new(1, &[7; 32]).into(), Arc::new(Notify::new()));
         let control = Control::new((*self.store).clone(), Arc::new(self.clock.clone()), pepper, changed);
         control.with_secrets(ring(&[1]))
@@ -75,7 +75,7 @@ impl House {
         self.control.watch().await.unwrap()
     }
 
-    async fn alerts(&self, tenant: &Tenant) -> Vec<Alert> {
+    pub(super) async fn alerts(&self, tenant: &Tenant) -> Vec<Alert> {
         let filter = AlertFilter::default();
         self.control.alerts(&self.owner, &by_id(tenant), &filter, &Page::default()).await.unwrap().items
     }

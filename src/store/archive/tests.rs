@@ -6,7 +6,7 @@ use crate::store::testing::TestStore;
 use crate::store::values::get;
 
 /// What is a tenant's and in no part, and why.
-const APART: [(&str, &str); 15] = [
+const APART: [(&str, &str); 16] = [
     ("tenant_settings", "a part of their own, in which secrets are text"),
     ("tenant_data_keys", "made anew where the secrets are sealed anew"),
     ("audit_chains", "the end of the log that is imported"),
@@ -17,6 +17,7 @@ const APART: [(&str, &str); 15] = [
     ("channel_secrets", "as the channels"),
     ("outbox", "what is on its way, from here"),
     ("tenant_health", "found out anew"),
+    ("bulk_items", "what was done to many, here"),
     ("memberships", "people are of the installation"),
     ("roles", "as the people"),
     ("invitations", "as the people"),

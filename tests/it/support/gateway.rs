@@ -483,7 +483,12 @@ impl TestGateway {
     /// What the API answers to the local administrator; `line` is `METHOD /path`.
     #[track_caller]
     pub(crate) fn api(&self, line: &str, body: Option<&Value>) -> (u16, Value) {
-        let token = self.token();
+        self.api_as(&self.token(), line, body)
+    }
+
+    /// The same to whoever has that token or key.
+    #[track_caller]
+    pub(crate) fn api_as(&self, token: &str, line: &str, body: Option<&Value>) -> (u16, Value) {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut client = RawClient::connect(self.admin());
         let lines = [
