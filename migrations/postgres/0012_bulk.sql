@@ -39,3 +39,27 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON bulk_operations, bulk_items TO tollgate_
 -- Which kinds of alerts there are is said by the program, which adds some.
 ALTER TABLE alert_rules DROP CONSTRAINT alert_rules_kind_check;
 ALTER TABLE alert_events DROP CONSTRAINT alert_events_kind_check;
+
+-- Text anywhere in a tenant's name, slug or e-mail address is found by its trigrams, where the server has them (pg_trgm
+-- comes with Postgres, on some systems as a package of its own) and whoever migrates may add them. Elsewhere a search
+-- reads all tenants.
+DO $$
+BEGIN
+    RESET ROLE;
+    BEGIN
+        IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
+            CREATE EXTENSION IF NOT EXISTS pg_trgm;
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE NOTICE 'searches for tenants read all of them: pg_trgm is there, and % may not add it', current_user;
+    END;
+    -- A table that was adopted is still its other program's, and so are its indexes.
+    IF (SELECT relowner::regrole::text FROM pg_class WHERE oid = 'organizations'::regclass) = 'tollgate_owner' THEN
+        SET LOCAL ROLE tollgate_owner;
+    END IF;
+    IF EXISTS (SELECT FROM pg_opclass WHERE opcname = 'gin_trgm_ops' AND pg_opclass_is_visible(oid)) THEN
+        CREATE INDEX organizations_by_text ON organizations USING gin (LOWER(name) gin_trgm_ops,
+            LOWER(slug) gin_trgm_ops, LOWER(COALESCE(billing_email, '')) gin_trgm_ops);
+    END IF;
+    SET LOCAL ROLE tollgate_owner;
+END $$;

@@ -26,6 +26,7 @@ mod openapi;
 mod quotas;
 mod reconcile;
 mod reported;
+mod reports;
 mod router;
 mod seal;
 mod sessions;

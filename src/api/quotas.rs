@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::extract::{Caller, Json, Params, ResourcePath, TenantPath};
 use super::router::Api;
 use super::tag::{IfMatch, tagged};
 use crate::clock::Timestamp;
-use crate::control::{Principal, QuotaChange, QuotaUse, TenantRef};
+use crate::control::{Principal, QuotaChange, QuotaUse, Recommendation, TenantRef};
 use crate::domain::{Enforcement, Limit, LossPolicy, Period, Resource, Slug, TenantId, Units, Window};
 use crate::store::QuotaSource;
 
@@ -86,6 +86,21 @@ pub(super) async fn list(
     let quotas = of_tenant(&api, &principal, tenant.id).await?;
     let version = tenant.version;
     Ok(tagged(Some(version), QuotasView { tenant_id: tenant.id, slug: tenant.slug, quotas }))
+}
+
+/// Says which tier would do, if the tenant's own will not for long, and where it can be bought.
+#[utoipa::path(
+    get, path = "/api/tenants/{tenant}/recommendation",
+    responses((status = 200, description = "The tier that would do, if any", body = Recommendation)),
+)]
+pub(super) async fn recommendation(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    TenantPath(tenant): TenantPath,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    Ok(axum::Json(api.control.recommended_tier(&principal, &tenant).await?).into_response())
 }
 
 /// Sets a limit of the tenant's own, or of one of its keys.

@@ -18,7 +18,7 @@ use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
     alerts, analytics, apply, archives, audit_logs, bulk, channels, health, keys, members, oidc, openapi,
-    quotas, reconcile, reported, sessions, settings, tenants, tiers, usage_logs, users,
+    quotas, reconcile, reported, reports, sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -46,6 +46,7 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(health::children))
         .routes(routes!(quotas::list))
         .routes(routes!(quotas::set, quotas::remove))
+        .routes(routes!(quotas::recommendation))
         .routes(routes!(reported::check))
         .routes(routes!(reported::reserve))
         .routes(routes!(reported::commit))
@@ -107,6 +108,9 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(bulk::items))
         .routes(routes!(bulk::cancel))
         .routes(routes!(bulk::resume))
+        .routes(routes!(reports::idle_tenants))
+        .routes(routes!(reports::idle_keys))
+        .routes(routes!(reports::oversized))
 }
 
 /// What tells nothing about tenants, or asks for no credential but what it is sent.

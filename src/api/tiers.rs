@@ -6,13 +6,14 @@ use axum::response::{IntoResponse, Response};
 use super::error::Problem;
 use super::extract::{Caller, Params};
 use super::router::Api;
-use crate::domain::{ResourceType, Tier};
+use crate::control::OfferedTier;
+use crate::domain::ResourceType;
 use crate::store::Listed;
 
-/// Lists the tiers, each in its newest version.
+/// Lists the tiers, each in its newest version; without prices to tenants below a reseller.
 #[utoipa::path(
     get, path = "/api/tiers",
-    responses((status = 200, description = "All of them", body = Listed<Tier>)),
+    responses((status = 200, description = "All of them", body = Listed<OfferedTier>)),
 )]
 pub(super) async fn list(
     Caller(principal): Caller,
@@ -20,7 +21,7 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     params.finish()?;
-    Ok(axum::Json(whole(api.control.tiers(&principal).await?)).into_response())
+    Ok(axum::Json(whole(api.control.offered_tiers(&principal).await?)).into_response())
 }
 
 /// Lists what is counted.

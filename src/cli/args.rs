@@ -7,6 +7,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use super::alert::Alert;
 use super::bulk::Bulk;
 use super::channel::Channel;
+use super::report::Report;
 
 /// The reverse proxy that knows your tenants and enforces, to the unit, what each may use.
 #[derive(Parser, Clone, Debug)]
@@ -104,6 +105,9 @@ What the file does not name stays as it is: nothing is ever removed. People, rol
     /// Do one thing to many tenants
     #[command(subcommand)]
     Bulk(Bulk),
+    /// Tell who is idle, and who has more than is needed
+    #[command(subcommand)]
+    Report(Report),
     /// List and verify who did what
     #[command(subcommand)]
     Audit(Audit),
@@ -309,6 +313,9 @@ Examples:
     /// List the quotas of a tenant, with what is used
     #[command(after_help = "Example:\n  tollgate quota list acme --json")]
     List(TenantName),
+    /// Say which tier would do, if the tenant's own will not for long
+    #[command(after_help = "Example:\n  tollgate quota recommend acme")]
+    Recommend(TenantName),
 }
 
 #[derive(Group, Clone, Debug)]

@@ -44,6 +44,9 @@ pub(super) fn quota(command: &args::Quota) -> Ask {
             show: show::quota_set,
         },
         args::Quota::List(name) => usage(name),
+        args::Quota::Recommend(name) => {
+            Ask::get(path(&["tenants", &name.tenant, "recommendation"]), show::recommendation)
+        }
     }
 }
 

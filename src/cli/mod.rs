@@ -16,6 +16,7 @@ mod doctor;
 mod failure;
 mod gateway;
 mod journal;
+mod report;
 mod session;
 mod show;
 
@@ -88,6 +89,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Import(command) => archive::import(config, &command),
         Command::Alert(alert) => answered(config, alert.ask()),
         Command::Bulk(bulk) => answered(config, bulk.ask()),
+        Command::Report(report) => answered(config, report.ask()),
         Command::Channel(channel) => answered(config, channel.ask()),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),

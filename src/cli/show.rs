@@ -47,6 +47,27 @@ pub(super) fn usage(usage: &Value) -> String {
     quotas(&usage["quotas"])
 }
 
+pub(super) fn recommendation(found: &Value) -> String {
+    let mut table = Table::new(["RESOURCE", "PERIOD", "USED", "EXPECTED", "LIMIT", "PERCENT"]);
+    let short = found["short"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for quota in short {
+        let columns = ["resource_type", "period", "used", "expected", "limit", "percent"];
+        table.row(columns.map(|column| text(&quota[column])));
+    }
+    let tier = text(&found["tenant_tier"]);
+    match (short, &found["recommended_tier"]) {
+        ([], _) => format!("the tier {tier} does\n"),
+        (_, Value::Null) => format!("no tier that is sold would do\n\n{table}"),
+        (_, recommended) => {
+            format!(
+                "instead of {tier}, {} would do: {}\n\n{table}",
+                text(recommended),
+                text(&found["upgrade_url"])
+            )
+        }
+    }
+}
+
 pub(super) fn books(books: &Value) -> String {
     let mut shown = String::new();
     for (what, field) in [

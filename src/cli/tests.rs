@@ -39,6 +39,8 @@ fn asked(command: &Command) -> Ask {
         Command::Apply(apply) => ask::apply(apply).unwrap(),
         Command::Alert(alert) => alert.ask(),
         Command::Channel(channel) => channel.ask(),
+        Command::Bulk(bulk) => bulk.ask(),
+        Command::Report(report) => report.ask(),
         other => panic!("{other:?} asks nothing"),
     }
 }
@@ -524,6 +526,49 @@ fn forms_of_alerts_mean_these_requests() {
               POST /api/tenants/acme/alert-rules {"enabled":false,"kind":"health"}
             tollgate alert forget acme r
               DELETE /api/tenants/acme/alert-rules/r
+        "#]],
+    );
+}
+
+#[test]
+fn many_tenants_are_asked_for_by_a_filter_and_reports_by_their_days() {
+    check_asks(
+        &[
+            "tollgate bulk tier business --where-tier pro --where-status active --dry-run --limit-rows 5",
+            "tollgate bulk status suspended --reason unpaid --tenant acme --tenant globex",
+            "tollgate bulk quota api_calls --limit unlimited --where-parent acme",
+            "tollgate bulk message \"Maintenance on Sunday\" --text Slow. --all",
+            "tollgate bulk items abc --state failed --limit 7",
+            "tollgate bulk cancel abc",
+            "tollgate bulk resume abc",
+            "tollgate report idle",
+            "tollgate report idle --keys --days 90",
+            "tollgate report oversized --limit 5",
+            "tollgate quota recommend acme",
+        ],
+        &expect![[r#"
+            tollgate bulk tier business --where-tier pro --where-status active --dry-run --limit-rows 5
+              POST /api/bulk-operations/dry-run?limit=5 {"action":{"kind":"tier","tier":"business"},"filter":{"status":"active","tier":"pro"}}
+            tollgate bulk status suspended --reason unpaid --tenant acme --tenant globex
+              POST /api/bulk-operations {"action":{"kind":"status","reason":"unpaid","status":"suspended"},"filter":{"tenants":["acme","globex"]}}
+            tollgate bulk quota api_calls --limit unlimited --where-parent acme
+              POST /api/bulk-operations {"action":{"kind":"quota","limit":null,"resource_type":"api_calls"},"filter":{"parent":"acme"}}
+            tollgate bulk message "Maintenance on Sunday" --text Slow. --all
+              POST /api/bulk-operations {"action":{"kind":"message","subject":"Maintenance on Sunday","text":"Slow."},"filter":{"all":true}}
+            tollgate bulk items abc --state failed --limit 7
+              GET /api/bulk-operations/abc/items?state=failed&limit=7
+            tollgate bulk cancel abc
+              POST /api/bulk-operations/abc/cancel {}
+            tollgate bulk resume abc
+              POST /api/bulk-operations/abc/resume {}
+            tollgate report idle
+              GET /api/reports/idle-tenants
+            tollgate report idle --keys --days 90
+              GET /api/reports/idle-keys?days=90
+            tollgate report oversized --limit 5
+              GET /api/reports/oversized?limit=5
+            tollgate quota recommend acme
+              GET /api/tenants/acme/recommendation
         "#]],
     );
 }

@@ -471,10 +471,13 @@ fn peppers_are_exchanged_in_the_order_of_their_versions() {
         read(&format!("[identity.api_key]\npepper = 'env:PEPPER'\npepper_version = 2\n{old}\n{next}"));
     let api_key = api_key.identity.api_key;
     assert_eq!((api_key.old_peppers[0].version, api_key.next_pepper.map(|next| next.version)), (1, Some(3)));
-    check(&format!("[identity.api_key]\n{old}"), &expect![[r#"
+    check(
+        &format!("[identity.api_key]\n{old}"),
+        &expect![[r#"
         x.toml:1:11: identity.api_key.pepper: is missing: the one that was made is version 1, in the file `pepper` of the data directory
         x.toml:2:18: identity.api_key.old_peppers[0].version: must be at least 1 and below `pepper_version`
-    "#]]);
+    "#]],
+    );
     check(
         "[identity.api_key]\npepper = 'env:PEPPER'\npepper_version = 2\nnext_pepper = { version = 2, pepper = 'b' }\n\
          old_peppers = [{ version = 2, pepper = 'a' }, { version = 1, pepper = 'env:PEPPER' }, \

@@ -8,7 +8,7 @@ use super::validate::Faults;
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::forecast::{Forecast, HISTORY_HOURS};
-use crate::domain::{Anchor, ApiKeyId, Owner, Period, Resource, TenantId, Zone};
+use crate::domain::{Anchor, ApiKeyId, Owner, Period, Resource, Tenant, TenantId, Zone};
 use crate::store::{RollupPeriod, SeriesBy, SeriesFilter, SeriesPoint, Snapshot, UsageSums};
 
 /// What is asked for. `None` of an instant: until now, and as long as is usual for the period.
@@ -90,21 +90,42 @@ impl Control {
         tenant: &TenantRef,
     ) -> Result<Vec<QuotaForecast>, ControlError> {
         let (mut snapshot, tenant) = self.read_tenant(principal, Operation::ReadAnalytics, tenant).await?;
+        let mut forecasts = self.forecasts_of(&mut snapshot, &tenant).await?;
+        forecasts.retain(|forecast| begins_anew(forecast.quota.period));
+        Ok(forecasts)
+    }
+
+    /// The tenant's quotas of a day or longer, each with its forecast if it begins anew.
+    pub(super) async fn forecasts_of(
+        &self,
+        snapshot: &mut Snapshot,
+        tenant: &Tenant,
+    ) -> Result<Vec<QuotaForecast>, ControlError> {
         let now = self.now();
-        let mut quotas = snapshot.quotas(&tenant, now).await?;
+        let mut quotas = snapshot.quotas(tenant, now).await?;
         quotas.retain(|quota| {
+            let period = quota.quota.period;
             quota.quota.owner == Owner::Tenant(tenant.id)
-                && matches!(quota.quota.period, Period::Day | Period::Week | Period::Month)
+                && (begins_anew(period) || period == Period::Forever)
         });
         let mut forecasts = Vec::new();
-        for quota in self.with_use(&mut snapshot, &tenant, quotas, now).await? {
-            let history = history(&mut snapshot, tenant.id, quota.resource_type, now).await?;
+        for quota in self.with_use(snapshot, tenant, quotas, now).await? {
+            if !begins_anew(quota.period) {
+                forecasts.push(QuotaForecast { forecast: None, error: None, quota });
+                continue;
+            }
+            let history = history(snapshot, tenant.id, quota.resource_type, now).await?;
             let ahead = quota.window.end.since(now).as_secs_f64() / HOUR.as_secs_f64();
             let forecast = Forecast::of(&history, quota.used.get(), ahead);
             forecasts.push(QuotaForecast { forecast, error: Forecast::error(&history), quota });
         }
         Ok(forecasts)
     }
+}
+
+/// Whether use of it can be foreseen: a rate is too short for that, and a gauge has no end.
+const fn begins_anew(period: Period) -> bool {
+    matches!(period, Period::Day | Period::Week | Period::Month)
 }
 
 /// The units of each whole hour of the last weeks, from the first in which there were any.

@@ -80,6 +80,7 @@ pub(super) enum Operation {
     CancelBulk,
     ResumeBulk,
     SendMessage,
+    ReadReports,
     Reconcile,
     Apply,
 }
@@ -94,7 +95,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 62] = [
+const MATRIX: [(Operation, &str, Allowed); 63] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -156,6 +157,7 @@ const MATRIX: [(Operation, &str, Allowed); 62] = [
     (Operation::CancelBulk, "bulk.cancel", allowed("P- ------ -")),
     (Operation::ResumeBulk, "bulk.resume", allowed("P- ------ -")),
     (Operation::SendMessage, "message.send", allowed("P- ------ -")),
+    (Operation::ReadReports, "report.read", allowed("PS ------ -")),
     (Operation::Reconcile, "books.read", allowed("PS ------ -")),
     (Operation::Apply, "manifest.apply", allowed("P- ------ -")),
 ];

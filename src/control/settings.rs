@@ -4,6 +4,8 @@
 //! tier, or by default. Secrets are sealed with a key of the tenant's own; the audit log notes that they were set, and
 //! never what to.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -15,6 +17,7 @@ use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::{
     SECURITY_LEVELS, SETTINGS, SettingDefault, SettingKind, SettingSpec, Tenant, TenantId, TenantStatus,
+    upgrade_link,
 };
 use crate::secret::seal::{DataKey, KeyRing, Place, SealError};
 use crate::store::{Snapshot, StoredSetting, StoredValue};
@@ -238,13 +241,7 @@ impl Control {
         if exceeded.is_empty() {
             return Ok(());
         }
-        let mut snapshot = self.read().await?;
-        let own = snapshot.setting(tenant.id, UPGRADE_URL).await?;
-        let above = inherited(&mut snapshot, tenant).await?.into_iter().find(|set| set.key == UPGRADE_URL);
-        let url = own.or(above).and_then(|set| match set.value {
-            StoredValue::Plain(text) => plain(&text).as_str().map(str::to_owned),
-            StoredValue::Sealed { .. } => None,
-        });
+        let url = upgrade_url(&mut self.read().await?, tenant).await?;
         exceeded.into_iter().for_each(|exceeded| exceeded.upgrade_url.clone_from(&url));
         Ok(())
     }
@@ -268,6 +265,28 @@ impl Control {
         let without = || ControlError::Conflict("no key for tenants' secrets is configured".to_owned());
         self.parts.secrets.as_ref().ok_or_else(without)
     }
+}
+
+/// Where the tenant can buy more: at its own `upgrade_url`, or at that of the nearest tenant above. Tenants above have to
+/// be in the snapshot's reach.
+pub(super) async fn upgrade_url(
+    snapshot: &mut Snapshot,
+    tenant: &Tenant,
+) -> Result<Option<String>, ControlError> {
+    let set = nearest(snapshot, tenant, &[UPGRADE_URL]).await?;
+    let template = set.get(UPGRADE_URL).and_then(Value::as_str);
+    Ok(template.map(|template| upgrade_link(template, tenant)))
+}
+
+/// What the tenant, or else the nearest tenant above, has set of these.
+pub(super) async fn nearest(
+    snapshot: &mut Snapshot,
+    tenant: &Tenant,
+    keys: &[&str],
+) -> Result<BTreeMap<String, Value>, ControlError> {
+    let mut tenants = vec![tenant.id];
+    tenants.extend(snapshot.tenants_above(tenant).await?.into_iter().map(|above| above.id));
+    Ok(snapshot.first_settings(&tenants, keys).await?)
 }
 
 /// What the tenants above have set of what is inherited: the nearest first.
@@ -509,6 +528,7 @@ impl SettingView {
             None => match spec.default {
                 SettingDefault::Nothing => (Value::Null, source),
                 SettingDefault::EmptyList => (json!([]), source),
+                SettingDefault::False => (false.into(), source),
                 SettingDefault::TierSecurityLevel => (tier_level.into(), SettingSource::Tier),
             },
         };

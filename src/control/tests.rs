@@ -4,6 +4,7 @@ mod alerts;
 mod analytics;
 mod bulk;
 mod people;
+mod reports;
 mod sessions;
 mod settings;
 

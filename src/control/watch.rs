@@ -159,6 +159,8 @@ impl Control {
                 let passed = thresholds.into_iter().filter(|threshold| near.has_passed(*threshold));
                 happenings.extend(passed.map(|threshold| near.happening(threshold, &tenant, now)));
             }
+            happenings.retain(|happening| self.is_news(id, happening));
+            self.recommend(&mut snapshot, &tenant, &mut happenings).await?;
             told.extend(self.note(&mut snapshot, id, happenings, None).await?);
         }
         Ok(())
@@ -287,9 +289,8 @@ impl Control {
         happenings: Vec<Happening>,
         health: Option<&KnownHealth>,
     ) -> Result<Vec<Alert>, ControlError> {
-        let noted = &self.parts.noted;
-        let is_new = |happening: &Happening| !noted.contains_key(&(tenant, happening.occasion.clone()));
-        let mut happenings: Vec<_> = happenings.into_iter().filter(is_new).collect();
+        let mut happenings = happenings;
+        happenings.retain(|happening| self.is_news(tenant, happening));
         if !happenings.is_empty() {
             let rules = snapshot.alert_rules(tenant).await?;
             happenings.retain(|happening| !AlertRule::silences(&rules, happening.kind));
@@ -313,8 +314,34 @@ impl Control {
             }
         }
         tx.commit().await?;
-        occasions.into_iter().for_each(|occasion| noted.insert((tenant, occasion), ()));
+        occasions.into_iter().for_each(|occasion| self.parts.noted.insert((tenant, occasion), ()));
         Ok(told)
+    }
+
+    /// Whether it is not known here to be written down.
+    fn is_news(&self, tenant: TenantId, happening: &Happening) -> bool {
+        !self.parts.noted.contains_key(&(tenant, happening.occasion.clone()))
+    }
+
+    /// Says in what is told of quotas which tier would do, and where more can be bought.
+    async fn recommend(
+        &self,
+        snapshot: &mut Snapshot,
+        tenant: &Tenant,
+        happenings: &mut [Happening],
+    ) -> Result<(), ControlError> {
+        if happenings.is_empty() {
+            return Ok(());
+        }
+        let found = self.recommendation(snapshot, tenant).await?;
+        for happening in happenings {
+            happening.details["recommended_tier"] = json!(found.recommended_tier);
+            happening.details["upgrade_url"] = json!(found.upgrade_url);
+            if let Some(name) = &found.recommended_name {
+                happening.summary.push_str(&format!(" The tier {name} would do."));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ pub struct Entitlements {
     accounts: Vec<Entitled>,
     upstream_lines: Box<[u8]>,
     tier_line: Box<[u8]>,
+    upgrade_url: Option<Arc<str>>,
     /// The first end of a window or of the profile: then entitlements are compiled anew.
     valid_until: Timestamp,
     freshness: FreshnessOf,
@@ -125,6 +126,11 @@ impl Entitlements {
         &self.tier_line
     }
 
+    /// Where more can be bought, for the caller to be told in refusals; `None` where it is not to be told.
+    pub fn upgrade_url(&self) -> Option<&Arc<str>> {
+        self.upgrade_url.as_ref()
+    }
+
     /// Whether what was read of the tenant still holds; only windows may have ended since.
     pub(super) fn profile_holds(&self, now: Timestamp) -> bool {
         self.is_fresh() && self.profile.good_until.is_none_or(|until| now < until)
@@ -189,6 +195,7 @@ impl Source<'_> {
             accounts,
             upstream_lines: self.upstream_lines(),
             tier_line: self.tier_line(),
+            upgrade_url: self.profile.upgrade_url.as_deref().map(Arc::from),
             valid_until,
             profile: self.profile.clone(),
             freshness: self.freshness.clone(),

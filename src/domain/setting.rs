@@ -1,8 +1,12 @@
 //! What tenants can set: the registry of known settings, their types, defaults and caps.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
+
+use super::{Color, Tenant};
 
 /// A setting that is known. Everybody else's are named `custom.…`, and are text or secret.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +42,11 @@ pub enum Holds {
     EmailAddresses,
     /// An http or https address.
     Url,
-    /// `#rrggbb`
+    Truth,
+    /// `#rrggbb`, to be seen on white.
     Color,
+    /// A small picture, as a data URL: pages show nothing from elsewhere.
+    Picture,
 }
 
 /// What holds where nothing is set.
@@ -47,6 +54,7 @@ pub enum Holds {
 pub enum SettingDefault {
     Nothing,
     EmptyList,
+    False,
     /// The tier's security level, which is the most that can be set, too.
     TierSecurityLevel,
 }
@@ -69,7 +77,7 @@ const fn secret(key: &'static str, about: &'static str) -> SettingSpec {
 }
 
 /// Every setting that is known, by its key.
-pub const SETTINGS: [SettingSpec; 11] = [
+pub const SETTINGS: [SettingSpec; 12] = [
     SettingSpec {
         kind: SettingKind::Json,
         ..text(
@@ -85,7 +93,12 @@ pub const SETTINGS: [SettingSpec; 11] = [
     },
     SettingSpec {
         is_inherited: true,
-        ..text("branding_logo_url", Holds::Url, SettingDefault::Nothing, "The console's logo")
+        ..text(
+            "branding_logo_url",
+            Holds::Picture,
+            SettingDefault::Nothing,
+            "The console's logo: data:image/png;base64,…, of 32 KiB at most",
+        )
     },
     SettingSpec {
         is_inherited: true,
@@ -113,11 +126,38 @@ pub const SETTINGS: [SettingSpec; 11] = [
         ..text("support_url", Holds::Url, SettingDefault::Nothing, "Where the tenant's users find help")
     },
     SettingSpec {
+        kind: SettingKind::Bool,
         is_inherited: true,
-        ..text("upgrade_url", Holds::Url, SettingDefault::Nothing, "Where more can be bought")
+        ..text(
+            "upgrade_prompts",
+            Holds::Truth,
+            SettingDefault::False,
+            "Whether the tenant's own callers are told, too, where more can be bought",
+        )
+    },
+    SettingSpec {
+        is_inherited: true,
+        ..text(
+            "upgrade_url",
+            Holds::Url,
+            SettingDefault::Nothing,
+            "Where more can be bought; {tenant} in it is the tenant's slug, and {tenant_id} its id",
+        )
     },
     secret("webhook_secret", "What webhooks to the tenant are signed with"),
 ];
+
+/// What a picture is as large as at most, in bytes.
+const PICTURE_BYTES_MAX: usize = 32 * 1_024;
+/// Kinds of pictures, and how their bytes begin. SVG is none of them: it may hold programs.
+const PICTURES: [(&str, &[u8]); 4] = [
+    ("data:image/png;base64,", b"\x89PNG\r\n\x1a\n"),
+    ("data:image/jpeg;base64,", b"\xff\xd8\xff"),
+    ("data:image/gif;base64,", b"GIF8"),
+    ("data:image/webp;base64,", b"RIFF"),
+];
+/// What WCAG 2.2 asks of parts of a page that have to be told from what is beside them.
+const CONTRAST_MIN: f64 = 3.0;
 
 /// What settings outside of the registry begin with.
 const CUSTOM: &str = "custom.";
@@ -129,6 +169,11 @@ impl SettingSpec {
     /// The setting of that name; a custom one is a secret if it is to be.
     pub fn named(key: &str) -> Option<&'static SettingSpec> {
         SETTINGS.iter().find(|spec| spec.key == key)
+    }
+
+    /// Whether gateways obey it, and so have to be told when it changes.
+    pub fn reaches_gateways(key: &str) -> bool {
+        ["upgrade_prompts", "upgrade_url"].contains(&key)
     }
 
     /// Whether `key` may name a setting that the registry does not know.
@@ -198,16 +243,38 @@ impl Holds {
                 };
                 text.filter(is_url).map(Value::from).ok_or_else(|| "an http or https address".to_owned())
             }
+            Holds::Truth => {
+                let truth = value.as_bool().or_else(|| text?.parse().ok());
+                truth.map(Value::from).ok_or_else(|| "true or false".to_owned())
+            }
             Holds::Color => {
-                let is_color = |text: &&str| {
-                    text.strip_prefix('#').is_some_and(|digits| {
-                        digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit())
-                    })
-                };
-                text.filter(is_color).map(Value::from).ok_or_else(|| "a color like #0a7cff".to_owned())
+                let color = text.and_then(Color::parse);
+                let color = color.ok_or_else(|| "a color like #0a7cff".to_owned())?;
+                if color.contrast(Color::WHITE) < CONTRAST_MIN {
+                    return Err(format!("a color with a contrast of {CONTRAST_MIN}:1 to white"));
+                }
+                Ok(color.to_string().into())
+            }
+            Holds::Picture => {
+                let good = text.filter(|text| is_picture(text));
+                let expected =
+                    format!("PNG, JPEG, GIF or WebP as a data URL of {PICTURE_BYTES_MAX} bytes at most");
+                good.map(Value::from).ok_or(expected)
             }
         }
     }
+}
+
+fn is_picture(text: &str) -> bool {
+    PICTURES.iter().any(|(kind, beginning)| {
+        let bytes = text.strip_prefix(kind).and_then(|base64| BASE64_STANDARD.decode(base64).ok());
+        bytes.is_some_and(|bytes| bytes.len() <= PICTURE_BYTES_MAX && bytes.starts_with(beginning))
+    })
+}
+
+/// Where that tenant can buy more: `upgrade_url` with the tenant in its places.
+pub fn upgrade_link(template: &str, tenant: &Tenant) -> String {
+    template.replace("{tenant}", tenant.slug.as_str()).replace("{tenant_id}", &tenant.id.to_string())
 }
 
 fn list(value: &Value, is_good: impl Fn(&str) -> bool) -> Option<Value> {
@@ -218,8 +285,11 @@ fn list(value: &Value, is_good: impl Fn(&str) -> bool) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Holds, SETTINGS, SettingDefault, SettingKind, SettingSpec};
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
     use serde_json::json;
+
+    use super::{Holds, SETTINGS, SettingDefault, SettingKind, SettingSpec};
 
     #[test]
     fn every_setting_has_a_key_of_its_own_and_a_default_of_its_kind() {
@@ -233,6 +303,7 @@ mod tests {
                 SettingDefault::Nothing => true,
                 SettingDefault::TierSecurityLevel => spec.kind == SettingKind::String,
                 SettingDefault::EmptyList => spec.kind == SettingKind::Json,
+                SettingDefault::False => spec.kind == SettingKind::Bool,
             };
             assert!(fits && !SettingSpec::is_custom(spec.key), "{}", spec.key);
         }
@@ -250,6 +321,23 @@ mod tests {
             assert_eq!(good(Holds::Url, json!(bad)), None, "{bad}");
         }
         assert_eq!(good(Holds::Color, json!("#12345g")), None);
+        assert_eq!(good(Holds::Color, json!("#0A7CFF")), Some(json!("#0a7cff")));
+        assert_eq!(good(Holds::Color, json!("#ffff00")), None, "not to be seen on white");
+        assert_eq!(good(Holds::Truth, json!("true")), Some(json!(true)));
+        let picture = |kind: &str, bytes: &[u8]| {
+            json!(format!("data:image/{kind};base64,{}", BASE64_STANDARD.encode(bytes)))
+        };
+        let png = b"\x89PNG\r\n\x1a\n";
+        assert!(good(Holds::Picture, picture("png", png)).is_some());
+        for bad in [
+            picture("jpeg", png),
+            picture("svg+xml", b"<svg/>"),
+            picture("png", &[png.as_slice(), &[0; super::PICTURE_BYTES_MAX]].concat()),
+            json!("data:image/png;base64,no base64"),
+            json!("https://example.com/logo.png"),
+        ] {
+            assert_eq!(good(Holds::Picture, bad.clone()), None, "{bad}");
+        }
     }
 
     #[test]

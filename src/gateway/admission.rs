@@ -35,5 +35,6 @@ fn denied(charge: &Charge<'_>, now: Timestamp) -> Refusal {
         wanted: charge.units,
         wait: resets_at.map(|at| at.since(now)),
         resets_at,
+        upgrade_url: None,
     }))
 }

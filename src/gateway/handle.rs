@@ -20,7 +20,7 @@ use super::passage::{Admitted, Passage};
 use super::policy::{self, Charges};
 use super::pressure::{MemoryPressure, MemoryStanding};
 use super::random::RequestIds;
-use super::refusal::{Refusal, Shortage};
+use super::refusal::{Denial, Refusal, Shortage};
 use super::route::{Route, Table};
 use super::strangers::Strangers;
 use super::tokens::Tokens;
@@ -28,8 +28,8 @@ use super::tunnel::Upgrade;
 use super::upstream::{Upstream, UpstreamTarget};
 use crate::authority::Admission;
 use crate::clock::{Clock, Monotonic, Timestamp};
-use crate::directory::Directory;
-use crate::domain::RequestId;
+use crate::directory::{Directory, Entitlements};
+use crate::domain::{Owner, RequestId};
 use crate::journal::Writer;
 use crate::listener::http1::{BodyLength, Head, HeadLimits};
 use crate::listener::{Accepted, Buffer, Buffers, Purpose, Service, WorkerParts};
@@ -305,13 +305,19 @@ impl Gateway {
         let mut lines = self.parts.buffers.take();
         self.shared.headers.push_limits(&mut lines, caller, charges, call.admitted_at);
         let refusal = match refusal {
-            Refusal::Exceeded(denial) if !caller.entitlements().owns(denial.owner) => {
-                Refusal::Exceeded(Box::new(denial.of_pool()))
-            }
+            Refusal::Exceeded(denial) => Refusal::Exceeded(Box::new(told(*denial, caller.entitlements()))),
             refusal => refusal,
         };
         Refused { refusal, lines: Some(lines) }
     }
+}
+
+/// A denial as the caller may read it.
+fn told(denial: Denial, entitlements: &Entitlements) -> Denial {
+    let denial = if entitlements.owns(denial.owner) { denial } else { denial.of_pool() };
+    // A key's own limit grows with no tier.
+    let is_sold = matches!(denial.owner, Owner::Tenant(_));
+    Denial { upgrade_url: entitlements.upgrade_url().filter(|_| is_sold).cloned(), ..denial }
 }
 
 impl Service for Gateway {

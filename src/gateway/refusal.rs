@@ -3,6 +3,7 @@
 //! What the client may read and what the operator must read differ: an unknown, an expired and a malformed key look
 //! alike to the client, and are three reasons in metrics and logs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -116,6 +117,8 @@ pub(super) struct Denial {
     /// `None` for gauges: there is more when some are released.
     pub resets_at: Option<Timestamp>,
     pub wait: Option<Duration>,
+    /// Where more can be bought, if the caller is to know.
+    pub upgrade_url: Option<Arc<str>>,
 }
 
 /// To what a refusal is the answer.
@@ -310,6 +313,9 @@ impl Refusal {
                 problem.insert("used".into(), json!(used));
             }
             problem.insert("resets_at".into(), json!(denial.resets_at));
+            if let Some(url) = &denial.upgrade_url {
+                problem.insert("upgrade_url".into(), (**url).into());
+            }
         }
         Value::Object(problem)
     }

@@ -39,6 +39,7 @@ mod postgres;
 mod profile;
 mod quotas;
 mod renewal;
+mod reports;
 mod ring_keys;
 mod rows;
 mod series;

@@ -3,7 +3,7 @@
 use super::quotas::Keys;
 use super::{Found, Snapshot, Store, StoreError};
 use crate::clock::Timestamp;
-use crate::domain::{ApiKey, Quota, Tenant, TenantRef};
+use crate::domain::{ApiKey, Quota, Tenant, TenantRef, upgrade_link};
 use crate::secret::hash::Digests;
 
 /// What the data plane must know of a caller.
@@ -21,6 +21,8 @@ pub struct Profile {
     pub quotas: Vec<Quota>,
     /// When an override ends: the profile must be read again by then.
     pub good_until: Option<Timestamp>,
+    /// Where callers are told that more can be bought; `None` where they are not to be told.
+    pub upgrade_url: Option<String>,
 }
 
 // === impl Store ===
@@ -85,6 +87,21 @@ impl Snapshot {
         let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
         let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
         let version = self.latest_change().await?.unsigned_abs();
-        Ok(Profile { version, tenant, key, above, quotas, good_until })
+        let upgrade_url = self.prompted_upgrade_url(&tenant, &above).await?;
+        Ok(Profile { version, tenant, key, above, quotas, good_until, upgrade_url })
+    }
+
+    /// The tenant's `upgrade_url`, or the nearest above, if `upgrade_prompts` says so, as that of the tenant or the
+    /// nearest above.
+    async fn prompted_upgrade_url(
+        &mut self,
+        tenant: &Tenant,
+        above: &[Tenant],
+    ) -> Result<Option<String>, StoreError> {
+        let tenants: Vec<_> = std::iter::once(tenant.id).chain(above.iter().map(|above| above.id)).collect();
+        let set = self.first_settings(&tenants, &["upgrade_prompts", "upgrade_url"]).await?;
+        let prompts = set.get("upgrade_prompts").is_some_and(|prompts| *prompts == true);
+        let url = set.get("upgrade_url").and_then(|url| url.as_str()).filter(|_| prompts);
+        Ok(url.map(|template| upgrade_link(template, tenant)))
     }
 }

@@ -1,12 +1,15 @@
 //! Settings of tenants, and the wrapped keys that their secrets are sealed with.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::sql::{Row, query, select};
 use super::values::{get, parsed};
-use super::{Snapshot, StoreError, Tx};
+use super::{Changed, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::domain::{SettingKind, TenantId};
+use crate::domain::{SettingKind, SettingSpec, TenantId};
 use crate::secret::seal::WrappedKey;
 
 /// One row of `tenant_settings`.
@@ -62,6 +65,40 @@ impl Snapshot {
             .fetch_optional(self.connection())
             .await?;
         row.as_ref().map(setting).transpose()
+    }
+
+    /// Of each of these settings what the first of the tenants has set that has set it. Not of secrets.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn first_settings(
+        &mut self,
+        tenants: &[TenantId],
+        keys: &[&str],
+    ) -> Result<BTreeMap<String, Value>, StoreError> {
+        let mut query = query(
+            "SELECT tenant_id, setting_key, setting_value FROM tenant_settings
+             WHERE setting_value IS NOT NULL AND tenant_id IN (",
+        );
+        for (at, tenant) in tenants.iter().enumerate() {
+            query.push(if at == 0 { "" } else { ", " }).push_bind(tenant.0);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            query.push(if at == 0 { ") AND setting_key IN (" } else { ", " }).push_bind(*key);
+        }
+        query.push(")");
+        let rows = query.fetch_all(self.connection()).await?;
+        let mut first = BTreeMap::<String, (usize, Value)>::new();
+        for row in &rows {
+            let tenant = TenantId(get(row, "tenant_id")?);
+            let place = tenants.iter().position(|one| *one == tenant).unwrap_or(usize::MAX);
+            let key: String = get(row, "setting_key")?;
+            if first.get(&key).is_none_or(|(before, _)| place < *before) {
+                let value = serde_json::from_str(get(row, "setting_value")?).unwrap_or(Value::Null);
+                first.insert(key, (place, value));
+            }
+        }
+        Ok(first.into_iter().map(|(key, (_, value))| (key, value)).collect())
     }
 
     /// The tenant's data keys, newest first: ids are UUIDv7.
@@ -161,7 +198,14 @@ impl Tx {
         .bind(new.updated_at)
         .execute(self.connection())
         .await?;
+        self.note_setting(tenant, &new.key);
         Ok(())
+    }
+
+    fn note_setting(&mut self, tenant: TenantId, key: &str) {
+        if SettingSpec::reaches_gateways(key) {
+            self.changed(Changed::Tenant(tenant));
+        }
     }
 
     /// # Errors
@@ -172,6 +216,7 @@ impl Tx {
             .bind(key)
             .execute(self.connection())
             .await?;
+        self.note_setting(tenant, key);
         Ok(())
     }
 

@@ -297,7 +297,12 @@ fn push_order(query: &mut Query, sort: TenantSort, page: &Page) {
     query.push(" OFFSET ").push_bind(i64::from(page.offset()));
 }
 
-fn tenant(row: &Row) -> Result<Tenant, StoreError> {
+/// Tenants by a statement of another noun.
+pub(super) fn selected(rest: &'static str) -> Query {
+    select(COLUMNS, rest)
+}
+
+pub(super) fn tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId(get(row, "tenant_id")?),
         name: get(row, "name")?,

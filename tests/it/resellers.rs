@@ -30,9 +30,7 @@ impl Family {
         let reseller = gateway.customer(name, "msp");
         let limit = POOL.to_string();
         gateway.json(&["quota", "set", &reseller.tenant_id, "api_calls", "--limit", &limit]);
-        let key =
-            gateway.json(&["key", "create", &reseller.tenant_id, "--name", "admin", "--scope", "admin"]);
-        let admin = key["key"].as_str().expect("a key").to_owned();
+        let admin = admin_of(gateway, &reseller);
         let children = [0, 1, 2].map(|at: usize| {
             let body = json!({ "organization_name": format!("{name} {at}"), "tenant_tier": "free" });
             let (status, child) = gateway.api_as(&admin, "POST /api/tenants", Some(&body));
@@ -55,6 +53,12 @@ impl Family {
     fn member(&self, at: usize) -> &Customer {
         self.children.get(at).unwrap_or(&self.reseller)
     }
+}
+
+/// A key that administers the tenant.
+fn admin_of(gateway: &TestGateway, customer: &Customer) -> String {
+    let key = ["key", "create", &customer.tenant_id, "--name", "admin", "--scope", "admin"];
+    gateway.json(&key)["key"].as_str().expect("a key").to_owned()
 }
 
 /// Asks all gateways at once, for each of these customers at once; answers how many passed of each.
@@ -158,6 +162,12 @@ fn a_reseller_stops_one_child_and_is_stopped_with_all_of_them() {
         }
     };
     let [one, other, third] = &family.children;
+    // What the reseller pays is not for its children to know.
+    for (token, is_told) in [(&family.admin, true), (&admin_of(&gateways[0], other), false)] {
+        let (status, tiers) = gateways[0].api_as(token, "GET /api/tiers", None);
+        let told = tiers["items"].as_array().expect("tiers").iter().all(|tier| tier["price_minor"].is_u64());
+        assert_eq!((status, told, tiers.to_string().contains("29900")), (200, is_told, is_told), "{tiers}");
+    }
     let line = format!("POST /api/tenants/{}/status/suspended", one.slug);
     let unpaid = json!({ "reason": "unpaid" });
     assert_eq!(gateways[0].api_as(&family.admin, &line, Some(&unpaid)).0, 200);

@@ -15,18 +15,19 @@ fn parameters(said: &Value) -> Vec<&str> {
 }
 
 /// Every list of the API with pages, where there is something in it.
-fn lists(document: &Value) -> Vec<(String, Vec<&str>)> {
+fn lists<'d>(document: &'d Value, operation: &str) -> Vec<(String, Vec<&'d str>)> {
     // What is planned by a POST has pages, too; it needs a body.
     let paged = operations(document).into_iter().filter(|(name, _)| name.starts_with("get "));
     let paged = paged.filter(|(_, said)| parameters(said).contains(&"cursor"));
     let line = |(name, said): (String, _)| {
-        (name.replace("{tenant}", "acme").replace("get ", "GET "), parameters(said))
+        let line = name.replace("{tenant}", "acme").replace("{operation}", operation);
+        (line.replace("get ", "GET "), parameters(said))
     };
     paged.map(line).collect()
 }
 
-/// Three of everything.
-async fn filled() -> TestApi {
+/// Three of everything, and an operation over many tenants.
+async fn filled() -> (TestApi, String) {
     let api = TestApi::new().await;
     let acme = json!({ "organization_name": "Acme", "tenant_tier": "msp" });
     api.call("POST /api/tenants").json(&acme).await.expect(StatusCode::CREATED);
@@ -35,12 +36,15 @@ async fn filled() -> TestApi {
         api.call("POST /api/tenants").json(&child).await.expect(StatusCode::CREATED);
         api.key("acme", &["admin"]).await;
     }
-    api
+    let many = json!({ "filter": { "all": true }, "action": { "kind": "tier", "tier": "pro" } });
+    let made = api.call("POST /api/bulk-operations").json(&many).await.expect(StatusCode::CREATED);
+    let operation = made.body["operation_id"].as_str().expect("an id").to_owned();
+    (api, operation)
 }
 
 #[tokio::test]
 async fn every_list_has_the_same_bounds_and_every_fault_names_its_field() {
-    let api = filled().await;
+    let (api, operation) = filled().await;
     let document = document();
     for (name, said) in operations(&document) {
         let schema = said["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str();
@@ -49,7 +53,7 @@ async fn every_list_has_the_same_bounds_and_every_fault_names_its_field() {
         // What is short enough is one page, and says so by taking no parameters at all.
         assert!(named == PAGED || (named.is_empty() && parameters(said).is_empty()) || !is_list, "{name}");
     }
-    for (line, known) in lists(&document) {
+    for (line, known) in lists(&document, &operation) {
         for (parameter, value) in [
             ("limit", "0"),
             ("limit", "1001"),
@@ -83,9 +87,9 @@ async fn every_list_has_the_same_bounds_and_every_fault_names_its_field() {
 
 #[tokio::test]
 async fn the_pages_of_every_list_tile_it_by_cursor_and_by_offset() {
-    let api = filled().await;
+    let (api, operation) = filled().await;
     let document = document();
-    for (line, _) in lists(&document) {
+    for (line, _) in lists(&document, &operation) {
         let items = async |query: String| {
             let reply = api.call(&format!("{line}?{query}")).send().await.expect(StatusCode::OK);
             (reply.body["items"].as_array().expect("items").clone(), reply.body["next_cursor"].clone())

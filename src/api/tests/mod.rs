@@ -39,7 +39,7 @@ use crate::secret::seal::KeyRing;
 use crate::store::testing::{Kept, TestStore};
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 57] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 58] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -48,6 +48,7 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 57] = [
     ("GET /api/tenants/{t}/health", None),
     ("GET /api/tenants/{t}/children", None),
     ("GET /api/tenants/{t}/quotas", None),
+    ("GET /api/tenants/{t}/recommendation", None),
     ("PUT /api/tenants/{t}/quotas/api_calls", Some(r#"{"limit":null}"#)),
     ("DELETE /api/tenants/{t}/quotas/api_calls", None),
     ("POST /api/tenants/{t}/quotas/check", Some(r#"{"resource_type":"api_calls","amount":1}"#)),

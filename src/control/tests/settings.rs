@@ -1,9 +1,11 @@
 //! Settings: what holds, what may be set, and what becomes of secrets.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::{House, by_id, fields, named, ring};
-use crate::control::{ControlError, NewKey, NewSetting, NewTenant, SettingSource, SettingView};
+use super::{House, by_id, fields, limit, named, quota, ring};
+use crate::control::{Branding, ControlError, NewKey, NewSetting, NewTenant, SettingSource, SettingView};
 use crate::domain::{KeyLimits, Tenant, TenantStatus};
 use crate::secret::seal::{KeyRing, SealError};
 use crate::store::testing::{TestStore, on_both};
@@ -13,6 +15,9 @@ on_both! {
     what_is_not_set_has_the_tiers_or_the_default_value,
     a_value_must_fit_and_the_tier_caps_it,
     what_a_reseller_sets_is_inherited_as_far_as_it_may_be,
+    a_child_looks_like_its_reseller_but_for_what_it_has_set_itself,
+    the_cheapest_tier_that_leaves_room_is_recommended,
+    gateways_are_told_of_settings_that_they_obey,
     a_change_of_another_version_is_refused_and_a_removal_gives_the_default_back,
     a_secret_is_sealed_shown_to_nobody_and_stays_one,
     a_sealed_value_that_was_moved_does_not_open,
@@ -87,6 +92,68 @@ async fn what_a_reseller_sets_is_inherited_as_far_as_it_may_be(store: TestStore)
     assert_eq!(house.setting(&child, "alert_emails").await.setting_value, json!([]));
     house.set(&child, "branding_name", json!("Mine")).await.unwrap();
     assert_eq!(house.setting(&child, "branding_name").await.setting_value, json!("Mine"));
+}
+
+async fn a_child_looks_like_its_reseller_but_for_what_it_has_set_itself(store: TestStore) {
+    let house = House::on(store);
+    let reseller = house.of_tier("Reseller", "msp", None).await;
+    let child = house.of_tier("Child", "free", Some(&reseller)).await;
+    let looks = async |named: &str| house.control.branding(&named.parse().unwrap()).await.unwrap();
+    assert_eq!(looks("child").await, Branding::default());
+    let logo = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(b"\x89PNG\r\n\x1a\n"));
+    house.set(&reseller, "branding_name", json!("Resold\nCalls")).await.unwrap();
+    house.set(&reseller, "branding_logo_url", json!(logo)).await.unwrap();
+    house.set(&reseller, "branding_color", json!("#0A3D91")).await.unwrap();
+    house.set(&child, "branding_color", json!("#0b7a0b")).await.unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let mut expected = Branding {
+        name: text("Resold Calls"),
+        logo: text(&logo),
+        color: text("#0a3d91"),
+        ink: text("#ffffff"),
+        support_url: None,
+    };
+    assert_eq!(looks("reseller").await, expected);
+    expected.color = text("#0b7a0b");
+    assert_eq!(looks(&child.id.to_string()).await, expected);
+    assert_eq!(looks("nobody").await, Branding::default());
+    let refused = house.set(&child, "branding_logo_url", json!("https://example.com/logo.svg")).await;
+    assert_eq!(fields(&refused.unwrap_err()), ["setting_value"]);
+}
+
+async fn the_cheapest_tier_that_leaves_room_is_recommended(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.of_tier("Acme", "free", None).await;
+    let found = async || house.control.recommended_tier(&house.owner, &by_id(&acme)).await.unwrap();
+    house.uses(&acme, 1, 799).await;
+    assert_eq!((found().await.recommended_tier, found().await.short.len()), (None, 0), "below 80 %");
+    house.uses(&acme, 1, 1).await;
+    let short = found().await;
+    assert_eq!(short.recommended_tier.as_deref(), Some("pro"));
+    assert_eq!((short.short.len(), short.short[0].percent, short.upgrade_url), (1, 80.0, None));
+    // Four fifths of what pro has, and so no room there either.
+    house.uses(&acme, 1, 7_200).await;
+    house.set(&acme, "upgrade_url", json!("https://shop.example/{tenant}?id={tenant_id}")).await.unwrap();
+    let short = found().await;
+    assert_eq!(short.recommended_tier.as_deref(), Some("business"));
+    assert_eq!(short.upgrade_url, Some(format!("https://shop.example/acme?id={}", acme.id)));
+    house.uses(&acme, 1, 500_000).await;
+    assert_eq!(found().await.recommended_tier, None, "only resellers have more");
+    let own = quota("api_calls", limit(1));
+    house.control.set_quota(&house.owner, &by_id(&acme), own).await.unwrap();
+    assert_eq!(found().await.short, [], "a limit of its own stays with any tier");
+}
+
+async fn gateways_are_told_of_settings_that_they_obey(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.tenant("Acme").await;
+    let before = house.changes().await;
+    house.set(&acme, "branding_name", json!("Acme")).await.unwrap();
+    assert_eq!(house.changes().await, before);
+    house.set(&acme, "upgrade_prompts", json!(true)).await.unwrap();
+    assert_eq!(house.changes().await, before + 1);
+    house.control.remove_setting(&house.owner, &by_id(&acme), "upgrade_prompts", None).await.unwrap();
+    assert_eq!(house.changes().await, before + 2);
 }
 
 async fn a_change_of_another_version_is_refused_and_a_removal_gives_the_default_back(store: TestStore) {

@@ -149,6 +149,28 @@ fn a_denial_says_which_quota_how_much_and_when_there_is_more() {
 }
 
 #[test]
+fn a_denial_says_where_more_can_be_bought_if_callers_are_to_know() {
+    let (_upstream, gateway, customer) = customer_of(&route("all", "/", CALLS));
+    set_limit(&gateway, &customer, "api_calls", &["--limit", "0"]);
+    let told = || get(&gateway, &customer).json()["upgrade_url"].clone();
+    let set = |setting: &str, value: &str| {
+        gateway.json(&["settings", "set", &customer.slug, setting, value]);
+    };
+    set("upgrade_url", "https://shop.example/{tenant}/more");
+    let other = gateway.customer_with_limit("Other", 0);
+    until("the limit is known", || (get(&gateway, &other).status == 429).then_some(()));
+    assert_eq!(told(), serde_json::Value::Null, "its own users need not know what it pays for");
+    set("upgrade_prompts", "true");
+    let url = format!("https://shop.example/{}/more", customer.slug);
+    until("callers are told", || (told() == url.as_str()).then_some(()));
+    // A key's own limit grows with no tier.
+    set_limit(&gateway, &customer, "api_calls", &["--limit", "5"]);
+    set_limit(&gateway, &customer, "api_calls", &["--limit", "0", "--key", &customer.key_id]);
+    until("it is the key's limit", || told().is_null().then_some(()));
+    assert_eq!(get(&gateway, &customer).status, 429);
+}
+
+#[test]
 fn a_denial_by_a_gauge_knows_no_time_and_one_by_a_minute_is_worth_a_retry() {
     let (_upstream, gateway, customer) = customer_of(&route("all", "/", "charge = { devices = 1 }"));
     set_limit(&gateway, &customer, "devices", &["--limit", "0"]);

@@ -69,6 +69,8 @@ fn lines(gateway: &TestGateway) -> Vec<String> {
         "/api/tenants?sort=-slug",
         "/api/tenants?status=suspended&tier=pro",
         "/api/tenants?offset=5000",
+        "/api/tenants?q=tenant-42",
+        "/api/tenants?q=ILLING-4242@",
         "/api/tenants/{tenant}/usage-logs?resource_type=api_calls&limit=1000",
         "/api/tenants/{tenant}/usage-logs?offset=10000",
         "/api/tenants/{tenant}/audit-logs?action=tenant.change&limit=1000",
