@@ -1,7 +1,8 @@
-//! The admin address: `/metrics`, `/healthz`, `/readyz`, the public keys of signatures, and the REST API behind them.
+//! The admin address: `/metrics`, `/healthz`, `/readyz`, the public keys of signatures, the console, and the REST API behind them.
 //!
-//! Knows the API only as a router that it is handed, whose own rules guard it. Never on the proxy's port, so that no tenant's client can reach an administrator's door by choosing a path.
-//! The three probes ask for no credential and tell nothing about tenants; everything else is the API's.
+//! Knows the console and the API only as routers that it is handed, whose own rules guard them. Never on the proxy's port, so that no tenant's client can reach an administrator's door by choosing a path.
+//! The three probes ask for no credential and tell nothing about tenants; `/` and what is below
+//! `/console` are the console's, and everything else is the API's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,9 @@ pub struct AdminParts {
     pub readiness: Readiness,
     /// The JWK set by which upstreams verify signed headers, and auditors checkpoints of the audit log and exports.
     pub signing_keys: String,
-    /// As [`crate::api::router`] builds it: every address that is no probe.
+    /// As `console::router` builds it: the addresses that people open.
+    pub console: Router,
+    /// As `api::router` builds it: every other address.
     pub api: Router,
 }
 
@@ -61,7 +64,7 @@ pub async fn serve(
 
 /// Everything that the admin address answers.
 pub fn router(parts: AdminParts) -> Router {
-    let AdminParts { registry, readiness, signing_keys, api } = parts;
+    let AdminParts { registry, readiness, signing_keys, console, api } = parts;
     let headers =
         [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "max-age=300")];
     Router::new()
@@ -69,6 +72,7 @@ pub fn router(parts: AdminParts) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz).with_state(readiness))
         .route("/metrics", get(metrics).with_state(registry))
+        .merge(console)
         .fallback_service(api)
 }
 
@@ -125,6 +129,7 @@ mod tests {
             registry: Registry::new(),
             readiness: Readiness::default(),
             signing_keys: "{}".to_owned(),
+            console: Router::new(),
             api,
         }
     }

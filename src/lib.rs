@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | 7 | `main`, [`cli`]: the command line |
 //! | 6 | [`app`]: the composition root, which knows every room and decides nothing about requests |
-//! | 5 | [`api`]: the REST API · [`admin`]: metrics, health, readiness |
+//! | 5 | [`api`]: the REST API · [`console`]: the same for people, as pages · [`admin`]: metrics, health, readiness · [`web`]: what both doors read of a request alike |
 //! | 4 | [`control`]: operations of administrators · [`gateway`]: the walk of a request · [`flush`]: journal to database, exactly once · [`courier`]: alerts to where tenants want them |
 //! | 3 | [`directory`]: what is known of keys and tenants, compiled and cached |
 //! | 2 | [`store`]: the database · [`authority`]: who grants units |
@@ -37,6 +37,7 @@ pub mod authority;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod courier;
 pub mod directory;
@@ -50,3 +51,4 @@ pub mod secret;
 pub mod store;
 pub mod telemetry;
 pub mod till;
+pub mod web;

@@ -2,24 +2,20 @@
 //!
 //! Each extractor refuses with a [`Problem`] that names what is wrong, so that handlers hold the good case only.
 
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, RawPathParams, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::{Problem, ProblemKind};
 use super::router::Api;
-pub(super) use super::seal::RequestId;
-use super::sessions;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, FieldFault, Person, Principal, Rights, TenantRef, Visitor};
 use crate::domain::{
@@ -27,6 +23,8 @@ use crate::domain::{
     SessionId, TenantStatus, UserId,
 };
 use crate::store::Page;
+use crate::web;
+pub(super) use crate::web::RequestId;
 
 /// Who asks. Only [`authenticate`] makes one.
 #[derive(Clone)]
@@ -94,13 +92,9 @@ pub(super) struct Params {
     faults: Vec<FieldFault>,
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Who belongs to several tenants says which one a request is about.
 const X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
-
-/// What an actor's user agent is cut to in the audit log.
-const USER_AGENT_CHARS_MAX: usize = 256;
 
 /// No store of ours keeps it in text, and no text of anybody's needs it.
 const NUL: char = '\0';
@@ -113,8 +107,8 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let person = person(&api, &parts.extensions, &parts.headers);
-    let cookie = sessions::token_of(&api, &parts.headers).map(str::to_owned);
+    let person = web::person(&api.control, &parts.extensions, &parts.headers);
+    let cookie = web::session_token(&api.control, &parts.headers).map(str::to_owned);
     let cookie = cookie.filter(|_| !parts.headers.contains_key(header::AUTHORIZATION));
     let (rights, actor) = if let Some(token) = cookie {
         let visitor = visited(&api, &person, &mut parts, &token).await?;
@@ -175,32 +169,6 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Where a request comes from.
-fn person(api: &Api, extensions: &Extensions, headers: &HeaderMap) -> Person {
-    let connection = extensions.get::<ConnectInfo<SocketAddr>>();
-    let proxies = &api.control.session_settings().proxies;
-    Person {
-        ip: connection.map(|ConnectInfo(address)| client(address.ip(), headers, proxies)),
-        user_agent: user_agent(headers),
-        correlation: extensions.get::<RequestId>().map_or(Uuid::nil(), |RequestId(id)| *id),
-    }
-}
-
-/// For whom a connection asks: a proxy that is trusted tells it in `x-forwarded-for`, and nobody else.
-fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
-    let is_proxy = |ip: IpAddr| proxies.iter().any(|network| network.contains(&ip.to_canonical()));
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-    let mut told: Vec<_> = lines.flat_map(|line| line.split(',')).map(|text| text.trim().parse()).collect();
-    let mut client = peer;
-    // The nearest is told last.
-    while is_proxy(client)
-        && let Some(Ok(before)) = told.pop()
-    {
-        client = before;
-    }
-    client
-}
-
 fn local_admin() -> Actor {
     Actor {
         kind: ActorKind::LocalAdmin,
@@ -209,11 +177,6 @@ fn local_admin() -> Actor {
         ip: None,
         user_agent: None,
     }
-}
-
-fn user_agent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
-    Some(text.chars().take(USER_AGENT_CHARS_MAX).collect())
 }
 
 // === impl Caller ===
@@ -234,17 +197,7 @@ impl FromRequestParts<Api> for Passerby {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        Ok(Passerby(person(api, &parts.extensions, &parts.headers)))
-    }
-}
-
-// === impl RequestId ===
-
-impl<S: Send + Sync> FromRequestParts<S> for RequestId {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(parts.extensions.get().copied().unwrap_or(RequestId(Uuid::nil())))
+        Ok(Passerby(web::person(&api.control, &parts.extensions, &parts.headers)))
     }
 }
 
@@ -635,31 +588,5 @@ impl Params {
             self.fault(&name, "this parameter is not known here, or it is given twice".to_owned());
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::HeaderMap;
-
-    use super::client;
-
-    #[test]
-    fn only_a_trusted_proxy_is_believed_about_whom_it_asks_for() {
-        let proxies = ["10.0.0.0/8".parse().unwrap(), "127.0.0.1/32".parse().unwrap()];
-        for (peer, told, expected) in [
-            ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
-            ("10.0.0.1", "198.51.100.7", "198.51.100.7"),
-            ("10.0.0.1", "1.1.1.1, 198.51.100.7", "198.51.100.7"),
-            ("10.0.0.1", "198.51.100.7, 10.0.0.2", "198.51.100.7"),
-            ("::ffff:10.0.0.1", "198.51.100.7", "198.51.100.7"),
-            ("10.0.0.1", "unknown, 10.0.0.2", "10.0.0.2"),
-            ("127.0.0.1", "", "127.0.0.1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-forwarded-for", told.parse().unwrap());
-            let found = client(peer.parse().unwrap(), &headers, &proxies);
-            assert_eq!(found.to_string(), expected, "{peer} {told}");
-        }
     }
 }

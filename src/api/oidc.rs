@@ -8,7 +8,7 @@ use super::error::{Problem, ProblemKind};
 use super::extract::{Params, Passerby};
 use super::openapi::query;
 use super::router::Api;
-use super::sessions;
+use crate::web;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 /// What the provider sends people back with.
@@ -69,11 +69,11 @@ pub(super) async fn finish(
     let (Some(state), Some(code)) = (state, code) else {
         return Err(Problem::new(ProblemKind::Unauthenticated, "the provider vouches for nobody"));
     };
-    let cookie = sessions::cookie_of(&headers, COOKIE).unwrap_or_default();
+    let cookie = web::cookie(&headers, COOKIE).unwrap_or_default();
     let made = api.control.oidc_finish(&person, cookie, &state, &code).await?;
     let mut response = sent_to(HOME)?;
     set_cookie(&api, &mut response, "", 0);
-    sessions::set_cookie(&api, &mut response, &made.token);
+    web::set_session_cookie(&api.control, &mut response, &made.token);
     Ok(response)
 }
 
@@ -85,14 +85,8 @@ fn sent_to(url: &str) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn set_cookie(api: &Api, response: &mut Response, value: &str, seconds: u32) {
-    let secure = if api.control.session_settings().is_secure { "; Secure" } else { "" };
-    let cookie = format!(
-        "{COOKIE}={value}; Path=/api/sessions/oidc; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}"
-    );
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+fn set_cookie(api: &Api, response: &mut Response, value: &str, seconds: u64) {
+    web::set_cookie(&api.control, response, COOKIE, value, "/api/sessions/oidc", seconds);
 }
 
 // === impl Callback ===

@@ -16,9 +16,10 @@ use utoipa::openapi::{OpenApi, RefOr, Required};
 use utoipa::{IntoParams, PartialSchema};
 
 use super::error::ProblemKind;
-use super::{export, idempotency, sessions};
+use super::{export, idempotency};
 use crate::domain::{Resource, TenantStatus};
 use crate::store::Page;
+use crate::web::SESSION_COOKIE;
 
 /// Whether an operation asks for a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,7 +99,7 @@ pub(super) fn document(parts: [(Access, OpenApi); 2]) -> Value {
                     "description": "A platform token, or an API key with a scope of administration",
                 },
                 "session": {
-                    "type": "apiKey", "in": "cookie", "name": sessions::COOKIE,
+                    "type": "apiKey", "in": "cookie", "name": SESSION_COOKIE,
                     "description": "What POST /api/sessions sets. Whatever changes something needs the header \
                                     x-csrf-token as well, as GET /api/sessions/current tells it",
                 },

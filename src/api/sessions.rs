@@ -4,7 +4,7 @@
 //! what changes something needs the header `x-csrf-token` as well, whose value only an answer of ours tells.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,10 +17,7 @@ use crate::clock::Timestamp;
 use crate::control::{Credentials, NewSecondFactor, Visitor};
 use crate::domain::{Membership, Role, RoleName, Session, SessionId, TenantId, UserId};
 use crate::store::Listed;
-
-/// The session's cookie. The prefix makes browsers refuse one that another host, or another way than TLS, has set.
-pub(super) const COOKIE: &str = "tollgate_session";
-const COOKIE_OF_TLS: &str = "__Host-tollgate_session";
+use crate::web;
 
 /// The body of `POST /api/sessions`.
 #[derive(Deserialize, ToSchema)]
@@ -154,7 +151,7 @@ pub(super) async fn create(
     let visitor = api.control.visitor(&person, &made.token, None).await?;
     let view = visitor.map(|visitor| VisitorView::of(&api, visitor));
     let mut response = (StatusCode::CREATED, axum::Json(view)).into_response();
-    set_cookie(&api, &mut response, &made.token);
+    web::set_session_cookie(&api.control, &mut response, &made.token);
     Ok(response)
 }
 
@@ -193,7 +190,7 @@ pub(super) async fn end_current(
 ) -> Result<Response, Problem> {
     api.control.end_session(&person, &visitor, visitor.session.id).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    set_cookie(&api, &mut response, "");
+    web::set_session_cookie(&api.control, &mut response, "");
     Ok(response)
 }
 
@@ -297,35 +294,6 @@ pub(super) async fn remove_second_factor(
 ) -> Result<StatusCode, Problem> {
     api.control.remove_second_factor(&person, &visitor, &body.password, &body.code).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The session's token in the cookies of a request.
-pub(super) fn token_of<'h>(api: &Api, headers: &'h HeaderMap) -> Option<&'h str> {
-    cookie_of(headers, cookie_name(api))
-}
-
-/// A cookie of that name.
-pub(super) fn cookie_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut cookies =
-        lines.flat_map(|line| line.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    cookies.find(|(known, _)| *known == name).map(|(_, token)| token)
-}
-
-fn cookie_name(api: &Api) -> &'static str {
-    if api.control.session_settings().is_secure { COOKIE_OF_TLS } else { COOKIE }
-}
-
-/// An empty token takes the cookie away.
-pub(super) fn set_cookie(api: &Api, response: &mut Response, token: &str) {
-    let settings = api.control.session_settings();
-    let seconds = if token.is_empty() { 0 } else { settings.absolute.as_secs() };
-    let secure = if settings.is_secure { "; Secure" } else { "" };
-    let name = cookie_name(api);
-    let cookie = format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
 }
 
 // === impl VisitorView ===

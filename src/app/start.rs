@@ -25,6 +25,7 @@ use crate::api::{self, LocalDoor, LocalToken};
 use crate::authority::Admission;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Secret, Source, StoreUrl};
+use crate::console;
 use crate::control::{Control, ControlError, Counting, Oidc, OidcError};
 use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
@@ -392,8 +393,9 @@ async fn open_admin(
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
     let failed = |source| StartError::Io { attempt: "the door for the command line can't be opened", source };
     let token = LocalToken::draw().map_err(failed)?;
+    let console = console::router(control.clone(), running.clock());
     let api = api::router(control, token.clone(), running.clock());
-    let parts = AdminParts { registry, readiness, signing_keys, api };
+    let parts = AdminParts { registry, readiness, signing_keys, console, api };
     let until = running.admin_ends();
     running.spawn("admin", async move {
         if let Err(error) = admin::serve(listener, parts, until).await {

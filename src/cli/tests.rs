@@ -391,6 +391,7 @@ async fn serving(place: &Place) -> (LocalDoor, fs::File) {
         registry: prometheus::Registry::new(),
         readiness: Readiness::default(),
         signing_keys: String::new(),
+        console: axum::Router::new(),
         api,
     };
     tokio::spawn(admin::serve(listener, parts, std::future::pending()));

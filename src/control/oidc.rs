@@ -322,6 +322,11 @@ impl Control {
         self.parts.oidc.as_deref().ok_or_else(without)
     }
 
+    /// Whether people can log in at a provider.
+    pub fn has_oidc(&self) -> bool {
+        self.parts.oidc.is_some()
+    }
+
     /// Begins a log-in at the provider.
     ///
     /// # Errors

@@ -287,6 +287,11 @@ impl Permissions {
         self.0 & operation.bit() != 0
     }
 
+    /// Whether the permission of that name is among them.
+    pub fn has(self, name: &str) -> bool {
+        MATRIX.iter().any(|(operation, known, _)| *known == name && self.contains(*operation))
+    }
+
     /// Whether there is nothing in it that is not in `other`, too.
     pub const fn is_within(self, other: Permissions) -> bool {
         self.0 & !other.0 == 0

@@ -19,7 +19,7 @@ use super::work::{Target, Told};
 use super::{Control, ControlError, Permissions, Person, Principal, Rights, TenantRef};
 use crate::domain::{
     Actor, ActorKind, AuditOutcome, AuditRow, Membership, SECURITY_LEVELS, Session, SessionId, Tenant,
-    TenantId, User, UserId,
+    TenantId, TenantStatus, User, UserId,
 };
 use crate::secret::hash::KeyDigest;
 use crate::secret::hex;
@@ -302,6 +302,21 @@ impl Control {
     /// [`ControlError::Store`]
     pub async fn sessions(&self, visitor: &Visitor) -> Result<Vec<Session>, ControlError> {
         Ok(self.read().await?.sessions(visitor.user.id, self.now(), self.idle_since()).await?)
+    }
+
+    /// The tenants that the visitor belongs to, as far as they are still there, by their names.
+    ///
+    /// # Errors
+    /// [`ControlError::Store`]
+    pub async fn tenants_of(&self, visitor: &Visitor) -> Result<Vec<Tenant>, ControlError> {
+        let mut snapshot = self.read().await?;
+        let mut tenants = Vec::with_capacity(visitor.memberships.len());
+        for member in &visitor.memberships {
+            let found = snapshot.tenant(member.tenant).await?;
+            tenants.extend(found.filter(|tenant| tenant.status != TenantStatus::Deleted));
+        }
+        tenants.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tenants)
     }
 
     /// Ends a session of the visitor's own.

@@ -1,0 +1,161 @@
+//! What every page shows around its own matter: who looks, where they are, what was just done, and how it looks.
+
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::assets;
+use super::session::here;
+use super::theme::Theme;
+use crate::control::Control;
+use crate::domain::TenantStatus;
+use crate::web;
+
+/// What a request says about how its page looks.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    theme: Theme,
+    /// The page's own address.
+    here: String,
+    /// What was just done.
+    flash: Option<String>,
+}
+
+/// What `base.html` shows.
+pub(super) struct Layout {
+    pub(super) title: String,
+    pub(super) look: Look,
+    pub(super) who: Option<Who>,
+    pub(super) place: Option<Place>,
+}
+
+/// Who looks.
+pub(super) struct Who {
+    pub(super) email: String,
+    /// For the forms of the page.
+    pub(super) csrf: String,
+    pub(super) is_platforms: bool,
+    pub(super) looks_after_tenants: bool,
+    /// The tenants of somebody who belongs to several.
+    pub(super) tenants: Vec<Link>,
+}
+
+/// The tenant that the page is about.
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) status: TenantStatus,
+    pub(super) tier: String,
+    /// Whether one of the platform's people looks, which the tenant is told.
+    pub(super) is_foreign: bool,
+    pub(super) tabs: Vec<Link>,
+}
+
+pub(super) struct Link {
+    pub(super) label: String,
+    pub(super) href: String,
+    pub(super) is_current: bool,
+}
+
+/// The pages of a tenant, in the order of their tabs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tab {
+    Overview,
+}
+
+const FLASH_COOKIE: &str = "tollgate_flash";
+/// It is shown by the page that comes next, or not at all.
+const FLASH_SECONDS: u64 = 60;
+
+/// Tells on the next page what was done.
+pub(super) fn flash(control: &Control, response: &mut Response, message: &str) {
+    let value = URL_SAFE_NO_PAD.encode(message);
+    web::set_cookie(control, response, FLASH_COOKIE, &value, "/console", FLASH_SECONDS);
+}
+
+/// It was shown.
+pub(super) fn forget_flash(control: &Control, response: &mut Response) {
+    web::set_cookie(control, response, FLASH_COOKIE, "", "/console", 0);
+}
+
+// === impl Look ===
+
+impl Look {
+    pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Look {
+        let kept = web::cookie(headers, FLASH_COOKIE).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let flash = kept.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.is_empty());
+        Look { theme: Theme::of(headers), here: here(uri), flash }
+    }
+
+    pub(super) fn has_flash(&self) -> bool {
+        self.flash.is_some()
+    }
+}
+
+// === impl Layout ===
+
+impl Layout {
+    /// Without anybody who has logged in.
+    pub(super) fn bare(title: impl Into<String>, look: &Look) -> Layout {
+        Layout { title: title.into(), look: look.clone(), who: None, place: None }
+    }
+
+    pub(super) fn of(self, who: Who) -> Layout {
+        Layout { who: Some(who), ..self }
+    }
+
+    pub(super) fn at(self, place: Place) -> Layout {
+        Layout { place: Some(place), ..self }
+    }
+
+    pub(super) fn theme(&self) -> &'static str {
+        self.look.theme.as_str()
+    }
+
+    pub(super) fn themes(&self) -> [(Theme, bool); 3] {
+        Theme::ALL.map(|theme| (theme, theme == self.look.theme))
+    }
+
+    pub(super) fn here(&self) -> &str {
+        &self.look.here
+    }
+
+    pub(super) fn flash(&self) -> Option<&str> {
+        self.look.flash.as_deref()
+    }
+
+    /// The value of every form's field `csrf`.
+    pub(super) fn csrf(&self) -> &str {
+        self.who.as_ref().map_or("", |who| &who.csrf)
+    }
+
+    pub(super) fn asset(&self, name: &str) -> &'static str {
+        assets::address(name)
+    }
+}
+
+// === impl Tab ===
+
+impl Tab {
+    pub(super) const ALL: [Tab; 1] = [Tab::Overview];
+
+    /// Below the tenant's address.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Tab::Overview => "",
+        }
+    }
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Tab::Overview => "Overview",
+        }
+    }
+
+    /// Who may not do that is not shown the tab.
+    pub(super) const fn permission(self) -> &'static str {
+        match self {
+            Tab::Overview => "tenant.read",
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Moving a tenant to another status, for a reason that its audit log keeps.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::forms::{Form, Posted};
+use super::layout::{Layout, Tab, flash};
+use super::page::{html, see_other};
+use super::refusal::Refusal;
+use super::session::TenantVisit;
+use super::text::words;
+use crate::control::{ControlError, FieldFault};
+use crate::domain::{Tenant, TenantStatus};
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct StatusPage {
+    layout: Layout,
+    form: Form,
+    tenant: Tenant,
+    moves: Vec<(String, String)>,
+}
+
+/// `GET /console/tenants/{tenant}/status`
+pub(super) async fn show(place: TenantVisit) -> Result<Response, Refusal> {
+    let version = place.tenant.version.to_string();
+    page(place, Form::filled([("version", version)]))
+}
+
+/// `POST /console/tenants/{tenant}/status`
+pub(super) async fn set(place: TenantVisit, Posted(form): Posted) -> Result<Response, Refusal> {
+    match moved(&place, &form).await {
+        Ok(tenant) => {
+            let mut response = see_other(&place.address(""));
+            let done = format!("{} is {} now.", tenant.name, words(tenant.status.as_str()).to_lowercase());
+            flash(&place.visit.control, &mut response, &done);
+            Ok(response)
+        }
+        Err(error) => {
+            let page = page(place, form.refused(error)?)?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
+}
+
+async fn moved(place: &TenantVisit, form: &Form) -> Result<Tenant, ControlError> {
+    let status = TenantStatus::parse(form.text("status"));
+    let status =
+        status.ok_or_else(|| ControlError::Invalid(vec![FieldFault::new("status", "Choose a status.")]))?;
+    let control = place.visit.control.expecting(form.text("version").parse().ok());
+    control.set_status(&place.visit.principal, &place.named, status, form.optional("reason")).await
+}
+
+fn page(place: TenantVisit, form: Form) -> Result<Response, Refusal> {
+    let moves = place.tenant.status.moves().iter();
+    let moves = moves.map(|status| (status.as_str().to_owned(), words(status.as_str()))).collect();
+    let layout = place.layout("Status", Tab::Overview);
+    html(&StatusPage { layout, form, tenant: place.tenant, moves })
+}
