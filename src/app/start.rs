@@ -25,7 +25,7 @@ use crate::api::{self, LocalDoor, LocalToken};
 use crate::authority::Admission;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Secret, Source, StoreUrl};
-use crate::console;
+use crate::console::{self, Process};
 use crate::control::{Control, ControlError, Counting, Oidc, OidcError};
 use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
@@ -393,7 +393,8 @@ async fn open_admin(
     let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
     let failed = |source| StartError::Io { attempt: "the door for the command line can't be opened", source };
     let token = LocalToken::draw().map_err(failed)?;
-    let console = console::router(control.clone(), running.clock());
+    let process = Process { readiness: readiness.clone(), registry: registry.clone() };
+    let console = console::router(control.clone(), running.clock(), process);
     let api = api::router(control, token.clone(), running.clock());
     let parts = AdminParts { registry, readiness, signing_keys, console, api };
     let until = running.admin_ends();

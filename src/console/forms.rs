@@ -70,6 +70,26 @@ impl Form {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
+    /// All that was chosen under one name.
+    pub(super) fn all(&self, name: &str) -> Vec<String> {
+        self.pairs().filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).collect()
+    }
+
+    /// Whether a box is checked, or an option chosen.
+    pub(super) fn has(&self, name: &str, value: &str) -> bool {
+        self.pairs().any(|pair| pair == (name, value))
+    }
+
+    /// Whether nothing is wrong with it.
+    pub(super) fn is_good(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// All fields, as they were typed.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(super) fn fail(&mut self, field: &str, message: impl Into<String>) {
         self.faults.push(FieldFault::new(field, message));
     }

@@ -61,6 +61,11 @@ pub(super) struct Link {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tab {
     Overview,
+    Members,
+    Settings,
+    Alerts,
+    Audit,
+    Children,
 }
 
 const FLASH_COOKIE: &str = "tollgate_flash";
@@ -137,18 +142,29 @@ impl Layout {
 // === impl Tab ===
 
 impl Tab {
-    pub(super) const ALL: [Tab; 1] = [Tab::Overview];
+    pub(super) const ALL: [Tab; 6] =
+        [Tab::Overview, Tab::Members, Tab::Settings, Tab::Alerts, Tab::Audit, Tab::Children];
 
     /// Below the tenant's address.
     pub(super) const fn path(self) -> &'static str {
         match self {
             Tab::Overview => "",
+            Tab::Members => "/members",
+            Tab::Settings => "/settings",
+            Tab::Alerts => "/alerts",
+            Tab::Audit => "/audit",
+            Tab::Children => "/children",
         }
     }
 
     pub(super) const fn label(self) -> &'static str {
         match self {
             Tab::Overview => "Overview",
+            Tab::Members => "Members",
+            Tab::Settings => "Settings",
+            Tab::Alerts => "Alerts",
+            Tab::Audit => "Audit",
+            Tab::Children => "Tenants below",
         }
     }
 
@@ -156,6 +172,11 @@ impl Tab {
     pub(super) const fn permission(self) -> &'static str {
         match self {
             Tab::Overview => "tenant.read",
+            Tab::Members => "member.read",
+            Tab::Settings => "setting.read",
+            Tab::Alerts => "alert.read",
+            Tab::Audit => "audit.read",
+            Tab::Children => "children.read",
         }
     }
 }

@@ -14,22 +14,37 @@
 //! A handler takes a [`session::Visit`], asks `control`, fills a template whose base is `base.html` with a
 //! [`layout::Layout`], and answers with [`page::html`]. What it refuses is a [`refusal::Refusal`], which is shown as a page.
 
+mod account;
+mod alerts;
 mod assets;
+mod audit;
+mod channels;
+mod children;
+mod diff;
+mod filters;
+mod fleet;
 mod forms;
 mod home;
+mod join;
 mod layout;
+mod lists;
 mod log_in;
+mod members;
 mod new_tenant;
 mod overview;
 mod page;
+mod qr;
 mod refusal;
+mod roles;
 mod router;
 mod session;
+mod settings;
 mod status;
 mod tenants;
 mod text;
 mod theme;
 
+pub use fleet::Process;
 pub use router::router;
 
 #[cfg(test)]

@@ -7,9 +7,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 
+use super::fleet::Process;
 use super::page::{method_not_allowed, no_such_page, seal};
 use super::session::authenticate;
-use super::{assets, home, log_in, new_tenant, overview, status, tenants, theme};
+use super::{
+    account, alerts, assets, audit, channels, children, fleet, home, join, log_in, members, new_tenant,
+    overview, roles, settings, status, tenants, theme,
+};
 use crate::clock::Clock;
 use crate::control::Control;
 
@@ -18,6 +22,7 @@ use crate::control::Control;
 pub(super) struct Console {
     pub(super) control: Control,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) process: Process,
 }
 
 /// The longest form that is read.
@@ -28,10 +33,61 @@ fn guarded() -> Router<Console> {
     Router::new()
         .route("/console/", get(home::show))
         .route("/console/log-out", post(log_in::log_out))
+        .route("/console/account", get(account::show))
+        .route("/console/account/sessions/{session}/end", post(account::end_session))
+        .route("/console/account/password", get(account::password).post(account::change_password))
+        .route(
+            "/console/account/second-factor",
+            get(account::second_factor).post(account::begin_second_factor),
+        )
+        .route("/console/account/second-factor/confirm", post(account::confirm_second_factor))
+        .route("/console/account/second-factor/remove", post(account::remove_second_factor))
+        .route("/console/audit", get(audit::show_platform))
+        .route("/console/fleet", get(fleet::show))
+        .merge(members())
+        .merge(alerts())
+        .route("/console/tenants/{tenant}/settings", get(settings::show).post(settings::add))
+        .route("/console/tenants/{tenant}/settings/{setting}", post(settings::set))
+        .route("/console/tenants/{tenant}/settings/{setting}/reset", post(settings::reset))
+        .route("/console/tenants/{tenant}/audit", get(audit::show))
+        .route("/console/tenants/{tenant}/children", get(children::show).post(children::create))
+        .route("/console/tenants/{tenant}/children/{child}", get(children::show_child))
+        .route("/console/tenants/{tenant}/children/{child}/quota", post(children::set_quota))
         .route("/console/tenants", get(tenants::list))
         .route("/console/new-tenant", get(new_tenant::show).post(new_tenant::create))
         .route("/console/tenants/{tenant}", get(overview::show))
         .route("/console/tenants/{tenant}/status", get(status::show).post(status::set))
+}
+
+/// The people of a tenant, and what they can be.
+fn members() -> Router<Console> {
+    Router::new()
+        .route("/console/tenants/{tenant}/members", get(members::show).post(members::invite))
+        .route("/console/tenants/{tenant}/members/invitations/{invitation}/withdraw", post(members::withdraw))
+        .route("/console/tenants/{tenant}/members/{user}/role", post(members::change))
+        .route(
+            "/console/tenants/{tenant}/members/{user}/remove",
+            get(members::ask_remove).post(members::remove),
+        )
+        .route("/console/tenants/{tenant}/members/roles", get(roles::show).post(roles::set))
+        .route("/console/tenants/{tenant}/members/roles/{role}/remove", post(roles::remove))
+}
+
+/// What a tenant is told, and where.
+fn alerts() -> Router<Console> {
+    Router::new()
+        .route("/console/tenants/{tenant}/alerts", get(alerts::show))
+        .route("/console/tenants/{tenant}/alerts/{alert}/acknowledge", post(alerts::acknowledge))
+        .route("/console/tenants/{tenant}/alerts/rules", get(alerts::rules).post(alerts::create_rule))
+        .route("/console/tenants/{tenant}/alerts/rules/{rule}", post(alerts::change_rule))
+        .route("/console/tenants/{tenant}/alerts/rules/{rule}/remove", post(alerts::remove_rule))
+        .route("/console/tenants/{tenant}/alerts/channels", get(channels::show).post(channels::create))
+        .route("/console/tenants/{tenant}/alerts/channels/{channel}", post(channels::switch))
+        .route("/console/tenants/{tenant}/alerts/channels/{channel}/rotate", post(channels::rotate))
+        .route("/console/tenants/{tenant}/alerts/channels/{channel}/test", post(channels::test))
+        .route("/console/tenants/{tenant}/alerts/channels/{channel}/remove", post(channels::remove))
+        .route("/console/tenants/{tenant}/alerts/deliveries", get(channels::deliveries))
+        .route("/console/tenants/{tenant}/alerts/deliveries/{delivery}/resend", post(channels::resend))
 }
 
 /// What asks for nothing but what it is sent.
@@ -41,14 +97,16 @@ fn open() -> Router<Console> {
         .route("/console", get(home::redirect))
         .route("/console/log-in", get(log_in::show).post(log_in::log_in))
         .route("/console/first-log-in", get(log_in::show_first).post(log_in::first))
+        .route("/console/join", get(join::show).post(join::join))
+        .route("/console/set-password", get(join::show_password).post(join::set_password))
         .route("/console/theme", post(theme::set))
         .route("/console/assets/{hash}/{name}", get(assets::show))
         .route("/console/{*path}", any(no_such_page))
 }
 
 /// The console: `/` and everything below `/console`. `clock` is what the ids of requests are made of.
-pub fn router(control: Control, clock: Arc<dyn Clock>) -> Router {
-    let console = Console { control, clock };
+pub fn router(control: Control, clock: Arc<dyn Clock>, process: Process) -> Router {
+    let console = Console { control, clock, process };
     guarded()
         .route_layer(from_fn_with_state(console.clone(), authenticate))
         .merge(open())

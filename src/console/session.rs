@@ -3,7 +3,7 @@
 use axum::RequestPartsExt;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -43,6 +43,8 @@ pub(super) struct TenantVisit {
     /// By which operations name it.
     pub(super) named: TenantRef,
     permissions: Permissions,
+    /// Whether it may have tenants below its own.
+    resells: bool,
 }
 
 /// Where people come from who were sent to log in.
@@ -91,6 +93,14 @@ fn to_log_in(parts: &Parts) -> Response {
 /// The address of a page, as a link on this site.
 pub(super) fn here(uri: &Uri) -> String {
     uri.path_and_query().map_or_else(|| HOME.to_owned(), ToString::to_string)
+}
+
+/// How the visitor's browser reaches this site, for links that are sent to others. Who asks under a false name gets links
+/// of that name, and nobody else does.
+pub(super) fn origin(control: &Control, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let scheme = if control.session_settings().is_secure { "https" } else { "http" };
+    format!("{scheme}://{host}")
 }
 
 /// Text as it stands in a query.
@@ -191,7 +201,9 @@ impl TenantVisit {
     pub(super) fn layout(&self, title: &str, tab: Tab) -> Layout {
         let TenantVisit { visit, tenant, .. } = self;
         let is_foreign = visit.principal.actor.kind == ActorKind::PlatformUser;
-        let tabs = Tab::ALL.iter().filter(|known| self.may(known.permission())).map(|known| Link {
+        let is_there = |known: &&Tab| **known != Tab::Children || self.resells;
+        let tabs = Tab::ALL.iter().filter(|known| self.may(known.permission()));
+        let tabs = tabs.filter(is_there).map(|known| Link {
             label: known.label().to_owned(),
             href: self.address(known.path()),
             is_current: *known == tab,
@@ -211,6 +223,11 @@ impl TenantVisit {
         self.permissions.has(permission)
     }
 
+    /// What the visitor may do in this tenant.
+    pub(super) fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+
     /// An address below the tenant's own: empty, or with a slash in front.
     pub(super) fn address(&self, below: &str) -> String {
         format!("/console/tenants/{}{below}", self.tenant.slug)
@@ -226,7 +243,8 @@ impl FromRequestParts<Console> for TenantVisit {
         let named = wanted_tenant(parts).await.ok_or_else(none)?;
         let permissions = visit.control.within(&visit.principal, &named).await?.rights.permissions;
         let tenant = visit.control.tenant(&visit.principal, &named).await?;
-        Ok(TenantVisit { visit, tenant, named, permissions })
+        let resells = visit.control.tier_traits(&visit.principal, &named).await?.resells;
+        Ok(TenantVisit { visit, tenant, named, permissions, resells })
     }
 }
 

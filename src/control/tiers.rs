@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::principal::Operation;
 use super::work::Target;
-use super::{Control, ControlError, Principal};
+use super::{Control, ControlError, Principal, TenantRef};
 use crate::domain::{ResourceType, Tier, TierQuota};
 
 /// A tier as it is offered to somebody.
@@ -25,6 +25,15 @@ pub struct OfferedTier {
     pub security_level: String,
     pub flags: Vec<String>,
     pub quotas: Vec<TierQuota>,
+}
+
+/// What a tenant's tier allows it, beside quotas.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TierTraits {
+    /// The highest that the tenant can choose.
+    pub security_level: String,
+    /// Whether it may have tenants below its own.
+    pub resells: bool,
 }
 
 impl Control {
@@ -62,6 +71,20 @@ impl Control {
     pub async fn resource_types(&self, principal: &Principal) -> Result<Vec<ResourceType>, ControlError> {
         self.allow(principal, Operation::ReadTiers, &Target::platform("tier")).await?;
         Ok(self.read_as(principal).await?.resource_types().await?)
+    }
+
+    /// What the version of its tier that the tenant has allows it.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`]
+    pub async fn tier_traits(
+        &self,
+        principal: &Principal,
+        tenant: &TenantRef,
+    ) -> Result<TierTraits, ControlError> {
+        let (mut snapshot, tenant) = self.read_tenant(principal, Operation::ReadTenant, tenant).await?;
+        let security_level = snapshot.tier_security_level(&tenant).await?;
+        Ok(TierTraits { security_level, resells: snapshot.is_reseller(&tenant).await? })
     }
 }
 

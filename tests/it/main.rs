@@ -6,6 +6,7 @@ mod support;
 mod alerts;
 mod archive;
 mod authority;
+mod browser;
 mod config;
 mod control;
 mod crash;

@@ -4,6 +4,7 @@ mod assets;
 mod log_in;
 mod pages;
 mod parsed;
+mod people;
 
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ impl TestConsole {
         let control =
             Control::new((*store).clone(), Arc::new(clock.clone()), pepper.into(), Arc::new(Notify::new()));
         let control = control.with_secrets(ring);
-        let router = super::router(control.clone(), Arc::new(clock));
+        let router = super::router(control.clone(), Arc::new(clock), super::Process::default());
         TestConsole { router, control, _store: store }
     }
 

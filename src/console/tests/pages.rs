@@ -5,14 +5,40 @@ use crate::domain::Slug;
 
 /// Pages about no tenant, as the platform sees them.
 pub(super) fn of_everybody() -> Vec<String> {
-    ["/console/log-in", "/console/first-log-in", "/console/tenants", "/console/new-tenant"]
-        .map(str::to_owned)
-        .into()
+    [
+        "/console/log-in",
+        "/console/first-log-in",
+        "/console/tenants",
+        "/console/new-tenant",
+        "/console/join?token=none",
+        "/console/set-password?token=none",
+        "/console/account",
+        "/console/account/password",
+        "/console/account/second-factor",
+        "/console/audit?verify=yes",
+        "/console/fleet",
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 /// All pages of a tenant.
 pub(super) fn of_tenant(slug: &Slug) -> Vec<String> {
-    ["", "/status"].map(|below| format!("/console/tenants/{slug}{below}")).into()
+    [
+        "",
+        "/status",
+        "/members",
+        "/members/roles",
+        "/settings",
+        "/audit?verify=yes&action=key.create",
+        "/alerts",
+        "/alerts/rules",
+        "/alerts/channels",
+        "/alerts/deliveries",
+        "/children",
+    ]
+    .map(|below| format!("/console/tenants/{slug}{below}"))
+    .into()
 }
 
 #[tokio::test]

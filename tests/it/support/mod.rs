@@ -3,6 +3,7 @@
 //! Nothing here knows the library. The gateway is the built binary in a directory of its own, on ports that the
 //! system chose; upstream and client speak HTTP/1.1 by hand, so that they see and send what a library would hide.
 
+mod browser;
 mod client;
 mod disk;
 mod fleet;
@@ -19,6 +20,7 @@ mod upstream;
 mod wait;
 mod wire;
 
+pub(crate) use browser::{Finding, Profile, Tab, Theme};
 pub(crate) use client::RawClient;
 pub(crate) use disk::SmallDisk;
 pub(crate) use fleet::Fleet;

@@ -1,0 +1,7 @@
+//! The console as people meet it: in a real browser, on a real gateway.
+
+mod administration;
+mod instrument;
+mod pages;
+mod people;
+mod site;
