@@ -13,12 +13,14 @@ use crate::store::Listed;
 /// A column of CSV: its name, and where its value is.
 pub(super) type Column = (&'static str, &'static [&'static str]);
 
-/// A form that a list can have.
+/// A form that an answer can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Form {
+pub(super) enum Form {
     Json,
     Ndjson,
     Csv,
+    /// Of single things that are for paper, too.
+    Html,
 }
 
 pub(super) const NDJSON: &str = "application/x-ndjson";
@@ -28,13 +30,13 @@ const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 /// Whether the caller wants rows and nothing around them: NDJSON or CSV.
 pub(super) fn is_of_rows(headers: &HeaderMap) -> bool {
-    Form::accepted(headers) != Form::Json
+    matches!(Form::accepted(headers), Form::Ndjson | Form::Csv)
 }
 
 /// The list as the caller wants it.
 pub(super) fn listed<T: Serialize>(headers: &HeaderMap, list: Listed<T>, columns: &[Column]) -> Response {
     let (text, kind) = match Form::accepted(headers) {
-        Form::Json => return Json(list).into_response(),
+        Form::Json | Form::Html => return Json(list).into_response(),
         Form::Ndjson => (lines(&list.items), NDJSON),
         Form::Csv => (table(&list.items, columns), CSV_UTF8),
     };
@@ -45,6 +47,11 @@ pub(super) fn listed<T: Serialize>(headers: &HeaderMap, list: Listed<T>, columns
         headers.insert(NEXT_CURSOR, cursor);
     }
     response
+}
+
+/// Rows that are not a page of a list.
+pub(super) fn in_csv<T: Serialize>(rows: &[T], columns: &[Column]) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(CSV_UTF8))], table(rows, columns)).into_response()
 }
 
 fn lines<T: Serialize>(items: &[T]) -> String {
@@ -81,11 +88,12 @@ fn cell(value: &Value) -> String {
 
 impl Form {
     /// The first of the accepted types that there is; JSON if there is none.
-    fn accepted(headers: &HeaderMap) -> Form {
+    pub(super) fn accepted(headers: &HeaderMap) -> Form {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let forms = accept.split(',').filter_map(|kind| {
             match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
                 CSV => Some(Form::Csv),
+                "text/html" => Some(Form::Html),
                 NDJSON | "application/jsonl" => Some(Form::Ndjson),
                 "application/json" | "*/*" | "application/*" => Some(Form::Json),
                 _ => None,

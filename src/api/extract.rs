@@ -18,6 +18,7 @@ use super::error::{Problem, ProblemKind};
 use super::router::Api;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, FieldFault, Person, Principal, Rights, TenantRef, Visitor};
+use crate::domain::billing::InvoiceId;
 use crate::domain::{
     Actor, ActorKind, AlertId, ApiKeyId, BulkId, ChannelId, DeliveryId, InvitationId, Resource, Role, RuleId,
     SessionId, TenantStatus, UserId,
@@ -57,6 +58,9 @@ pub(super) struct RolePath(pub(super) String);
 
 /// `{alert}`
 pub(super) struct AlertPath(pub(super) AlertId);
+
+/// `{invoice}`
+pub(super) struct InvoicePath(pub(super) InvoiceId);
 
 /// `{rule}`
 pub(super) struct RulePath(pub(super) RuleId);
@@ -232,6 +236,16 @@ impl<S: Send + Sync> FromRequestParts<S> for AlertPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         id_param(parts, state, "alert").await.map(|id| AlertPath(AlertId(id)))
+    }
+}
+
+// === impl InvoicePath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for InvoicePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "invoice").await.map(|id| InvoicePath(InvoiceId(id)))
     }
 }
 

@@ -18,6 +18,7 @@ mod export;
 mod extract;
 mod health;
 mod idempotency;
+mod invoices;
 mod keys;
 mod local;
 mod members;

@@ -227,6 +227,7 @@ fn path_parameter(name: &str) -> Value {
         "role" => ("The role's name", json!({ "type": "string", "pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?$" })),
         "alert" => ("The alert's id", uuid),
         "rule" => ("The rule's id", uuid),
+        "invoice" => ("The invoice's id", uuid),
         "channel" => ("The channel's id", uuid),
         "delivery" => ("The delivery's id", uuid),
         "operation" => ("The operation's id", uuid),

@@ -17,8 +17,8 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, analytics, apply, archives, audit_logs, bulk, channels, health, keys, members, oidc, openapi,
-    quotas, reconcile, reported, reports, sessions, settings, tenants, tiers, usage_logs, users,
+    alerts, analytics, apply, archives, audit_logs, bulk, channels, health, invoices, keys, members, oidc,
+    openapi, quotas, reconcile, reported, reports, sessions, settings, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -89,6 +89,15 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(channels::test))
         .routes(routes!(channels::deliveries))
         .routes(routes!(channels::resend))
+        .routes(routes!(invoices::subscription))
+        .routes(routes!(invoices::preview))
+        .routes(routes!(invoices::list))
+        .routes(routes!(invoices::draft))
+        .routes(routes!(invoices::finalize))
+        .routes(routes!(invoices::show))
+        .routes(routes!(invoices::void))
+        .routes(routes!(invoices::paid))
+        .routes(routes!(invoices::verify))
         .routes(routes!(settings::list))
         .routes(routes!(settings::show, settings::set, settings::remove))
         .routes(routes!(settings::rotate))
@@ -98,7 +107,7 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(audit_logs::list_of_platform))
         .routes(routes!(audit_logs::verify_platform, audit_logs::verify_chains))
         .routes(routes!(archives::export))
-        .routes(routes!(tiers::list))
+        .routes(routes!(tiers::list, tiers::set))
         .routes(routes!(tiers::resource_types))
         .routes(routes!(reconcile::show))
         .routes(routes!(apply::apply))

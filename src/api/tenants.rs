@@ -14,7 +14,7 @@ use super::quotas::{self, QuotaView};
 use super::router::Api;
 use super::tag::{IfMatch, tagged};
 use crate::clock::Timestamp;
-use crate::control::{ControlError, FieldFault, NewTenant, Principal, TenantChange, TenantRef};
+use crate::control::{ControlError, FieldFault, NewTenant, Principal, TenantChange, TenantRef, TierWhen};
 use crate::domain::{Slug, Tenant, TenantId, TenantStatus, Zone};
 use crate::store::{Listed, TenantFilter, TenantSort};
 
@@ -86,6 +86,8 @@ pub(super) struct TenantChangeBody {
     slug: Option<String>,
     #[schema(example = "pro")]
     tenant_tier: Option<String>,
+    /// When the tier changes: if absent, a dearer one at once and a cheaper one when the billing period ends.
+    tier_when: Option<TierWhen>,
     #[schema(max_length = 254, format = "email", example = "billing@acme.example")]
     #[serde(deserialize_with = "null_removes")]
     billing_email: Option<String>,
@@ -309,7 +311,7 @@ async fn with_quotas(api: &Api, principal: &Principal, tenant: Tenant) -> Result
 }
 
 /// `control` names fields as it knows them; the caller knows them by the names of the bodies above.
-fn named_as_here(error: ControlError) -> Problem {
+pub(super) fn named_as_here(error: ControlError) -> Problem {
     let ControlError::Invalid(faults) = error else { return error.into() };
     let renamed = faults.into_iter().map(|fault| {
         let field = match fault.field.as_str() {
@@ -389,6 +391,7 @@ impl From<TenantChangeBody> for TenantChange {
             name: body.organization_name,
             slug: body.slug,
             tier: body.tenant_tier,
+            tier_when: body.tier_when,
             billing_email: body.billing_email,
             contact_phone: body.contact_phone,
             timezone: body.timezone,

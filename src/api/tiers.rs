@@ -2,13 +2,34 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::error::Problem;
-use super::extract::{Caller, Params};
+use super::extract::{Caller, Json, Params};
 use super::router::Api;
 use crate::control::OfferedTier;
-use crate::domain::ResourceType;
+use crate::domain::{ResourceType, Tier, TierQuota};
 use crate::store::Listed;
+
+/// The body of `POST /api/tiers`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewTierBody)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTierBody {
+    slug: String,
+    display: String,
+    /// Per month, in minor units of the currency.
+    price_minor: i64,
+    /// ISO 4217.
+    currency: String,
+    retention_days: i64,
+    /// `basic`, `standard`, `advanced` or `enterprise`.
+    security_level: String,
+    #[serde(default)]
+    flags: Vec<String>,
+    quotas: Vec<TierQuota>,
+}
 
 /// Lists the tiers, each in its newest version; without prices to tenants below a reseller.
 #[utoipa::path(
@@ -22,6 +43,27 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     params.finish()?;
     Ok(axum::Json(whole(api.control.offered_tiers(&principal).await?)).into_response())
+}
+
+/// Sells a tier so from now on: as its next version, or as a new tier. Tenants keep the version that they have until their
+/// tier changes.
+#[utoipa::path(
+    post, path = "/api/tiers",
+    request_body = NewTierBody,
+    responses((status = 200, description = "The tier as it is sold now", body = OfferedTier)),
+)]
+pub(super) async fn set(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    Json(body): Json<NewTierBody>,
+) -> Result<Response, Problem> {
+    let NewTierBody { slug, display, price_minor, currency, retention_days, security_level, flags, quotas } =
+        body;
+    let version = 0;
+    let tier =
+        Tier { slug, version, display, price_minor, currency, retention_days, security_level, flags, quotas };
+    let sold = api.control.set_tier(&principal, tier).await?;
+    Ok(axum::Json(OfferedTier::from(sold)).into_response())
 }
 
 /// Lists what is counted.

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod authority;
+mod billing;
 mod bulk;
 mod demo;
 mod echo;
@@ -20,7 +21,8 @@ mod tasks;
 pub use demo::{Demo, DemoError, demo};
 pub use running::{Running, serve};
 pub use settings::{
-    BadAttesting, attesting, channels as channel_settings, peppers, redis as redis_settings,
-    store as store_settings, store_url, tls as tls_settings, watch as watch_settings,
+    BadAttesting, attesting, billing as billing_settings, channels as channel_settings, peppers,
+    redis as redis_settings, store as store_settings, store_url, tls as tls_settings,
+    watch as watch_settings,
 };
 pub use start::{StartError, Started};

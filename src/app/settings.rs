@@ -15,12 +15,13 @@ use crate::config::{
     self, ApiKeyConfig, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, Secret, SessionsConfig,
 };
 use crate::control::{
-    Attesting, ChannelSettings, CheckpointFile, Granted, GroupGrant, OidcSettings, SessionSettings,
-    TenantHealthSettings, WatchSettings,
+    Attesting, BillingSettings, ChannelSettings, CheckpointFile, Granted, GroupGrant, OidcSettings,
+    SessionSettings, TenantHealthSettings, WatchSettings,
 };
 use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
 use crate::domain::Role;
+use crate::domain::billing::{Proration, Rounding};
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
     Balance, BreakerSettings, CapSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings,
@@ -445,6 +446,18 @@ pub fn channels(config: &config::AlertsConfig) -> ChannelSettings {
 }
 
 /// What tenants are told of without having asked.
+pub fn billing(config: &config::BillingConfig) -> BillingSettings {
+    let proration = match config.proration {
+        config::ProrationConfig::Day => Proration::Day,
+        config::ProrationConfig::Second => Proration::Second,
+    };
+    let rounding = match config.rounding {
+        config::RoundingConfig::HalfEven => Rounding::HalfEven,
+        config::RoundingConfig::HalfUp => Rounding::HalfUp,
+    };
+    BillingSettings { grace: config.grace, proration, rounding }
+}
+
 pub fn watch(config: &config::AlertsConfig) -> WatchSettings {
     let config::TenantHealthConfig {
         quota_warning,

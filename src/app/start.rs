@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::alerts::AlertKeeper;
+use super::billing::BillingKeeper;
 use super::bulk::BulkKeeper;
 use super::memory::MemoryKeeper;
 use super::metrics::{ProcessMetrics, Rooms};
@@ -154,6 +155,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         .with_sessions(settings::sessions(&config))
         .with_channels(settings::channels(&config.alerts))
         .with_watch(settings::watch(&config.alerts))
+        .with_billing(settings::billing(&config.billing))
         .with_till(till.clone())
         .with_journal(journal.clone());
     control.confirm_secrets().await.map_err(StartError::Secrets)?;
@@ -235,6 +237,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     };
     let books = BooksKeeper::register(&registry, control.clone(), clock.clone(), readiness.clone());
     let audit = AuditKeeper::register(&registry, control.clone(), &config.control.audit, readiness.clone());
+    let billing = BillingKeeper::register(&registry, control.clone(), clock.clone());
     let alerts = AlertKeeper::register(
         &registry,
         control.clone(),
@@ -254,6 +257,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("issuers", tokens.follow());
     running.spawn("flush", async move { flush.run().await });
     running.spawn("alerts", alerts.run());
+    running.spawn("billing", billing.run());
     running.spawn("bulk", bulk.run());
     running.spawn("courier", async move { courier.run().await });
     running.spawn("books", books.run());

@@ -7,6 +7,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use super::alert::Alert;
 use super::bulk::Bulk;
 use super::channel::Channel;
+use super::invoice::Invoice;
 use super::report::Report;
 
 /// The reverse proxy that knows your tenants and enforces, to the unit, what each may use.
@@ -102,6 +103,9 @@ What the file does not name stays as it is: nothing is ever removed. People, rol
     /// Say where a tenant is told of alerts, try it out, and see what arrived
     #[command(subcommand)]
     Channel(Channel),
+    /// See what a tenant owes and why, finalize what is due, and compare it with what was counted
+    #[command(subcommand)]
+    Invoice(Invoice),
     /// Do one thing to many tenants
     #[command(subcommand)]
     Bulk(Bulk),

@@ -15,6 +15,7 @@ mod check;
 mod doctor;
 mod failure;
 mod gateway;
+mod invoice;
 mod journal;
 mod report;
 mod session;
@@ -31,7 +32,7 @@ pub use args::{Args, Command, Demo};
 pub use failure::Failure;
 
 use crate::api;
-use crate::app::{self, channel_settings, store_settings, store_url, watch_settings};
+use crate::app::{self, billing_settings, channel_settings, store_settings, store_url, watch_settings};
 use crate::config::{self, Config, Loaded};
 use crate::secret::seal::KeyRing;
 use crate::telemetry::log;
@@ -91,6 +92,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Bulk(bulk) => answered(config, bulk.ask()),
         Command::Report(report) => answered(config, report.ask()),
         Command::Channel(channel) => answered(config, channel.ask()),
+        Command::Invoice(command) => invoice::invoice(config, &command),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
         Command::Journal(command) => journal::journal(command, config),
@@ -149,7 +151,8 @@ fn place(config: Option<&Path>) -> Result<Place, Failure> {
         secrets.map_err(|error| Failure::caused("the key of tenants' secrets can't be used", &error))?;
     let audit = config.control.audit;
     let (channels, watch) = (channel_settings(&config.alerts), watch_settings(&config.alerts));
-    Ok(Place { data: config.data.directory, store, peppers, secrets, audit, channels, watch })
+    let billing = billing_settings(&config.billing);
+    Ok(Place { data: config.data.directory, store, peppers, secrets, audit, channels, watch, billing })
 }
 
 /// A command waits for one answer at a time: one thread is enough.

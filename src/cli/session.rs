@@ -18,7 +18,7 @@ use crate::api::{self, Client, LocalDoor, LocalToken};
 use crate::app::attesting;
 use crate::clock::{Clock, SystemClock};
 use crate::config::AuditConfig;
-use crate::control::{ChannelSettings, Control, WatchSettings};
+use crate::control::{BillingSettings, ChannelSettings, Control, WatchSettings};
 use crate::secret::hash::{Pepper, Peppers};
 use crate::secret::seal::KeyRing;
 use crate::store::{Store, StoreError, StoreSettings, StoreUrl};
@@ -39,6 +39,7 @@ pub(super) struct Place {
     pub(super) channels: ChannelSettings,
     /// What tenants are told of.
     pub(super) watch: WatchSettings,
+    pub(super) billing: BillingSettings,
 }
 
 /// A gateway that has just taken its directory opens its admin address well within this.
@@ -120,7 +121,8 @@ pub(super) async fn control(place: &Place) -> Result<Control, Failure> {
         .with_secrets(secrets)
         .with_attesting(attesting)
         .with_channels(place.channels.clone())
-        .with_watch(place.watch.clone());
+        .with_watch(place.watch.clone())
+        .with_billing(place.billing);
     let confirmed = control.confirm_secrets().await;
     confirmed.map_err(|error| Failure::caused("tenants' secrets can't be opened", &error))?;
     Ok(control)

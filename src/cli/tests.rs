@@ -38,6 +38,7 @@ fn asked(command: &Command) -> Ask {
         Command::Usage(name) => ask::usage(name),
         Command::Apply(apply) => ask::apply(apply).unwrap(),
         Command::Alert(alert) => alert.ask(),
+        Command::Invoice(invoice) => invoice.ask(),
         Command::Channel(channel) => channel.ask(),
         Command::Bulk(bulk) => bulk.ask(),
         Command::Report(report) => report.ask(),
@@ -410,6 +411,7 @@ fn place(directory: &Path) -> Place {
         audit: crate::config::AuditConfig::default(),
         channels: crate::control::ChannelSettings::default(),
         watch: crate::control::WatchSettings::default(),
+        billing: crate::control::BillingSettings::default(),
     }
 }
 
@@ -527,6 +529,40 @@ fn forms_of_alerts_mean_these_requests() {
               POST /api/tenants/acme/alert-rules {"enabled":false,"kind":"health"}
             tollgate alert forget acme r
               DELETE /api/tenants/acme/alert-rules/r
+        "#]],
+    );
+}
+
+#[test]
+fn the_forms_of_invoices_mean_these_requests() {
+    check_asks(
+        &[
+            "tollgate invoice list acme --limit 3",
+            "tollgate invoice show acme",
+            "tollgate invoice show acme 1 --json",
+            "tollgate invoice preview acme business",
+            "tollgate invoice finalize acme",
+            "tollgate invoice void acme 1 --reason \"wrong name\"",
+            "tollgate invoice paid acme 1",
+            "tollgate invoice verify acme 1",
+        ],
+        &expect![[r#"
+            tollgate invoice list acme --limit 3
+              GET /api/tenants/acme/invoices?limit=3
+            tollgate invoice show acme
+              GET /api/tenants/acme/invoices/draft
+            tollgate invoice show acme 1 --json
+              GET /api/tenants/acme/invoices/1
+            tollgate invoice preview acme business
+              POST /api/tenants/acme/subscription/preview {"tenant_tier":"business"}
+            tollgate invoice finalize acme
+              POST /api/tenants/acme/invoices/finalize {}
+            tollgate invoice void acme 1 --reason "wrong name"
+              POST /api/tenants/acme/invoices/1/void {"reason":"wrong name"}
+            tollgate invoice paid acme 1
+              POST /api/tenants/acme/invoices/1/paid {}
+            tollgate invoice verify acme 1
+              GET /api/tenants/acme/invoices/1/verify
         "#]],
     );
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alerts::AlertsConfig;
 use super::authority::{AuthorityConfig, AuthorityUrl};
+use super::billing::BillingConfig;
 use super::check::{Check, Ledger};
 use super::control::ControlConfig;
 use super::data::DataConfig;
@@ -43,6 +44,7 @@ pub struct Config {
     pub headers: HeadersConfig,
     pub control: ControlConfig,
     pub alerts: AlertsConfig,
+    pub billing: BillingConfig,
     pub telemetry: TelemetryConfig,
 }
 
@@ -129,6 +131,7 @@ impl Config {
         self.headers.validate(&at.key("headers"));
         self.control.validate(&at.key("control"));
         self.alerts.validate(&at.key("alerts"));
+        self.billing.validate(&at.key("billing"));
         self.telemetry.validate(&at.key("telemetry"));
         at.key("authority").key("url").ensure(
             self.authority.url != AuthorityUrl::Store || self.store.url.is_postgres(),

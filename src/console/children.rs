@@ -135,7 +135,7 @@ async fn child_page(here: &TenantVisit, child: Tenant, form: Form) -> Result<Res
 /// The child of that name, if it is right below.
 async fn below(here: &TenantVisit, name: &str) -> Result<Tenant, Refusal> {
     let none = || Refusal::NotFound(format!("tenant “{name}” below this one"));
-    let named: TenantRef = name.parse().map_err(|_| none())?;
+    let named: TenantRef = name.parse().map_err(|()| none())?;
     let child = here.visit.control.tenant(&here.visit.principal, &named).await?;
     Some(child).filter(|child| child.parent == Some(here.tenant.id)).ok_or_else(none)
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::principal::Operation;
+use super::subscriptions::TierWhen;
 use super::work::{Target, Told, Work};
 use super::{
     Control, ControlError, FieldFault, KeyChange, NewKey, NewSetting, NewTenant, Principal, QuotaChange,
@@ -288,6 +289,8 @@ impl ManifestTenant {
             name: self.name.clone(),
             slug: None,
             tier: self.tier.clone(),
+            // What a file says is so once it was applied.
+            tier_when: Some(TierWhen::Now),
             billing_email: self.billing_email.clone(),
             contact_phone: self.contact_phone.clone(),
             timezone: self.timezone.clone(),

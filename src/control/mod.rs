@@ -24,6 +24,7 @@ mod fleet;
 mod health;
 mod idempotency;
 mod increments;
+mod invoices;
 mod keys;
 mod log_ins;
 mod members;
@@ -40,6 +41,7 @@ mod roles;
 mod second_factor;
 mod sessions;
 mod settings;
+mod subscriptions;
 mod tenants;
 mod throttle;
 mod tiers;
@@ -87,6 +89,7 @@ pub use fleet::GatewaySeen;
 pub use health::{HealthReason, TenantHealth, TenantHealthSettings};
 pub use idempotency::{Claim, Claimed};
 pub use increments::{CountedEvent, EVENTS_MAX, EventOutcome, NewEvent};
+pub use invoices::{BillingSettings, Verification, VerifiedLine};
 pub use keys::{Brought, CreatedKey, KeyChange, NewKey};
 pub use log_ins::LogIns;
 pub use members::{CreatedInvitation, NewInvitation};
@@ -102,6 +105,7 @@ pub use roles::RoleView;
 pub use second_factor::NewSecondFactor;
 pub use sessions::{Credentials, LoggedIn, SessionSettings, Visitor};
 pub use settings::{NewSetting, Rotated, SettingSource, SettingView};
+pub use subscriptions::{BillingKept, LimitChange, Subscription, TierChangePreview, TierWhen};
 pub use tenants::{NewTenant, TenantChange};
 pub use tiers::{OfferedTier, TierTraits};
 pub use users::{Person, UserWithToken};
@@ -140,6 +144,7 @@ struct Parts {
     accessed: Cache<(Uuid, TenantId), ()>,
     channels: ChannelSettings,
     watch: Arc<WatchSettings>,
+    billing: BillingSettings,
     /// What the watch knows to be written down; the store would say so again.
     noted: Cache<(TenantId, String), ()>,
     /// Keeps the order of ids that are made within one millisecond.
@@ -176,6 +181,7 @@ impl Control {
                 accessed: Cache::builder().max_capacity(ACCESSED_MAX).time_to_live(ACCESS_TOLD_EVERY).build(),
                 channels: ChannelSettings::default(),
                 watch: Arc::default(),
+                billing: BillingSettings::default(),
                 noted: Cache::new(NOTED_MAX),
                 expected: None,
                 ids: Arc::default(),
@@ -228,6 +234,12 @@ impl Control {
     #[must_use]
     pub fn with_watch(self, watch: WatchSettings) -> Control {
         Control { parts: Arc::new(Parts { watch: Arc::new(watch), ..(*self.parts).clone() }) }
+    }
+
+    /// With another way to bill than that of [`BillingSettings::default`].
+    #[must_use]
+    pub fn with_billing(self, billing: BillingSettings) -> Control {
+        Control { parts: Arc::new(Parts { billing, ..(*self.parts).clone() }) }
     }
 
     /// Beside a gateway: what its till knows of an account's use is newer than what the store was told.

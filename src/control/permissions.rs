@@ -74,6 +74,13 @@ pub(super) enum Operation {
     RotateChannel,
     TestChannel,
     ResendDelivery,
+    /// And what is being subscribed to, and what another tier would change.
+    ReadInvoices,
+    FinalizeInvoice,
+    VoidInvoice,
+    /// To note that it was paid.
+    PayInvoice,
+    SetTier,
     ReadBulk,
     /// Whatever is done by it is the platform's to do.
     CreateBulk,
@@ -95,7 +102,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 63] = [
+const MATRIX: [(Operation, &str, Allowed); 68] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -152,6 +159,11 @@ const MATRIX: [(Operation, &str, Allowed); 63] = [
     (Operation::RotateChannel, "channel.rotate", allowed("P- oa---- -")),
     (Operation::TestChannel, "channel.test", allowed("P- oa---- -")),
     (Operation::ResendDelivery, "delivery.resend", allowed("P- oa---- -")),
+    (Operation::ReadInvoices, "invoice.read", allowed("PS oab-u- -")),
+    (Operation::FinalizeInvoice, "invoice.finalize", allowed("P- ------ -")),
+    (Operation::VoidInvoice, "invoice.void", allowed("P- ------ -")),
+    (Operation::PayInvoice, "invoice.pay", allowed("P- ------ -")),
+    (Operation::SetTier, "tier.set", allowed("P- ------ -")),
     (Operation::ReadBulk, "bulk.read", allowed("PS ------ -")),
     (Operation::CreateBulk, "bulk.create", allowed("P- ------ -")),
     (Operation::CancelBulk, "bulk.cancel", allowed("P- ------ -")),
@@ -380,12 +392,16 @@ mod tests {
                     | Operation::ChangeTerms
                     | Operation::CreateTenant
                     | Operation::EraseTenant
+                    | Operation::FinalizeInvoice
                     | Operation::ImportKey
                     | Operation::ImportTenant
+                    | Operation::PayInvoice
                     | Operation::RemoveQuota
                     | Operation::RotateSecrets
                     | Operation::SetQuota
                     | Operation::SetStatus
+                    | Operation::SetTier
+                    | Operation::VoidInvoice
             );
             assert!(!(is_sold && owner.contains(operation)), "{action}");
         }

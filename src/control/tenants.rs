@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::principal::Operation;
+use super::subscriptions::{Schedule, TierWhen, plan_of};
 use super::validate::Faults;
 use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
+use crate::domain::billing::Segment;
 use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Tier, Zone};
 use crate::store::{Listed, Page, Reach, TenantFilter, TenantSort, Visible};
 
@@ -37,7 +39,10 @@ pub struct NewTenant {
 pub struct TenantChange {
     pub name: Option<String>,
     pub slug: Option<String>,
+    /// The one that it has withdraws what was scheduled.
     pub tier: Option<String>,
+    /// When the tier changes: if absent, a dearer one at once and a cheaper one at the period's end.
+    pub tier_when: Option<TierWhen>,
     /// Empty removes it.
     pub billing_email: Option<String>,
     /// Empty removes it.
@@ -114,7 +119,8 @@ impl Control {
         Ok(self.read_tenant(principal, Operation::ReadTenant, tenant).await?.1)
     }
 
-    /// Changes what `change` holds. A changed tier is in force at once; use carries over, overrides stay.
+    /// Changes what `change` holds. A dearer tier is in force at once, a cheaper one when the billing period ends, unless
+    /// `tier_when` says otherwise; use carries over, overrides stay.
     ///
     /// # Errors
     /// [`ControlError::Invalid`] names all faults; [`ControlError::Stale`] if `if_version` is not the tenant's
@@ -187,6 +193,8 @@ impl Work<'_> {
         let (mut tenant, tier) = self.checked(new).await?;
         tenant.status = status;
         self.tx.insert_tenant(&tenant, tier.retention_days).await?;
+        let plan = plan_of(&tenant);
+        self.tx.set_segment(tenant.id, &Segment { starts_at: self.now, plan }).await?;
         self.audit(Operation::CreateTenant, &Target::tenant(&tenant), Told::made(shown(&tenant))).await?;
         Ok(tenant)
     }
@@ -306,9 +314,21 @@ impl Work<'_> {
         if let Some(expected) = if_version.filter(|expected| *expected != before.version) {
             return Err(ControlError::Stale { expected, actual: before.version });
         }
-        let after = self.changed(&before, change).await?;
-        if after == before {
-            return Ok(before);
+        let mut after = self.changed(&before, change).await?;
+        let schedule = match change.tier {
+            Some(_) => self.scheduled(&before, &mut after, change.tier_when).await?,
+            None => Schedule::Kept,
+        };
+        match schedule {
+            Schedule::Kept if after == before => return Ok(before),
+            Schedule::Kept => {}
+            Schedule::Becomes(scheduled) => {
+                self.schedule(&before, scheduled).await?;
+                if after == before {
+                    self.tx.touch_tenant(before.id, self.now).await?;
+                    return Ok(self.tx.tenant(before.id).await?.unwrap_or(before));
+                }
+            }
         }
         self.update(Operation::ChangeTenant, &before, after, None).await
     }
@@ -376,6 +396,7 @@ impl Work<'_> {
         after.updated_at = self.now;
         let retention_days = self.tx.tier_retention_days(&after).await?;
         self.tx.update_tenant(&after, retention_days).await?;
+        self.resubscribe(before, &after, self.now).await?;
         let told = Told::changed(&shown(before), &shown(&after)).because(reason);
         self.audit(operation, &Target::tenant(&after), told).await?;
         Ok(after)

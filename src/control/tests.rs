@@ -2,6 +2,7 @@
 
 mod alerts;
 mod analytics;
+mod billing;
 mod bulk;
 mod people;
 mod reports;

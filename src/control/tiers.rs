@@ -1,12 +1,17 @@
-//! Tiers and resource types, read.
+//! Tiers and resource types: what can be sold, and what is counted.
 
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::principal::Operation;
-use super::work::Target;
+use super::validate::Faults;
+use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
-use crate::domain::{ResourceType, Tier, TierQuota};
+use crate::domain::billing::Currency;
+use crate::domain::{
+    Enforcement, Period, ResourceKind, ResourceType, SECURITY_LEVELS, Slug, Tier, TierQuota,
+};
 
 /// A tier as it is offered to somebody.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -58,7 +63,7 @@ impl Control {
         };
         let is_resold = own.is_some_and(|own| own.parent.is_some());
         let priced = |tier: OfferedTier| match is_resold {
-            true => OfferedTier { price_minor: None, currency: None, ..tier },
+            true => tier.without_prices(),
             false => tier,
         };
         Ok(tiers.map(priced).collect())
@@ -86,9 +91,96 @@ impl Control {
         let security_level = snapshot.tier_security_level(&tenant).await?;
         Ok(TierTraits { security_level, resells: snapshot.is_reseller(&tenant).await? })
     }
+
+    /// Sells a tier as it stands there from now on: as its next version, or as a new tier. Whoever has an older version
+    /// keeps it until its tier changes. What is sold already is success and writes nothing. The version that is given is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] names all faults.
+    pub async fn set_tier(&self, principal: &Principal, tier: Tier) -> Result<Tier, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.set_tier(tier).await;
+        work.end(outcome).await
+    }
+}
+
+fn check_terms(faults: &mut Faults, tier: &Tier) {
+    let is_slug = tier.slug.parse::<Slug>().is_ok();
+    faults.check_that(is_slug, "slug", "1 to 63 of a-z, 0-9 and - are expected, beginning with a letter");
+    faults.check_that(!tier.display.trim().is_empty(), "display", "a name is expected");
+    faults.check_that(tier.price_minor >= 0, "price_minor", "0 or more is expected");
+    let currency = Currency::parse(&tier.currency);
+    faults.check_that(currency.is_some(), "currency", "a currency of ISO 4217 is expected, like USD");
+    faults.check_that((1..=3_650).contains(&tier.retention_days), "retention_days", "1 to 3650 are expected");
+    let is_level = SECURITY_LEVELS.contains(&tier.security_level.as_str());
+    faults.check_that(
+        is_level,
+        "security_level",
+        &format!("one of {} is expected", SECURITY_LEVELS.join(", ")),
+    );
+}
+
+fn check_quotas(faults: &mut Faults, quotas: &[TierQuota], known: &[ResourceType]) {
+    for (at, quota) in quotas.iter().enumerate() {
+        let field = format!("quotas[{at}]");
+        let Some(of) = known.iter().find(|known| known.slug == quota.resource) else {
+            faults.add(&field, "there is no such resource");
+            continue;
+        };
+        let same = |other: &TierQuota| (other.resource, other.period) == (quota.resource, quota.period);
+        faults.check_that(!quotas[..at].iter().any(same), &field, "there is such a quota already");
+        let is_gauge = of.kind == ResourceKind::Gauge;
+        let fits = is_gauge == (quota.period == Period::Forever);
+        faults.check_that(fits, &field, "gauges are held forever, counters begin anew");
+        // What a hard limit denies can't be sold, and only what a month counted is on an invoice.
+        let is_soft = quota.enforcement != Enforcement::Hard && quota.period == Period::Month;
+        let can_be_sold = quota.overage.is_none() || is_soft;
+        faults.check_that(
+            can_be_sold,
+            &field,
+            "what is above a limit is sold per month, where the limit is soft",
+        );
+    }
+}
+
+// === impl Work ===
+
+impl Work<'_> {
+    async fn set_tier(&mut self, mut tier: Tier) -> Result<Tier, ControlError> {
+        let target = Target { tenant: None, kind: "tier", id: tier.slug.clone() };
+        self.authorize(Operation::SetTier, &target)?;
+        let mut faults = Faults::default();
+        check_terms(&mut faults, &tier);
+        check_quotas(&mut faults, &tier.quotas, &self.tx.resource_types().await?);
+        let sold = self.tx.tier(&tier.slug).await?;
+        if sold.as_ref().is_some_and(|sold| sold.slug != tier.slug) {
+            faults.add("slug", "a tier is called so as well");
+        }
+        faults.finish()?;
+        // As the store lists them.
+        let place = |quota: &TierQuota| (quota.resource.to_string(), quota.period.as_str());
+        tier.quotas.sort_unstable_by_key(place);
+        tier.version = sold.as_ref().map_or(1, |sold| sold.version);
+        if sold.as_ref() == Some(&tier) {
+            return Ok(tier);
+        }
+        tier.version = sold.as_ref().map_or(1, |sold| sold.version + 1);
+        self.tx.add_tier_version(&tier).await?;
+        let told = Told { before: sold.map(|sold| json!(sold)), after: Some(json!(tier)), ..Told::default() };
+        self.audit(Operation::SetTier, &target, told).await?;
+        Ok(tier)
+    }
 }
 
 // === impl OfferedTier ===
+
+impl OfferedTier {
+    fn without_prices(self) -> OfferedTier {
+        let quotas = self.quotas.into_iter().map(|quota| TierQuota { overage: None, ..quota }).collect();
+        OfferedTier { price_minor: None, currency: None, quotas, ..self }
+    }
+}
 
 impl From<Tier> for OfferedTier {
     fn from(tier: Tier) -> Self {

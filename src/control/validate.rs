@@ -42,6 +42,13 @@ impl Faults {
         self.0.is_empty()
     }
 
+    /// A fault unless `holds`.
+    pub(super) fn check_that(&mut self, holds: bool, field: &str, message: &str) {
+        if !holds {
+            self.add(field, message);
+        }
+    }
+
     /// The refusal that names them all.
     pub(super) fn refusal(self) -> ControlError {
         ControlError::Invalid(self.0)

@@ -133,7 +133,7 @@ impl Control {
         Ok(told)
     }
 
-    async fn take_round(&self, work: &str, every: Duration) -> Result<bool, ControlError> {
+    pub(super) async fn take_round(&self, work: &str, every: Duration) -> Result<bool, ControlError> {
         let every = i64::try_from(every.as_micros()).unwrap_or(i64::MAX).max(1);
         let round = self.now().micros().div_euclid(every);
         Ok(self.parts.store.take_round(work, round).await?)

@@ -6,6 +6,7 @@
 mod alert;
 mod amount;
 mod audit;
+pub mod billing;
 mod bulk;
 mod color;
 pub mod forecast;

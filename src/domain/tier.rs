@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::billing::UnitPrice;
 use super::{Enforcement, Limit, LossPolicy, Period, Resource};
 
 /// One version of a tier. Shipped as data in `config/tiers.toml`.
@@ -44,4 +45,7 @@ pub struct TierQuota {
     pub enforcement: Enforcement,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<LossPolicy>,
+    /// What units above the limit cost, in whole units of the tier's currency; `None`: nothing above it is sold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overage: Option<UnitPrice>,
 }

@@ -91,6 +91,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0012_bulk.sql"),
         sqlite: include_str!("../../migrations/sqlite/0012_bulk.sql"),
     },
+    Migration {
+        number: 13,
+        name: "0013_billing",
+        postgres: include_str!("../../migrations/postgres/0013_billing.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0013_billing.sql"),
+    },
 ];
 
 impl Store {

@@ -27,6 +27,7 @@ mod events;
 mod fleet;
 mod grants;
 mod idempotency;
+mod invoices;
 mod isolation;
 mod keys;
 mod listing;

@@ -234,7 +234,7 @@ fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
 
 impl TenantQuota {
     fn of_tier(tenant: TenantId, quota: &TierQuota) -> TenantQuota {
-        let TierQuota { resource, limit, period, enforcement, on_loss } = *quota;
+        let TierQuota { resource, limit, period, enforcement, on_loss, .. } = *quota;
         let quota = Quota { owner: Owner::Tenant(tenant), resource, period, limit, enforcement, on_loss };
         TenantQuota { quota, source: QuotaSource::Tier, reason: None, expires_at: None }
     }

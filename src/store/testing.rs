@@ -122,6 +122,11 @@ impl TestStore {
         tx.commit().await.unwrap();
     }
 
+    /// The same, of what may be refused.
+    pub(crate) async fn tried(&self, sql: &'static str) -> Result<(), StoreError> {
+        self.do_as_owner(query(sql)).await.map(drop)
+    }
+
     /// What somebody else does for long, until it is dropped.
     pub(crate) async fn under_way(&self, sql: &'static str) -> Tx {
         let mut tx = self.owner.begin_migration().await.unwrap();

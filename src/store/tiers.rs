@@ -4,15 +4,17 @@ use serde::Deserialize;
 
 use super::quotas::on_loss;
 use super::sql::{Row, query, select};
-use super::values::{get, json, limit, parsed, to_json};
+use super::values::{corrupt, get, json, limit, parsed, to_json};
 use super::{Changed, Snapshot, StoreError, Tx};
+use crate::domain::billing::UnitPrice;
 use crate::domain::{Enforcement, LossPolicy, Resource, ResourceKind, ResourceType, Tenant, Tier, TierQuota};
 
 /// `config/tiers.toml`: what a new database begins with.
 const SHIPPED: &str = include_str!("../../config/tiers.toml");
 
 const TIER: &str = "tier, version, display, price_minor, currency, retention_days, security_level, flags";
-const TIER_QUOTA: &str = "resource_type, limit_amount, period, enforcement, on_loss";
+const TIER_QUOTA: &str =
+    "resource_type, limit_amount, period, enforcement, on_loss, overage_price, overage_per";
 const RESOURCE_TYPE: &str = "slug, kind, unit, display";
 
 #[derive(Deserialize)]
@@ -188,7 +190,15 @@ fn tier_quota(row: &Row) -> Result<TierQuota, StoreError> {
         period: parsed(row, "period", |text| text.parse().ok())?,
         enforcement: parsed(row, "enforcement", Enforcement::parse)?,
         on_loss: on_loss(row)?,
+        overage: overage(row)?,
     })
+}
+
+fn overage(row: &Row) -> Result<Option<UnitPrice>, StoreError> {
+    let Some(price) = get::<Option<&str>>(row, "overage_price")? else { return Ok(None) };
+    let bad = || corrupt("overage_price", format!("`{price}`"));
+    let per = get::<Option<i64>>(row, "overage_per")?.and_then(|per| u64::try_from(per).ok());
+    UnitPrice::new(price, per.ok_or_else(bad)?).map(Some).map_err(|_| bad())
 }
 
 fn resource_type(row: &Row) -> Result<ResourceType, StoreError> {
@@ -295,8 +305,9 @@ impl Tx {
 
     async fn insert_tier_quota(&mut self, tier: &Tier, quota: &TierQuota) -> Result<(), StoreError> {
         query(
-            "INSERT INTO tier_quotas (tier, version, resource_type, period, limit_amount, enforcement, on_loss)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO tier_quotas (tier, version, resource_type, period, limit_amount, enforcement, on_loss,
+                 overage_price, overage_per)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(&tier.slug)
         .bind(tier.version)
@@ -305,6 +316,8 @@ impl Tx {
         .bind(quota.limit.to_sql())
         .bind(quota.enforcement.as_str())
         .bind(quota.on_loss.map(LossPolicy::as_str))
+        .bind(quota.overage.map(|price| price.price()))
+        .bind(quota.overage.and_then(|price| i64::try_from(price.per()).ok()))
         .execute(self.connection())
         .await?;
         Ok(())

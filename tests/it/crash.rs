@@ -49,6 +49,10 @@ fn killed_ten_times_under_load_the_books_balance_and_the_limit_is_exact() {
     gateway.restart();
     let (units, requests) = recorded(&gateway, &customer);
     assert_eq!((units, requests), (LIMIT, LIMIT), "the database");
+    let bill = gateway.json(&["invoice", "show", &customer.slug]);
+    let lines = bill["lines"].as_array().expect("lines");
+    let calls = lines.iter().find(|line| line["item"]["resource_type"] == "api_calls").expect("api_calls");
+    assert_eq!(calls["item"]["used"], LIMIT, "the invoice: {bill}");
     let (seen, passed) = (upstream.count() as u64, told.passed.load(Ordering::Relaxed));
     println!(
         "{KILLS} kills: till and database {LIMIT}, the upstream saw {seen}, clients were answered {passed}"

@@ -154,6 +154,7 @@ fn filled(document: &Value, name: &str, said: &Value, fill: &Fill<'_>) -> Vec<Ca
         // Whatever else there is, is made by the gateway or by people: any id of theirs has to do.
         ("{session}", key),
         ("{alert}", key),
+        ("{invoice}", key),
         ("{operation}", key),
         ("{delivery}", key),
     ] {

@@ -7,6 +7,7 @@ mod channels;
 mod errors;
 mod health;
 mod idempotency;
+mod invoices;
 mod isolation;
 mod keys;
 mod lists;
@@ -39,7 +40,7 @@ use crate::secret::seal::KeyRing;
 use crate::store::testing::{Kept, TestStore};
 
 /// Every address that names a tenant `{t}` or a key `{k}` of it, with a body where one belongs.
-pub(super) const OF_A_TENANT: [(&str, Option<&str>); 58] = [
+pub(super) const OF_A_TENANT: [(&str, Option<&str>); 67] = [
     ("GET /api/tenants/{t}", None),
     ("PUT /api/tenants/{t}", Some(r#"{"organization_name":"Mine"}"#)),
     ("PATCH /api/tenants/{t}", Some(r#"{"tenant_tier":"msp"}"#)),
@@ -102,6 +103,18 @@ pub(super) const OF_A_TENANT: [(&str, Option<&str>); 58] = [
     ("POST /api/tenants/{t}/channels/00000000-0000-7000-8000-000000000000/test", None),
     ("GET /api/tenants/{t}/deliveries", None),
     ("POST /api/tenants/{t}/deliveries/00000000-0000-7000-8000-000000000000/resend", None),
+    ("GET /api/tenants/{t}/subscription", None),
+    ("POST /api/tenants/{t}/subscription/preview", Some(r#"{"tenant_tier":"pro"}"#)),
+    ("GET /api/tenants/{t}/invoices", None),
+    ("GET /api/tenants/{t}/invoices/draft", None),
+    ("POST /api/tenants/{t}/invoices/finalize", None),
+    ("GET /api/tenants/{t}/invoices/00000000-0000-7000-8000-000000000000", None),
+    ("GET /api/tenants/{t}/invoices/00000000-0000-7000-8000-000000000000/verify", None),
+    (
+        "POST /api/tenants/{t}/invoices/00000000-0000-7000-8000-000000000000/void",
+        Some(r#"{"reason":"mine"}"#),
+    ),
+    ("POST /api/tenants/{t}/invoices/00000000-0000-7000-8000-000000000000/paid", None),
     ("POST /api/tenants/{t}/erase", None),
     ("POST /api/tenants/{t}/export", Some(r#"{"passphrase":"correct horse"}"#)),
     ("GET /api/tenants/{t}/usage-logs", None),

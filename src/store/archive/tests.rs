@@ -6,7 +6,7 @@ use crate::store::testing::TestStore;
 use crate::store::values::get;
 
 /// What is a tenant's and in no part, and why.
-const APART: [(&str, &str); 16] = [
+const APART: [(&str, &str); 20] = [
     ("tenant_settings", "a part of their own, in which secrets are text"),
     ("tenant_data_keys", "made anew where the secrets are sealed anew"),
     ("audit_chains", "the end of the log that is imported"),
@@ -23,6 +23,10 @@ const APART: [(&str, &str); 16] = [
     ("invitations", "as the people"),
     ("sessions", "as the people"),
     ("logins", "as the people"),
+    ("subscription_segments", "who sells it there begins anew"),
+    ("scheduled_tiers", "as the segments"),
+    ("invoices", "of whom it owed, here"),
+    ("invoice_lines", "as the invoices"),
 ];
 
 async fn names(store: &TestStore, sql: &'static str, bound: &str) -> BTreeSet<String> {

@@ -26,6 +26,7 @@ fn of_tier(units: u64) -> TierQuota {
         period: Period::Month,
         enforcement: Enforcement::Hard,
         on_loss: None,
+        overage: None,
     }
 }
 

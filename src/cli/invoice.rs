@@ -1,0 +1,211 @@
+//! `tollgate invoice`: what a tenant owes, why, and whether it is what was counted.
+
+use std::path::Path;
+
+use clap::{Args as Group, Subcommand};
+use serde_json::{Value, json};
+
+use super::args::{Page, TenantName};
+use super::ask::{Ask, cursor, path, said, with_query};
+use super::failure::Failure;
+use super::show::{Table, facts, items, list, moment, text};
+use super::{Found, answered};
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Invoice {
+    /// List a tenant's finalized invoices, newest first
+    #[command(after_help = "Example:\n  tollgate invoice list acme --json")]
+    List(InvoiceList),
+    /// Show an invoice, or what is owed for the present period as of now
+    #[command(after_help = "\
+Examples:
+  tollgate invoice show acme          # the running estimate
+  tollgate invoice show acme 0192f0c1-7a3b-7000-8000-000000000000 --json")]
+    Show(InvoiceShow),
+    /// Show what another tier would change and cost; changes nothing
+    #[command(after_help = "Example:\n  tollgate invoice preview acme business")]
+    Preview(InvoicePreview),
+    /// Finalize the invoice of the first period that is over and has none
+    #[command(after_help = "\
+Example:
+  tollgate invoice finalize acme
+
+A running gateway does it by itself. A second time shows the invoice that is there.")]
+    Finalize(TenantName),
+    /// Take back an invoice that was not paid
+    #[command(
+        after_help = "Example:\n  tollgate invoice void acme 0192f0c1-7a3b-7000-8000-000000000000 --reason \"wrong name\""
+    )]
+    Void(InvoiceVoid),
+    /// Note that an invoice was paid
+    #[command(after_help = "Example:\n  tollgate invoice paid acme 0192f0c1-7a3b-7000-8000-000000000000")]
+    Paid(InvoiceName),
+    /// Compute an invoice again from what was counted, and compare line by line
+    #[command(after_help = "\
+Example:
+  tollgate invoice verify acme 0192f0c1-7a3b-7000-8000-000000000000
+
+Exit status: 0 it is what was counted, 1 it differs.")]
+    Verify(InvoiceName),
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct InvoiceList {
+    /// The tenant's id or slug
+    pub tenant: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct InvoiceShow {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The invoice's id, as `invoice list` shows it; the running estimate without it
+    pub invoice: Option<String>,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct InvoiceName {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The invoice's id, as `invoice list` shows it
+    pub invoice: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct InvoicePreview {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// The other tier
+    pub tier: String,
+}
+
+#[derive(Group, Clone, Debug)]
+pub struct InvoiceVoid {
+    #[command(flatten)]
+    pub name: InvoiceName,
+    /// Why, for the audit log and the invoice
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// Numbers that differ are a problem that was found.
+pub(super) fn invoice(config: Option<&Path>, command: &Invoice) -> Result<Found, Failure> {
+    let found = answered(config, command.ask())?;
+    let differs = matches!(command, Invoice::Verify(_))
+        && serde_json::from_str::<Value>(&found.json).is_ok_and(|verified| verified["agrees"] != true);
+    Ok(Found { status: u8::from(differs), ..found })
+}
+
+// === impl Invoice ===
+
+impl Invoice {
+    pub(super) fn ask(&self) -> Ask {
+        match self {
+            Invoice::List(all) => {
+                let page = [("limit", all.page.limit.map(|limit| limit.to_string())), cursor(&all.page)];
+                Ask::get(with_query(path(&["tenants", &all.tenant, "invoices"]), page), invoices)
+            }
+            Invoice::Show(show) => {
+                let which = show.invoice.as_deref().unwrap_or("draft");
+                Ask::get(path(&["tenants", &show.tenant, "invoices", which]), document)
+            }
+            Invoice::Preview(of) => Ask::post(
+                path(&["tenants", &of.tenant, "subscription", "preview"]),
+                json!({ "tenant_tier": of.tier }),
+                preview,
+            ),
+            Invoice::Finalize(name) => {
+                Ask::post(path(&["tenants", &name.tenant, "invoices", "finalize"]), json!({}), document)
+            }
+            Invoice::Void(void) => {
+                Ask::post(void.name.path("void"), said([("reason", void.reason.as_str().into())]), document)
+            }
+            Invoice::Paid(name) => Ask::post(name.path("paid"), json!({}), document),
+            Invoice::Verify(name) => Ask::get(name.path("verify"), verified),
+        }
+    }
+}
+
+impl InvoiceName {
+    fn path(&self, then: &str) -> String {
+        path(&["tenants", &self.tenant, "invoices", &self.invoice, then])
+    }
+}
+
+// === how answers look ===
+
+fn invoices(listed: &Value) -> String {
+    let mut table = Table::new(["FROM", "TO", "STATUS", "TOTAL", "ID"]);
+    for invoice in items(listed) {
+        table.row([
+            moment(&invoice["period"]["start"]),
+            moment(&invoice["period"]["end"]),
+            text(&invoice["status"]),
+            text(&invoice["total"]),
+            text(&invoice["invoice_id"]),
+        ]);
+    }
+    list(listed, &table, "no invoices\n")
+}
+
+fn document(invoice: &Value) -> String {
+    let head = facts(invoice, &[("invoice", "invoice_id"), ("status", "status"), ("bill to", "bill_to")]);
+    let (from, to) = (moment(&invoice["period"]["start"]), moment(&invoice["period"]["end"]));
+    let mut table = Table::new(["LINE", "DESCRIPTION", "AMOUNT"]);
+    for line in invoice["lines"].as_array().into_iter().flatten() {
+        table.row([text(&line["line"]), text(&line["description"]), text(&line["amount"])]);
+    }
+    format!("{head}period   {from} to {to}\n\n{table}\ntotal    {}\n", text(&invoice["total"]))
+}
+
+fn preview(preview: &Value) -> String {
+    let head = facts(
+        preview,
+        &[
+            ("tier now", "tier_now"),
+            ("tier then", "tier_then"),
+            ("when", "when"),
+            ("effective at", "effective_at"),
+            ("currency", "currency"),
+            ("price now, minor", "price_now_minor"),
+            ("price then, minor", "price_then_minor"),
+            ("this period, minor", "prorated_minor"),
+        ],
+    );
+    let mut table = Table::new(["RESOURCE", "PERIOD", "LIMIT NOW", "LIMIT THEN", "USED"]);
+    for change in preview["changes"].as_array().into_iter().flatten() {
+        table.row([
+            text(&change["resource_type"]),
+            text(&change["period"]),
+            text(&change["limit_now"]),
+            text(&change["limit_then"]),
+            text(&change["used"]),
+        ]);
+    }
+    format!("{head}\n{table}")
+}
+
+fn verified(verified: &Value) -> String {
+    let mut table =
+        Table::new(["LINE", "KIND", "RESOURCE", "BILLED", "COUNTED", "AMOUNT", "AGAIN", "AGREES"]);
+    for line in verified["lines"].as_array().into_iter().flatten() {
+        table.row([
+            text(&line["line"]),
+            text(&line["kind"]),
+            text(&line["resource_type"]),
+            text(&line["billed"]),
+            text(&line["ledger"]),
+            text(&line["amount_minor"]),
+            text(&line["recomputed_minor"]),
+            if line["agrees"] == true { "yes".to_owned() } else { "NO".to_owned() },
+        ]);
+    }
+    let verdict = if verified["agrees"] == true {
+        "it is what was counted"
+    } else {
+        "it differs from what was counted"
+    };
+    format!("{table}\n{verdict}\n")
+}

@@ -1,0 +1,311 @@
+//! Subscriptions and invoices, through the door.
+
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{House, by_id, fields, limit, named, of_tenant, quota, resource};
+use crate::clock::{Clock, Timestamp};
+use crate::control::{ControlError, NewTenant, TenantChange, TierWhen};
+use crate::domain::billing::{Invoice, InvoiceStatus, Item, UnitPrice};
+use crate::domain::{AccountKey, Enforcement, Owner, Period, Role, Tenant, TenantStatus};
+use crate::store::testing::{TestStore, on_both};
+use crate::store::usage_testing::batch;
+use crate::store::{AccountUse, Page};
+
+on_both! {
+    an_upgrade_is_at_once_and_costs_the_rest_of_the_period,
+    a_downgrade_waits_for_the_periods_end_and_can_be_withdrawn,
+    a_change_is_of_the_preview_that_was_seen_or_refused,
+    an_invoice_is_what_the_ledger_says_to_the_unit_and_is_finalized_once,
+    what_comes_late_is_corrected_in_the_next_invoice_and_charged_once,
+    a_finalized_invoice_can_not_be_changed_by_anybody,
+    an_invoice_that_is_void_is_drawn_up_again_and_one_that_was_paid_stays,
+    a_tenant_from_before_is_billed_from_its_present_month_on,
+    whoever_is_not_charged_gets_no_invoice,
+    whoever_may_read_invoices_may_not_finalize_them,
+    what_a_child_costs_is_told_to_its_reseller_and_not_to_the_child,
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl House {
+    async fn subscriber(&self, tier: &str) -> Tenant {
+        let new = NewTenant { tier: Some(tier.to_owned()), ..named("Acme") };
+        self.control.create_tenant(&self.owner, new).await.unwrap()
+    }
+
+    async fn retier(&self, tenant: &Tenant, tier: &str, when: Option<TierWhen>) -> Tenant {
+        let change = TenantChange { tier: Some(tier.to_owned()), tier_when: when, ..TenantChange::default() };
+        self.control.change_tenant(&self.owner, &by_id(tenant), change, None).await.unwrap()
+    }
+
+    /// A version of the tier that sells calls above its limit.
+    async fn sell_overage(&self, tier: &str, price: &str) {
+        let mut tx = self.store.begin().await.unwrap();
+        let mut tier = tx.tier(tier).await.unwrap().unwrap();
+        tier.version += 1;
+        for quota in &mut tier.quotas {
+            if quota.resource == resource("api_calls") {
+                quota.enforcement = Enforcement::Soft;
+                quota.overage = Some(price.parse::<UnitPrice>().unwrap());
+            }
+        }
+        tx.add_tier_version(&tier).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// What a gateway's journal brings of the month that holds `at`.
+    async fn use_calls(&self, tenant: &Tenant, number: u32, units: u64, at: Timestamp) {
+        let window = Period::Month.window(tenant.anchor, &tenant.timezone, at);
+        let owner = Owner::Tenant(tenant.id);
+        let account = AccountKey { owner, resource: resource("api_calls"), window };
+        let mut brought = batch(number, number + 1, Vec::new());
+        brought.id = Uuid::from_u128(u128::from(number) + 10_000);
+        brought.accounts = vec![AccountUse { account, units, overage: 0 }];
+        self.store.insert_usage(&brought).await.unwrap();
+    }
+
+    async fn finalize(&self, tenant: &Tenant) -> Result<Invoice, ControlError> {
+        self.control.finalize_invoice(&self.owner, &by_id(tenant)).await
+    }
+
+    async fn agrees(&self, tenant: &Tenant, invoice: &Invoice) -> bool {
+        let verified = self.control.verify_invoice(&self.owner, &by_id(tenant), invoice.id).await.unwrap();
+        verified.agrees
+    }
+
+    async fn invoices(&self, tenant: &Tenant) -> Vec<Invoice> {
+        self.control.invoices(&self.owner, &by_id(tenant), &Page::default()).await.unwrap().items
+    }
+}
+
+fn amounts(invoice: &Invoice) -> Vec<i64> {
+    invoice.bill.lines.iter().map(|line| line.amount_minor).filter(|minor| *minor != 0).collect()
+}
+
+async fn an_upgrade_is_at_once_and_costs_the_rest_of_the_period(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    house.clock.advance(DAY * 10);
+    let preview = house.control.tier_change_preview(&house.owner, &by_id(&acme), "business").await.unwrap();
+    // 20 of 30 days of 799.00 and 10 of 299.00, each rounded, less 299.00.
+    assert_eq!((preview.when, preview.prorated_minor), (TierWhen::Now, 33_334));
+    assert_eq!((preview.price_now_minor, preview.price_then_minor), (29_900, 79_900));
+    assert_eq!((preview.effective_at, preview.version), (house.clock.now(), acme.version));
+    let calls = preview.changes.iter().find(|change| change.resource_type == resource("api_calls")).unwrap();
+    assert_eq!((calls.limit_now, calls.limit_then), (Some(limit(10_000)), Some(limit(100_000))));
+    let before = house.control.running_invoice(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(before.total_minor, 29_900);
+    assert_eq!(house.retier(&acme, "business", None).await.tier, "business");
+    let after = house.control.running_invoice(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(after.total_minor - before.total_minor, preview.prorated_minor);
+}
+
+async fn a_downgrade_waits_for_the_periods_end_and_can_be_withdrawn(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("business").await;
+    let period_end = Timestamp::parse("2026-12-23T00:00:00Z").unwrap();
+    let still = house.retier(&acme, "pro", None).await;
+    assert_eq!((still.tier.as_str(), still.version), ("business", acme.version + 1));
+    let subscription = || async { house.control.subscription(&house.owner, &by_id(&acme)).await.unwrap() };
+    let scheduled = subscription().await.scheduled.unwrap();
+    assert_eq!((scheduled.tier.as_str(), scheduled.effective_at), ("pro", period_end));
+    assert_eq!(house.audit(&acme).await[0].row.after.as_ref().unwrap()["scheduled_tier"]["tier"], "pro");
+
+    house.retier(&acme, "business", None).await;
+    assert_eq!(subscription().await.scheduled, None);
+    house.retier(&acme, "free", Some(TierWhen::PeriodEnd)).await;
+    let kept = house.control.keep_billing().await.unwrap();
+    assert_eq!((kept.changed, kept.finalized), (0, 0));
+    house.clock.advance(DAY * 30);
+    assert_eq!(house.control.keep_billing().await.unwrap().changed, 1);
+    assert_eq!(house.control.keep_billing().await.unwrap().changed, 0);
+    let free = house.control.tenant(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(free.tier, "free");
+    let segments = subscription().await.segments;
+    assert_eq!(segments.last().map(|segment| segment.starts_at), Some(period_end));
+    let invoice = house.finalize(&acme).await.unwrap();
+    assert_eq!((invoice.bill.period.end, invoice.bill.total_minor), (period_end, 79_900));
+
+    let now = house.retier(&acme, "pro", None).await;
+    assert_eq!(house.retier(&now, "free", Some(TierWhen::Now)).await.tier, "free");
+}
+
+async fn a_change_is_of_the_preview_that_was_seen_or_refused(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    let seen = house.control.tier_change_preview(&house.owner, &by_id(&acme), "business").await.unwrap();
+    house.control.set_quota(&house.owner, &by_id(&acme), quota("alerts", limit(7))).await.unwrap();
+    let change = TenantChange { tier: Some("business".to_owned()), ..TenantChange::default() };
+    let change = house.control.change_tenant(&house.owner, &by_id(&acme), change, Some(seen.version)).await;
+    assert!(matches!(change, Err(ControlError::Stale { .. })), "{change:?}");
+    let error = house.control.tier_change_preview(&house.owner, &by_id(&acme), "gold").await.unwrap_err();
+    assert_eq!(fields(&error), ["tier"]);
+}
+
+async fn an_invoice_is_what_the_ledger_says_to_the_unit_and_is_finalized_once(store: TestStore) {
+    let house = House::on(store);
+    house.sell_overage("pro", "0.40 per 1000").await;
+    let acme = house.subscriber("pro").await;
+    house.use_calls(&acme, 1, 9_000, house.clock.now()).await;
+    house.use_calls(&acme, 2, 4_217, house.clock.now()).await;
+    let error = house.finalize(&acme).await.unwrap_err();
+    assert!(matches!(error, ControlError::Conflict(_)), "{error}");
+    let estimate = house.control.running_invoice(&house.owner, &by_id(&acme)).await.unwrap();
+    house.clock.advance(DAY * 30);
+    let invoice = house.finalize(&acme).await.unwrap();
+    assert_eq!(invoice.bill, estimate, "the same document");
+    let used = invoice.bill.lines.iter().find_map(|line| match line.item {
+        Item::Usage { resource_type, used, overage, .. } if resource_type == resource("api_calls") => {
+            Some((used.get(), overage.get()))
+        }
+        _ => None,
+    });
+    assert_eq!(used, Some((13_217, 3_217)));
+    // 3,217 at 0.40 per 1,000 are 1.2868.
+    assert_eq!((amounts(&invoice), invoice.bill.total_minor), (vec![29_900, 129], 30_029));
+    assert!(house.agrees(&acme, &invoice).await);
+    assert_eq!(house.finalize(&acme).await.unwrap(), invoice);
+    let (one, other) = tokio::join!(house.control.keep_billing(), house.control.keep_billing());
+    assert_eq!((one.unwrap().finalized, other.unwrap().finalized), (0, 0));
+    assert_eq!(house.invoices(&acme).await, [invoice]);
+}
+
+async fn what_comes_late_is_corrected_in_the_next_invoice_and_charged_once(store: TestStore) {
+    let house = House::on(store);
+    house.sell_overage("pro", "0.40 per 1000").await;
+    let acme = house.subscriber("pro").await;
+    let november = house.clock.now();
+    house.use_calls(&acme, 1, 12_000, november).await;
+    house.clock.advance(DAY * 31);
+    assert_eq!(house.control.keep_billing().await.unwrap().finalized, 1);
+    let first = house.invoices(&acme).await.remove(0);
+    assert_eq!(amounts(&first), [29_900, 80]);
+    house.use_calls(&acme, 2, 500, november).await;
+    assert!(!house.agrees(&acme, &first).await, "it is not hidden that something came late");
+
+    house.clock.advance(DAY * 31);
+    let second = house.finalize(&acme).await.unwrap();
+    assert_eq!(amounts(&second), [29_900, 20]);
+    let Some(Item::Correction { corrects, used_before, used, .. }) =
+        second.bill.lines.last().map(|line| line.item.clone())
+    else {
+        panic!("no correction: {second:?}");
+    };
+    assert_eq!((corrects, used_before.get(), used.get()), (first.id, 12_000, 12_500));
+    assert!(house.agrees(&acme, &first).await && house.agrees(&acme, &second).await);
+    house.clock.advance(DAY * 31);
+    assert_eq!(amounts(&house.finalize(&acme).await.unwrap()), [29_900], "nothing is corrected twice");
+    let void = house.control.void_invoice(&house.owner, &by_id(&acme), first.id, Some("wrong")).await;
+    assert!(matches!(void, Err(ControlError::Conflict(_))), "{void:?}");
+}
+
+async fn a_finalized_invoice_can_not_be_changed_by_anybody(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    house.clock.advance(DAY * 30);
+    let invoice = house.finalize(&acme).await.unwrap();
+    let is_refused = async |sql: &'static str| house.store.tried(sql).await.is_err();
+    for sql in [
+        "UPDATE invoices SET total_minor = 1",
+        "UPDATE invoices SET period_end = period_start",
+        "UPDATE invoice_lines SET amount_minor = 1",
+        "DELETE FROM invoice_lines",
+        "DELETE FROM invoices",
+    ] {
+        assert!(is_refused(sql).await, "{sql}");
+    }
+    assert_eq!(house.invoices(&acme).await, [invoice]);
+}
+
+async fn an_invoice_that_is_void_is_drawn_up_again_and_one_that_was_paid_stays(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    house.clock.advance(DAY * 30);
+    let (first, control) = (house.finalize(&acme).await.unwrap(), &house.control);
+    let void = control.void_invoice(&house.owner, &by_id(&acme), first.id, None).await.unwrap_err();
+    assert_eq!(fields(&void), ["reason"]);
+    let void = control.void_invoice(&house.owner, &by_id(&acme), first.id, Some("wrong name")).await.unwrap();
+    assert_eq!((void.status, void.status_reason.as_deref()), (InvoiceStatus::Void, Some("wrong name")));
+    let again = house.finalize(&acme).await.unwrap();
+    assert_eq!((again.bill == first.bill, again.id == first.id), (true, false));
+    let paid = control.pay_invoice(&house.owner, &by_id(&acme), again.id).await.unwrap();
+    assert_eq!(paid.status, InvoiceStatus::Paid);
+    let audit = house.audit(&acme).await;
+    assert_eq!(audit[0].row.action, "invoice.pay");
+    assert_eq!(audit[0].row.after, Some(json!({ "status": "paid" })));
+    for (id, refused) in [(again.id, "void"), (first.id, "paid")] {
+        let outcome = match refused {
+            "void" => control.void_invoice(&house.owner, &by_id(&acme), id, Some("late")).await,
+            _ => control.pay_invoice(&house.owner, &by_id(&acme), id).await,
+        };
+        assert!(matches!(outcome, Err(ControlError::Conflict(_))), "{refused}: {outcome:?}");
+    }
+}
+
+async fn a_tenant_from_before_is_billed_from_its_present_month_on(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    house.store.raw("DELETE FROM subscription_segments").await;
+    house.clock.advance(DAY * 100);
+    assert_eq!(house.control.keep_billing().await.unwrap().begun, 1);
+    let kept = house.control.keep_billing().await.unwrap();
+    assert_eq!((kept.begun, kept.finalized), (0, 0));
+    let subscription = house.control.subscription(&house.owner, &by_id(&acme)).await.unwrap();
+    let month = Period::Month.window(acme.anchor, &acme.timezone, house.clock.now());
+    assert_eq!(subscription.segments[0].starts_at, month.start);
+    assert_eq!(subscription.period.map(|period| (period.start, period.end)), Some((month.start, month.end)));
+}
+
+async fn whoever_is_not_charged_gets_no_invoice(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    house.clock.advance(DAY * 10);
+    let (owner, at) = (&house.owner, by_id(&acme));
+    house.control.set_status(owner, &at, TenantStatus::Cancelled, None).await.unwrap();
+    house.clock.advance(DAY * 100);
+    assert_eq!(house.control.keep_billing().await.unwrap().finalized, 1);
+    // Ten of thirty days, and the day that it was cancelled on belongs to what came after.
+    assert_eq!(house.invoices(&acme).await[0].bill.total_minor, 9_967);
+    let error = house.control.running_invoice(owner, &at).await.unwrap_err();
+    assert!(matches!(error, ControlError::Conflict(_)), "{error}");
+    house.control.set_status(owner, &at, TenantStatus::Active, None).await.unwrap();
+    assert!(house.control.running_invoice(owner, &at).await.unwrap().total_minor > 0);
+}
+
+async fn whoever_may_read_invoices_may_not_finalize_them(store: TestStore) {
+    let house = House::on(store);
+    let (acme, other) = (house.subscriber("pro").await, house.tenant("Other").await);
+    house.clock.advance(DAY * 30);
+    for role in [Role::Owner, Role::Billing] {
+        let reader = of_tenant(&acme, role);
+        assert!(house.control.running_invoice(&reader, &by_id(&acme)).await.is_ok(), "{role:?}");
+        let finalize = house.control.finalize_invoice(&reader, &by_id(&acme)).await;
+        assert!(matches!(finalize, Err(ControlError::Forbidden { .. })), "{finalize:?}");
+        let foreign = house.control.invoices(&reader, &by_id(&other), &Page::default()).await;
+        assert!(matches!(foreign, Err(ControlError::NotFound { .. })), "{foreign:?}");
+    }
+    let developer = of_tenant(&acme, Role::Developer);
+    let read = house.control.invoices(&developer, &by_id(&acme), &Page::default()).await;
+    assert!(matches!(read, Err(ControlError::Forbidden { .. })), "{read:?}");
+}
+
+async fn what_a_child_costs_is_told_to_its_reseller_and_not_to_the_child(store: TestStore) {
+    let house = House::on(store);
+    let seller = house.subscriber("msp").await;
+    let new = NewTenant { parent: Some(seller.slug.to_string()), ..named("Child") };
+    let child = house.control.create_tenant(&house.owner, new).await.unwrap();
+    let own = of_tenant(&child, Role::Owner);
+    let read = house.control.running_invoice(&own, &by_id(&child)).await;
+    assert!(matches!(read, Err(ControlError::Forbidden { .. })), "{read:?}");
+    let preview = house.control.tier_change_preview(&own, &by_id(&child), "pro").await;
+    assert!(matches!(preview, Err(ControlError::Forbidden { .. })), "{preview:?}");
+    let mut agent = of_tenant(&seller, Role::Owner);
+    agent.rights.resells = true;
+    for tenant in [&seller, &child] {
+        let bill = house.control.running_invoice(&agent, &by_id(tenant)).await.unwrap();
+        assert_eq!(bill.tenant, tenant.id);
+    }
+}

@@ -1,0 +1,429 @@
+//! Subscriptions and invoices: who had which tier when, what the ledger says of a period, and what was finalized.
+
+use uuid::Uuid;
+
+use super::sql::{Row, query, select};
+use super::values::{corrupt, get, json, parsed, to_json};
+use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
+use crate::clock::Timestamp;
+use crate::domain::billing::{
+    Bill, BillingPeriod, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Plan, Proration, Rounding,
+    ScheduledTier, Segment, Terms,
+};
+use crate::domain::{Limit, NotUnits, Resource, TenantId, Units, Zone};
+
+const INVOICE: &str = "tenant_id, invoice_id, period_start, period_end, currency, total_minor, timezone, proration, \
+     rounding, bill_to, billing_email, finalized_at, status, status_at, status_reason";
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Which plan the tenant had from when on, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn segments(&mut self, tenant: TenantId) -> Result<Vec<Segment>, StoreError> {
+        let rows = query(
+            "SELECT starts_at, tier, tier_version FROM subscription_segments WHERE tenant_id = $1 ORDER BY starts_at",
+        )
+        .bind(tenant.0)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(segment).collect()
+    }
+
+    /// Tenants of whom nobody has said since when they have their plan: from before there was such a table, imported, or
+    /// added by another program. At most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenants_without_segment(&mut self, limit: u32) -> Result<Vec<TenantId>, StoreError> {
+        let rows = query(
+            "SELECT tenant_id FROM organizations WHERE status <> 'deleted' AND NOT EXISTS (
+                 SELECT 1 FROM subscription_segments WHERE subscription_segments.tenant_id = organizations.tenant_id)
+             ORDER BY tenant_id LIMIT $1",
+        )
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| Ok(TenantId(get(row, "tenant_id")?))).collect()
+    }
+
+    /// The tier that the tenant is to have.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn scheduled_tier(&mut self, tenant: TenantId) -> Result<Option<ScheduledTier>, StoreError> {
+        let row = query(
+            "SELECT tier, effective_at, requested_at, requested_by FROM scheduled_tiers WHERE tenant_id = $1",
+        )
+        .bind(tenant.0)
+        .fetch_optional(self.connection())
+        .await?;
+        let scheduled = |row: &Row| {
+            Ok(ScheduledTier {
+                tier: get(row, "tier")?,
+                effective_at: get(row, "effective_at")?,
+                requested_at: get(row, "requested_at")?,
+                requested_by: get(row, "requested_by")?,
+            })
+        };
+        row.as_ref().map(scheduled).transpose()
+    }
+
+    /// Tenants whose tier is to change by `now`, whoever waits longest first; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tiers_due(&mut self, now: Timestamp, limit: u32) -> Result<Vec<TenantId>, StoreError> {
+        let rows = query(
+            "SELECT tenant_id FROM scheduled_tiers WHERE effective_at <= $1 ORDER BY effective_at, tenant_id LIMIT $2",
+        )
+        .bind(now)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| Ok(TenantId(get(row, "tenant_id")?))).collect()
+    }
+
+    /// Tenants that were never billed, or until before `until`: those of whom something may be due. After `behind`, in
+    /// the order of their ids; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenants_billed_before(
+        &mut self,
+        until: Timestamp,
+        behind: TenantId,
+        limit: u32,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let rows = query(
+            "SELECT DISTINCT tenant_id FROM subscription_segments AS s WHERE tenant_id > $2 AND NOT EXISTS (
+                 SELECT 1 FROM invoices WHERE invoices.tenant_id = s.tenant_id AND period_end >= $1)
+             ORDER BY tenant_id LIMIT $3",
+        )
+        .bind(until)
+        .bind(behind.0)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| Ok(TenantId(get(row, "tenant_id")?))).collect()
+    }
+
+    /// The end of what was billed last, void or not.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn billed_until(&mut self, tenant: TenantId) -> Result<Option<Timestamp>, StoreError> {
+        let row = query("SELECT MAX(period_end) AS period_end FROM invoices WHERE tenant_id = $1")
+            .bind(tenant.0)
+            .fetch_one(self.connection())
+            .await?;
+        get(&row, "period_end")
+    }
+
+    /// The first period whose invoice is void and was not drawn up again.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn voided_period(&mut self, tenant: TenantId) -> Result<Option<BillingPeriod>, StoreError> {
+        let row = query(
+            "SELECT period_start, period_end FROM invoices AS voided
+             WHERE tenant_id = $1 AND status = 'void' AND NOT EXISTS (SELECT 1 FROM invoices AS again
+                 WHERE again.tenant_id = voided.tenant_id AND again.period_start = voided.period_start
+                   AND again.status <> 'void')
+             ORDER BY period_start LIMIT 1",
+        )
+        .bind(tenant.0)
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(period).transpose()
+    }
+
+    /// What the tenant used of a resource in months that belong to the period, over all tills: what their journals have
+    /// brought. A month belongs to the period that its middle is in, so that each belongs to exactly one, also where a
+    /// tenant's zone was changed and boundaries moved by hours.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn units_of_period(
+        &mut self,
+        tenant: TenantId,
+        resource: Resource,
+        period: BillingPeriod,
+    ) -> Result<Units, StoreError> {
+        let rows = query(
+            "SELECT window_start, window_end, CAST(SUM(units) AS BIGINT) AS units FROM account_units
+             WHERE owner_kind = 'tenant' AND owner_id = $1 AND resource_type = $2 AND period = 'month'
+               AND window_end > $3 AND window_start < $4
+             GROUP BY window_start, window_end",
+        )
+        .bind(tenant.0)
+        .bind(resource.as_str())
+        .bind(period.start)
+        .bind(period.end)
+        .fetch_all(self.connection())
+        .await?;
+        let mut units = Units::ZERO;
+        for row in &rows {
+            let (start, end): (Timestamp, Timestamp) = (get(row, "window_start")?, get(row, "window_end")?);
+            if period.contains(start.plus(end.since(start) / 2)) {
+                let more = Units::try_from(get::<i64>(row, "units")?);
+                units = units.saturating_add(more.map_err(|error| corrupt("units", error.to_string()))?);
+            }
+        }
+        Ok(units)
+    }
+
+    /// The limit per month that the tenant had of its own at an instant; `None`: its tier's.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn own_limit_at(
+        &mut self,
+        tenant: TenantId,
+        resource: Resource,
+        at: Timestamp,
+    ) -> Result<Option<Limit>, StoreError> {
+        let row = query(
+            "SELECT change, limit_amount, expires_at FROM quota_changes
+             WHERE tenant_id = $1 AND owner_kind = 'tenant' AND resource_type = $2 AND period = 'month'
+               AND changed_at < $3
+             ORDER BY version DESC LIMIT 1",
+        )
+        .bind(tenant.0)
+        .bind(resource.as_str())
+        .bind(at)
+        .fetch_optional(self.connection())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let expires_at: Option<Timestamp> = get(&row, "expires_at")?;
+        if get::<&str>(&row, "change")? != "set" || expires_at.is_some_and(|expires_at| expires_at < at) {
+            return Ok(None);
+        }
+        let bad = |error: NotUnits| corrupt("limit_amount", error.to_string());
+        Limit::from_sql(get(&row, "limit_amount")?).map(Some).map_err(bad)
+    }
+
+    /// The tenant's invoices, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
+    pub async fn invoices(
+        &mut self,
+        tenant: TenantId,
+        page: &Page,
+    ) -> Result<Result<Listed<Invoice>, BadPage>, StoreError> {
+        let below = match page.below() {
+            Ok(below) => below,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        let mut query = select(INVOICE, "FROM invoices WHERE tenant_id = $1 AND invoice_id < $2")
+            .bind(tenant.0)
+            .bind(below);
+        query.push(" ORDER BY invoice_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
+        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
+        let rows = query.fetch_all(self.connection()).await?;
+        let invoices = self.with_lines(tenant, rows.iter().map(invoice).collect::<Result<_, _>>()?).await?;
+        Ok(Ok(Listed::of(invoices, page, |last: &Invoice| Cursor::behind(last.id, last.finalized_at))))
+    }
+
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn invoice(&mut self, tenant: TenantId, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
+        let rows = select(INVOICE, "FROM invoices WHERE tenant_id = $1 AND invoice_id = $2")
+            .bind(tenant.0)
+            .bind(id.0)
+            .fetch_all(self.connection())
+            .await?;
+        let found = self.with_lines(tenant, rows.iter().map(invoice).collect::<Result<_, _>>()?).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The lines of invoices that are neighbours in a list.
+    async fn with_lines(
+        &mut self,
+        tenant: TenantId,
+        mut invoices: Vec<Invoice>,
+    ) -> Result<Vec<Invoice>, StoreError> {
+        let ids = || invoices.iter().map(|invoice| invoice.id);
+        let (Some(first), Some(last)) = (ids().min(), ids().max()) else { return Ok(invoices) };
+        let rows = query(
+            "SELECT invoice_id, amount_minor, item FROM invoice_lines
+             WHERE tenant_id = $1 AND invoice_id BETWEEN $2 AND $3 ORDER BY invoice_id, line",
+        )
+        .bind(tenant.0)
+        .bind(first.0)
+        .bind(last.0)
+        .fetch_all(self.connection())
+        .await?;
+        for row in &rows {
+            let id = InvoiceId(get::<Uuid>(row, "invoice_id")?);
+            let line = InvoiceLine { amount_minor: get(row, "amount_minor")?, item: json(row, "item")? };
+            if let Some(invoice) = invoices.iter_mut().find(|invoice| invoice.id == id) {
+                invoice.bill.lines.push(line);
+            }
+        }
+        Ok(invoices)
+    }
+}
+
+fn segment(row: &Row) -> Result<Segment, StoreError> {
+    let tier: Option<String> = get(row, "tier")?;
+    let version: Option<i64> = get(row, "tier_version")?;
+    let plan = tier.zip(version).map(|(tier, tier_version)| Plan { tier, tier_version });
+    Ok(Segment { starts_at: get(row, "starts_at")?, plan })
+}
+
+fn period(row: &Row) -> Result<BillingPeriod, StoreError> {
+    Ok(BillingPeriod { start: get(row, "period_start")?, end: get(row, "period_end")? })
+}
+
+/// Without its lines.
+fn invoice(row: &Row) -> Result<Invoice, StoreError> {
+    let terms = Terms {
+        currency: parsed(row, "currency", Currency::parse)?,
+        proration: parsed(row, "proration", Proration::parse)?,
+        rounding: parsed(row, "rounding", Rounding::parse)?,
+        zone: parsed(row, "timezone", Zone::named)?,
+    };
+    let bill = Bill {
+        tenant: TenantId(get(row, "tenant_id")?),
+        period: period(row)?,
+        terms,
+        bill_to: get(row, "bill_to")?,
+        billing_email: get(row, "billing_email")?,
+        lines: Vec::new(),
+        total_minor: get(row, "total_minor")?,
+    };
+    Ok(Invoice {
+        id: InvoiceId(get(row, "invoice_id")?),
+        bill,
+        finalized_at: get(row, "finalized_at")?,
+        status: parsed(row, "status", InvoiceStatus::parse)?,
+        status_at: get(row, "status_at")?,
+        status_reason: get(row, "status_reason")?,
+    })
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// From `starts_at` on, the tenant has that plan. What was said of the same instant before is replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_segment(&mut self, tenant: TenantId, segment: &Segment) -> Result<(), StoreError> {
+        let plan = segment.plan.as_ref();
+        query(
+            "INSERT INTO subscription_segments (tenant_id, starts_at, tier, tier_version) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant_id, starts_at) DO UPDATE SET tier = excluded.tier,
+                 tier_version = excluded.tier_version",
+        )
+        .bind(tenant.0)
+        .bind(segment.starts_at)
+        .bind(plan.map(|plan| plan.tier.clone()))
+        .bind(plan.map(|plan| plan.tier_version))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// The tenant is to have that tier; `None`: no other than it has.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn schedule_tier(
+        &mut self,
+        tenant: TenantId,
+        scheduled: Option<&ScheduledTier>,
+    ) -> Result<(), StoreError> {
+        let statement = match scheduled {
+            None => query("DELETE FROM scheduled_tiers WHERE tenant_id = $1").bind(tenant.0),
+            Some(scheduled) => query(
+                "INSERT INTO scheduled_tiers (tenant_id, tier, effective_at, requested_at, requested_by)
+                 VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (tenant_id) DO UPDATE SET tier = excluded.tier, effective_at = excluded.effective_at,
+                     requested_at = excluded.requested_at, requested_by = excluded.requested_by",
+            )
+            .bind(tenant.0)
+            .bind(&scheduled.tier)
+            .bind(scheduled.effective_at)
+            .bind(scheduled.requested_at)
+            .bind(&scheduled.requested_by),
+        };
+        statement.execute(self.connection()).await?;
+        self.changed(Changed::Tenant(tenant));
+        Ok(())
+    }
+
+    /// Keeps an invoice for ever.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if its period has one that is not void.
+    pub async fn insert_invoice(&mut self, invoice: &Invoice) -> Result<(), StoreError> {
+        let Bill { tenant, period, terms, bill_to, billing_email, lines, total_minor } = &invoice.bill;
+        query(
+            "INSERT INTO invoices (tenant_id, invoice_id, period_start, period_end, currency, total_minor, timezone,
+                 proration, rounding, bill_to, billing_email, finalized_at, status, status_at, status_reason)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        )
+        .bind(tenant.0)
+        .bind(invoice.id.0)
+        .bind(period.start)
+        .bind(period.end)
+        .bind(terms.currency.as_str())
+        .bind(*total_minor)
+        .bind(terms.zone.name())
+        .bind(terms.proration.as_str())
+        .bind(terms.rounding.as_str())
+        .bind(bill_to)
+        .bind(billing_email)
+        .bind(invoice.finalized_at)
+        .bind(invoice.status.as_str())
+        .bind(invoice.status_at)
+        .bind(&invoice.status_reason)
+        .execute(self.connection())
+        .await?;
+        for (number, line) in (1_u32..).zip(lines) {
+            query(
+                "INSERT INTO invoice_lines (tenant_id, invoice_id, line, amount_minor, item)
+                 VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(tenant.0)
+            .bind(invoice.id.0)
+            .bind(number)
+            .bind(line.amount_minor)
+            .bind(to_json(&line.item))
+            .execute(self.connection())
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Notes what became of an invoice. One that is void or paid stays so.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn set_invoice_status(
+        &mut self,
+        tenant: TenantId,
+        id: InvoiceId,
+        status: InvoiceStatus,
+        at: Timestamp,
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
+        query(
+            "UPDATE invoices SET status = $3, status_at = $4, status_reason = $5
+             WHERE tenant_id = $1 AND invoice_id = $2",
+        )
+        .bind(tenant.0)
+        .bind(id.0)
+        .bind(status.as_str())
+        .bind(at)
+        .bind(reason)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
