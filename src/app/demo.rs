@@ -18,8 +18,9 @@ use super::running::{Running, Signals, runtime};
 use super::start::StartError;
 use crate::clock::SystemClock;
 use crate::config::{Config, Faults};
-use crate::control::{Control, ControlError, NewKey, NewTenant, Principal, QuotaChange, TenantRef};
-use crate::domain::{Actor, Limit, Resource, Slug, Units};
+use crate::control::{Control, ControlError, NewKey, NewTenant, Person, Principal, QuotaChange, TenantRef};
+use crate::domain::{Actor, Limit, Resource, Role, Slug, Units};
+use crate::secret::hash::random_letters;
 
 /// Where people look first; if they are taken, others are found.
 const PROXY_PORT: u16 = 8080;
@@ -38,6 +39,10 @@ const NEARLY: &str = "Nearly There";
 
 /// The limit of the tenant that has reached it.
 const NEARLY_LIMIT: u64 = 3;
+
+/// Who logs in to the console.
+const EMAIL: &str = "demo@example.com";
+const PASSWORD_LETTERS: usize = 16;
 
 /// How the demo is run.
 #[derive(Clone, Debug, Default)]
@@ -85,9 +90,10 @@ pub fn demo(demo: &Demo, announce: impl FnOnce(&str)) -> Result<(), DemoError> {
         let mut signals = Signals::new().map_err(DemoError::Requests)?;
         let mut running = start(directory).await?;
         let samples = make_tenants(running.control()).await?;
+        let password = make_owner(running.control()).await?;
         let proxy = running.report().proxy[0];
         use_up(proxy, &samples).await.map_err(DemoError::Requests)?;
-        announce(&welcome(&running, &samples, demo.keep.as_deref()));
+        announce(&welcome(&running, &samples, &password, demo.keep.as_deref()));
         running.until_told_to_end(&mut signals).await;
         tokio::select! {
             () = running.stop() => {}
@@ -170,6 +176,20 @@ async fn make_tenants(control: &Control) -> Result<Vec<Sample>, ControlError> {
     Ok(samples)
 }
 
+/// The platform's owner, with a new password each time. Answers the password.
+async fn make_owner(control: &Control) -> Result<String, ControlError> {
+    let demo = Principal::platform(Actor::system("demo"), Uuid::nil());
+    let made = control.set_platform_role(&demo, EMAIL, Some(Role::PlatformOwner)).await?;
+    let token = match made.token {
+        Some(token) => Some(token),
+        None => control.reset_password(&demo, made.user.id).await?.token,
+    };
+    let password = random_letters(PASSWORD_LETTERS).map_err(ControlError::Random)?;
+    let person = Person { ip: None, user_agent: None, correlation: Uuid::nil() };
+    control.set_password_by_token(&person, &token.unwrap_or_default(), &password).await?;
+    Ok(password)
+}
+
 fn nearly_limit() -> QuotaChange {
     let resource: Resource = "api_calls".parse().expect("a literal");
     QuotaChange {
@@ -199,7 +219,7 @@ async fn use_up(proxy: SocketAddr, samples: &[Sample]) -> io::Result<()> {
     Ok(())
 }
 
-fn welcome(running: &Running, samples: &[Sample], keep: Option<&Path>) -> String {
+fn welcome(running: &Running, samples: &[Sample], password: &str, keep: Option<&Path>) -> String {
     let started = running.report();
     let (proxy, admin) = (started.proxy[0], started.admin);
     let token =
@@ -212,6 +232,7 @@ Tollgate is running: a gateway, an upstream that echoes, and {count} tenants, in
 
   proxy   http://{proxy}
   admin   http://{admin}   REST API, /metrics, /healthz, /readyz
+  console http://{admin}/console/   log in as {EMAIL} with the password {password}
   token   {token}
 
 A request that passes; the upstream shows who it was told is calling:

@@ -70,6 +70,16 @@ impl Form {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
+    /// With the values of `other` where this form has no such field.
+    pub(super) fn over(mut self, other: Form) -> Form {
+        for (name, value) in other.pairs {
+            if !self.pairs.iter().any(|(known, _)| *known == name) {
+                self.pairs.push((name, value));
+            }
+        }
+        self
+    }
+
     /// All that was chosen under one name.
     pub(super) fn all(&self, name: &str) -> Vec<String> {
         self.pairs().filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).collect()

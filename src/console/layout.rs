@@ -61,6 +61,9 @@ pub(super) struct Link {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tab {
     Overview,
+    Quotas,
+    Usage,
+    Keys,
     Members,
     Settings,
     Alerts,
@@ -142,13 +145,25 @@ impl Layout {
 // === impl Tab ===
 
 impl Tab {
-    pub(super) const ALL: [Tab; 6] =
-        [Tab::Overview, Tab::Members, Tab::Settings, Tab::Alerts, Tab::Audit, Tab::Children];
+    pub(super) const ALL: [Tab; 9] = [
+        Tab::Overview,
+        Tab::Quotas,
+        Tab::Usage,
+        Tab::Keys,
+        Tab::Members,
+        Tab::Settings,
+        Tab::Alerts,
+        Tab::Audit,
+        Tab::Children,
+    ];
 
     /// Below the tenant's address.
     pub(super) const fn path(self) -> &'static str {
         match self {
             Tab::Overview => "",
+            Tab::Quotas => "/quotas",
+            Tab::Usage => "/usage",
+            Tab::Keys => "/keys",
             Tab::Members => "/members",
             Tab::Settings => "/settings",
             Tab::Alerts => "/alerts",
@@ -160,6 +175,9 @@ impl Tab {
     pub(super) const fn label(self) -> &'static str {
         match self {
             Tab::Overview => "Overview",
+            Tab::Quotas => "Quotas",
+            Tab::Usage => "Usage",
+            Tab::Keys => "Keys",
             Tab::Members => "Members",
             Tab::Settings => "Settings",
             Tab::Alerts => "Alerts",
@@ -172,6 +190,9 @@ impl Tab {
     pub(super) const fn permission(self) -> &'static str {
         match self {
             Tab::Overview => "tenant.read",
+            Tab::Quotas => "quota.read",
+            Tab::Usage => "analytics.read",
+            Tab::Keys => "key.read",
             Tab::Members => "member.read",
             Tab::Settings => "setting.read",
             Tab::Alerts => "alert.read",

@@ -1,24 +1,82 @@
-//! A tenant at a glance.
+//! A tenant at a glance: how it fares and why, what it used of what, and what it was told lately.
 
 use askama::Template;
 use axum::response::Response;
 
 use super::layout::{Layout, Tab};
 use super::page::html;
+use super::quotas::{Card, cards};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
+use super::text::{grouped, instant};
+use crate::control::TenantHealth;
 use crate::domain::Tenant;
+use crate::store::{AlertFilter, Page};
 
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct OverviewPage {
     layout: Layout,
     tenant: Tenant,
+    since: String,
+    live: Live,
+    /// When and what; `None` for who may not read them.
+    alerts: Option<Vec<(String, String)>>,
     may_set_status: bool,
 }
 
+/// What changes while one looks.
+#[derive(Template)]
+#[template(path = "live.html")]
+struct Live {
+    /// Where it comes from again.
+    address: String,
+    health: TenantHealth,
+    requests: String,
+    errors: String,
+    as_of: String,
+    cards: Vec<Card>,
+}
+
+/// Alerts that are shown.
+const ALERTS: i64 = 5;
+
 /// `GET /console/tenants/{tenant}`
 pub(super) async fn show(place: TenantVisit) -> Result<Response, Refusal> {
-    let layout = place.layout("Overview", Tab::Overview);
-    html(&OverviewPage { layout, may_set_status: place.may("tenant.set_status"), tenant: place.tenant })
+    let visit = &place.visit;
+    let page = Page::new(Some(ALERTS), None, None).unwrap_or_default();
+    let alerts = if place.may("alert.read") {
+        let all = AlertFilter::default();
+        let listed = visit.control.alerts(&visit.principal, &place.named, &all, &page).await?;
+        let items = listed.items.into_iter();
+        Some(items.map(|alert| (instant(alert.at), alert.summary)).collect())
+    } else {
+        None
+    };
+    html(&OverviewPage {
+        layout: place.layout("Overview", Tab::Overview),
+        live: live_part(&place).await?,
+        alerts,
+        may_set_status: place.may("tenant.set_status"),
+        since: instant(place.tenant.created_at),
+        tenant: place.tenant,
+    })
+}
+
+/// `GET /console/tenants/{tenant}/live`: the part of the overview that a script asks for each second.
+pub(super) async fn live(place: TenantVisit) -> Result<Response, Refusal> {
+    html(&live_part(&place).await?)
+}
+
+async fn live_part(place: &TenantVisit) -> Result<Live, Refusal> {
+    let visit = &place.visit;
+    let health = visit.control.health(&visit.principal, &place.named).await?;
+    Ok(Live {
+        address: place.address("/live"),
+        requests: grouped(health.requests),
+        errors: grouped(health.errors),
+        as_of: instant(health.as_of),
+        health,
+        cards: cards(place).await?,
+    })
 }

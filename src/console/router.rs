@@ -11,8 +11,8 @@ use super::fleet::Process;
 use super::page::{method_not_allowed, no_such_page, seal};
 use super::session::authenticate;
 use super::{
-    account, alerts, assets, audit, channels, children, fleet, home, join, log_in, members, new_tenant,
-    overview, roles, settings, status, tenants, theme,
+    account, alerts, assets, audit, channels, children, fleet, home, join, keys, log_in, members, new_tenant,
+    overview, quotas, roles, settings, status, tenants, theme, upgrade, usage,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -56,6 +56,18 @@ fn guarded() -> Router<Console> {
         .route("/console/tenants", get(tenants::list))
         .route("/console/new-tenant", get(new_tenant::show).post(new_tenant::create))
         .route("/console/tenants/{tenant}", get(overview::show))
+        .route("/console/tenants/{tenant}/live", get(overview::live))
+        .route("/console/tenants/{tenant}/quotas", get(quotas::show))
+        .route("/console/tenants/{tenant}/quotas/{resource}", get(quotas::edit).post(quotas::set))
+        .route("/console/tenants/{tenant}/quotas/{resource}/remove", post(quotas::remove))
+        .route("/console/tenants/{tenant}/upgrade", get(upgrade::show).post(upgrade::confirm))
+        .route("/console/tenants/{tenant}/usage", get(usage::show))
+        .route("/console/tenants/{tenant}/usage/export", get(usage::export))
+        .route("/console/tenants/{tenant}/keys", get(keys::list))
+        .route("/console/tenants/{tenant}/keys/new", get(keys::show_new).post(keys::create))
+        .route("/console/tenants/{tenant}/keys/{key}", get(keys::show).post(keys::change))
+        .route("/console/tenants/{tenant}/keys/{key}/rotate", post(keys::rotate))
+        .route("/console/tenants/{tenant}/keys/{key}/revoke", post(keys::revoke))
         .route("/console/tenants/{tenant}/status", get(status::show).post(status::set))
 }
 

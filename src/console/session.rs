@@ -11,6 +11,7 @@ use super::layout::{Layout, Link, Look, Place, Tab, Who};
 use super::page::{HX_REQUEST, see_other};
 use super::refusal::Refusal;
 use super::router::Console;
+use crate::clock::Timestamp;
 use crate::control::{Control, Permissions, Person, Principal, Visitor};
 use crate::domain::{ActorKind, Tenant, TenantRef};
 use crate::web;
@@ -32,6 +33,8 @@ pub(super) struct Visit {
     pub(super) principal: Principal,
     pub(super) person: Person,
     pub(super) look: Look,
+    /// When the request came.
+    pub(super) now: Timestamp,
     /// For the switcher: the tenants that a member of several belongs to.
     own: Vec<Tenant>,
 }
@@ -42,7 +45,8 @@ pub(super) struct TenantVisit {
     pub(super) tenant: Tenant,
     /// By which operations name it.
     pub(super) named: TenantRef,
-    permissions: Permissions,
+    /// The visitor as this tenant knows them.
+    pub(super) within: Principal,
     /// Whether it may have tenants below its own.
     resells: bool,
 }
@@ -190,7 +194,8 @@ impl FromRequestParts<Console> for Visit {
             if visitor.memberships.len() > 1 { control.tenants_of(&visitor).await? } else { Vec::new() };
         let (rights, actor) = (visitor.rights, visitor.actor.clone());
         let principal = Principal { actor, rights, correlation: person.correlation };
-        Ok(Visit { control, visitor, principal, person, look, own })
+        let now = console.clock.now();
+        Ok(Visit { control, visitor, principal, person, look, now, own })
     }
 }
 
@@ -220,12 +225,12 @@ impl TenantVisit {
 
     /// Whether a page may offer it in this tenant.
     pub(super) fn may(&self, permission: &str) -> bool {
-        self.permissions.has(permission)
+        self.within.rights.permissions.has(permission)
     }
 
     /// What the visitor may do in this tenant.
     pub(super) fn permissions(&self) -> Permissions {
-        self.permissions
+        self.within.rights.permissions
     }
 
     /// An address below the tenant's own: empty, or with a slash in front.
@@ -241,10 +246,10 @@ impl FromRequestParts<Console> for TenantVisit {
         let visit = Visit::from_request_parts(parts, console).await?;
         let none = || Refusal::NotFound("such tenant".to_owned());
         let named = wanted_tenant(parts).await.ok_or_else(none)?;
-        let permissions = visit.control.within(&visit.principal, &named).await?.rights.permissions;
+        let within = visit.control.within(&visit.principal, &named).await?;
         let tenant = visit.control.tenant(&visit.principal, &named).await?;
         let resells = visit.control.tier_traits(&visit.principal, &named).await?.resells;
-        Ok(TenantVisit { visit, tenant, named, permissions, resells })
+        Ok(TenantVisit { visit, tenant, named, within, resells })
     }
 }
 

@@ -1,10 +1,12 @@
 //! The console through its door: the real router over a real SQLite file, one claim per test.
 
 mod assets;
+mod keys;
 mod log_in;
 mod pages;
 mod parsed;
 mod people;
+mod quotas;
 
 use std::sync::Arc;
 

@@ -27,6 +27,13 @@ pub(super) fn of_tenant(slug: &Slug) -> Vec<String> {
     [
         "",
         "/status",
+        "/quotas",
+        "/quotas/api_calls",
+        "/upgrade",
+        "/upgrade?tier=business",
+        "/usage",
+        "/keys",
+        "/keys/new",
         "/members",
         "/members/roles",
         "/settings",

@@ -1,0 +1,255 @@
+//! A tenant's quotas: how much of each is used, what is to be expected, and the tenant's own limits.
+
+use askama::Template;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::forms::{Form, Posted};
+use super::layout::{Layout, Tab, flash};
+use super::page::{html, see_other};
+use super::refusal::Refusal;
+use super::session::TenantVisit;
+use super::text::{day, grouped, instant, span, words};
+use crate::clock::Timestamp;
+use crate::control::{ControlError, QuotaChange, QuotaForecast, QuotaUse};
+use crate::domain::{Enforcement, Limit, Period, Resource, ResourceType, Units};
+use crate::store::QuotaSource;
+
+/// A quota, as cards and lists show it.
+pub(super) struct Card {
+    pub(super) resource: Resource,
+    pub(super) title: String,
+    pub(super) used: String,
+    pub(super) limit: String,
+    /// Of the bar, 0 to 100; `None` without a limit.
+    pub(super) percent: Option<f64>,
+    /// How near the limit is: a style.
+    pub(super) level: &'static str,
+    pub(super) resets: String,
+    pub(super) forecast: String,
+    pub(super) enforcement: String,
+    pub(super) is_own: bool,
+    /// Why the limit is the tenant's own, and until when.
+    pub(super) source: String,
+    pub(super) period: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "quotas.html")]
+struct QuotasPage {
+    layout: Layout,
+    base: String,
+    upgrade: String,
+    cards: Vec<Card>,
+    version: i64,
+    may_set: bool,
+    may_upgrade: bool,
+}
+
+#[derive(Template)]
+#[template(path = "quota.html")]
+struct QuotaPage {
+    layout: Layout,
+    address: String,
+    base: String,
+    title: String,
+    form: Form,
+    enforcements: Vec<(String, String)>,
+}
+
+/// Marks of a bar, in percent: from here on it is near the limit, and very near.
+const NEAR: f64 = 80.0;
+const VERY_NEAR: f64 = 95.0;
+
+/// `GET /console/tenants/{tenant}/quotas`
+pub(super) async fn show(place: TenantVisit) -> Result<Response, Refusal> {
+    html(&QuotasPage {
+        layout: place.layout("Quotas", Tab::Quotas),
+        base: place.address("/quotas"),
+        upgrade: place.address("/upgrade"),
+        cards: cards(&place).await?,
+        version: place.tenant.version,
+        may_set: place.may("quota.set"),
+        may_upgrade: place.may("tenant.change_terms"),
+    })
+}
+
+/// The tenant's own quotas, without its keys'.
+pub(super) async fn cards(place: &TenantVisit) -> Result<Vec<Card>, Refusal> {
+    let visit = &place.visit;
+    let quotas = visit.control.quotas(&visit.principal, &place.named).await?;
+    let forecasts = visit.control.forecasts(&visit.principal, &place.named).await?;
+    let kinds = visit.control.resource_types(&visit.principal).await?;
+    let of_tenant = quotas.into_iter().filter(|quota| quota.key_id.is_none());
+    Ok(of_tenant.map(|quota| Card::of(&quota, &forecasts, &kinds, visit.now)).collect())
+}
+
+/// `GET /console/tenants/{tenant}/quotas/{resource}`
+pub(super) async fn edit(place: TenantVisit, path: Path<(String, String)>) -> Result<Response, Refusal> {
+    let resource = resource(&path)?;
+    let visit = &place.visit;
+    let quotas = visit.control.quotas(&visit.principal, &place.named).await?;
+    let found = quotas.into_iter().find(|quota| quota.resource_type == resource && quota.key_id.is_none());
+    let version = place.tenant.version.to_string();
+    let form = match found {
+        Some(quota) => Form::filled([
+            ("limit", quota.limit.units().map_or_else(String::new, |units| units.to_string())),
+            ("enforcement", quota.enforcement.as_str().to_owned()),
+            ("period", quota.period.as_str().to_owned()),
+            ("reason", quota.reason.unwrap_or_default()),
+            ("expires_at", quota.expires_at.map_or_else(String::new, day)),
+            ("version", version),
+        ]),
+        None => Form::filled([("version", version)]),
+    };
+    page(&place, resource, form)
+}
+
+/// `POST /console/tenants/{tenant}/quotas/{resource}`
+pub(super) async fn set(
+    place: TenantVisit,
+    path: Path<(String, String)>,
+    Posted(mut form): Posted,
+) -> Result<Response, Refusal> {
+    let resource = resource(&path)?;
+    let outcome = match change(resource, &mut form) {
+        Some(change) => {
+            let control = place.visit.control.expecting(form.text("version").parse().ok());
+            control.set_quota(&place.visit.principal, &place.named, change).await
+        }
+        None => Err(ControlError::Invalid(Vec::new())),
+    };
+    match outcome {
+        Ok(_) => Ok(done(&place, "The limit is in force at every gateway within a second.")),
+        Err(error) => {
+            let page = page(&place, resource, form.refused(error)?)?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
+}
+
+/// `POST /console/tenants/{tenant}/quotas/{resource}/remove`: the tier's limit is in force again.
+pub(super) async fn remove(
+    place: TenantVisit,
+    path: Path<(String, String)>,
+    Posted(form): Posted,
+) -> Result<Response, Refusal> {
+    let resource = resource(&path)?;
+    let control = place.visit.control.expecting(form.text("version").parse().ok());
+    let period = form.text("period").parse::<Period>().ok();
+    control.remove_quota(&place.visit.principal, &place.named, resource, period, None).await?;
+    Ok(done(&place, "The tier’s limit is in force again."))
+}
+
+fn done(place: &TenantVisit, message: &str) -> Response {
+    let mut response = see_other(&place.address("/quotas"));
+    flash(&place.visit.control, &mut response, message);
+    response
+}
+
+fn page(place: &TenantVisit, resource: Resource, form: Form) -> Result<Response, Refusal> {
+    let title = format!("Own limit of {resource}");
+    html(&QuotaPage {
+        layout: place.layout(&title, Tab::Quotas),
+        address: place.address(&format!("/quotas/{resource}")),
+        base: place.address("/quotas"),
+        title,
+        form,
+        enforcements: Enforcement::ALL
+            .map(|kind| (kind.as_str().to_owned(), enforcement(kind).to_owned()))
+            .into(),
+    })
+}
+
+fn resource(Path((_, text)): &Path<(String, String)>) -> Result<Resource, Refusal> {
+    text.parse().map_err(|_| Refusal::NotFound("such resource".to_owned()))
+}
+
+/// What the form says; `None` if it can't be read, which its fields tell.
+fn change(resource: Resource, form: &mut Form) -> Option<QuotaChange> {
+    let limit = match form.optional("limit") {
+        None => Some(Limit::Unlimited),
+        Some(text) => text.parse().ok().and_then(|units| Units::new(units).ok()).map(Limit::Of),
+    };
+    if limit.is_none() {
+        form.fail("limit", "A whole number is expected, or nothing for no limit.");
+    }
+    let expires_at = form.optional("expires_at").map(|text| Timestamp::parse(&format!("{text}T00:00:00Z")));
+    if expires_at == Some(None) {
+        form.fail("expires_at", "A day like 2026-12-31 is expected.");
+    }
+    if form.optional("reason").is_none() {
+        form.fail("reason", "Say why: the tenant’s audit log keeps it.");
+    }
+    Some(QuotaChange {
+        resource,
+        limit: limit.filter(|_| form.is_good())?,
+        period: form.text("period").parse().ok(),
+        enforcement: Enforcement::parse(form.text("enforcement")),
+        on_loss: None,
+        key: None,
+        reason: form.optional("reason"),
+        expires_at: expires_at.flatten(),
+    })
+}
+
+const fn enforcement(kind: Enforcement) -> &'static str {
+    match kind {
+        Enforcement::Hard => "Refused above the limit",
+        Enforcement::Soft => "Served above the limit, as overage",
+        Enforcement::Monitor => "Only counted",
+    }
+}
+
+/// What is to be expected, or why nothing is said.
+fn forecast(quota: &QuotaUse, forecasts: &[QuotaForecast]) -> String {
+    let is_same = |of: &&QuotaForecast| {
+        (of.quota.resource_type, of.quota.period) == (quota.resource_type, quota.period)
+    };
+    let Some(of) = forecasts.iter().find(is_same) else {
+        return "No forecast: only days, weeks and months have one.".to_owned();
+    };
+    let Some(found) = of.forecast else { return "No forecast below three days of use.".to_owned() };
+    let (units, low, high) = (grouped(found.units), grouped(found.low), grouped(found.high));
+    let exhausts = quota.limit.units().is_some_and(|limit| found.units >= limit.get());
+    let warning = if exhausts { " The limit is reached before." } else { "" };
+    format!("About {units} by then (nine times in ten {low} to {high}).{warning}")
+}
+
+// === impl Card ===
+
+impl Card {
+    fn of(quota: &QuotaUse, forecasts: &[QuotaForecast], kinds: &[ResourceType], now: Timestamp) -> Card {
+        let kind = kinds.iter().find(|kind| kind.slug == quota.resource_type);
+        let percent = quota.percent;
+        let is_own = quota.source == QuotaSource::Override;
+        let until = quota.expires_at.map(|end| format!(", until {}", instant(end))).unwrap_or_default();
+        let reason = quota.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        Card {
+            resource: quota.resource_type,
+            title: kind.map_or_else(|| words(quota.resource_type.as_str()), |kind| kind.display.clone()),
+            used: grouped(quota.used.get()),
+            limit: quota.limit.units().map_or_else(|| "no limit".to_owned(), |units| grouped(units.get())),
+            percent: percent.map(|percent| percent.min(100.0)),
+            level: match percent {
+                Some(percent) if percent >= VERY_NEAR => "bad",
+                Some(percent) if percent >= NEAR => "warning",
+                _ => "good",
+            },
+            resets: match quota.period {
+                Period::Forever => "Held until it is given back".to_owned(),
+                period => format!("Each {}, again in {}", period.as_str(), span(quota.window.end.since(now))),
+            },
+            forecast: forecast(quota, forecasts),
+            enforcement: enforcement(quota.enforcement).to_owned(),
+            is_own,
+            source: if is_own {
+                format!("The tenant’s own limit{reason}{until}")
+            } else {
+                "The tier’s limit".to_owned()
+            },
+            period: quota.period.as_str(),
+        }
+    }
+}
