@@ -36,7 +36,7 @@ const FORMS: [&str; 27] = [
 #[tokio::test]
 async fn no_form_is_taken_without_the_sessions_own_token() {
     let console = TestConsole::new().await;
-    let acme = console.tenant("Acme", "msp").await;
+    let acme = console.tenant("Acme", "pro").await;
     let mut ann = console.member(&acme, "ann@example.com", "owner").await;
     for address in FORMS {
         for fields in [&[][..], &[("csrf", "0123456789abcdef")]] {
