@@ -146,8 +146,7 @@ impl Directory {
     /// What is cached of that subject, if it still holds at `now`. Neither waits nor allocates.
     pub fn cached(&self, subject: &Subject, now: Timestamp) -> Option<Lookup> {
         if let Some(entitlements) = self.known.get(subject) {
-            let holds = entitlements.is_current(now) && entitlements.is_fresh();
-            return holds.then_some(Lookup::Known(entitlements));
+            return entitlements.holds(now).then_some(Lookup::Known(entitlements));
         }
         self.unknown.contains_key(subject).then_some(Lookup::Unknown)
     }

@@ -152,6 +152,11 @@ impl Entitlements {
     pub(super) fn is_current(&self, now: Timestamp) -> bool {
         now < self.valid_until
     }
+
+    /// Whether nothing has changed since it was compiled, and no window has ended.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.is_current(now) && self.is_fresh()
+    }
 }
 
 // === impl Freshness ===

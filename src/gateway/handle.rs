@@ -21,6 +21,7 @@ use super::policy::{self, Charges};
 use super::pressure::{MemoryPressure, MemoryStanding};
 use super::random::RequestIds;
 use super::refusal::{Denial, Refusal, Shortage};
+use super::regulars::Regulars;
 use super::route::{Route, Table};
 use super::strangers::Strangers;
 use super::tokens::Tokens;
@@ -76,6 +77,7 @@ pub struct Gateway {
     pub(super) parts: WorkerParts,
     writer: Rc<Writer>,
     ids: RequestIds,
+    regulars: Regulars,
     /// Exchanged when a reload has swapped the shared table; requests on their way keep theirs.
     serving: RefCell<Rc<Serving>>,
     wakes: Wakes,
@@ -152,6 +154,7 @@ impl Gateway {
             parts,
             writer: Rc::new(writer),
             ids: RequestIds::seeded(),
+            regulars: Regulars::default(),
             serving,
             wakes: Wakes::default(),
             pressure: Cell::default(),
@@ -241,10 +244,8 @@ impl Gateway {
         let admitted_at = shared.clock.now();
         let lookout = shared.lookout(route);
         let presented = match lookout {
-            Some(lookout) => {
-                Presented::read(head, peer, lookout, &shared.peppers, &shared.tokens, admitted_at)
-                    .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?
-            }
+            Some(lookout) => Presented::read(head, peer, lookout, self.registers(), admitted_at)
+                .map_err(|reason| refuse(Refusal::Unauthenticated(reason)))?,
             None => Presented::Nobody,
         };
         if !asks {
@@ -280,9 +281,12 @@ impl Gateway {
     }
 
     pub(super) async fn recognize(&self, call: &Call) -> Result<Caller, Refusal> {
-        let GatewayShared { directory, tokens, strangers, .. } = &*self.shared;
-        let registers = Registers { directory, tokens, strangers };
-        call.presented.resolve(registers, call.client, call.admitted_at).await
+        call.presented.resolve(self.registers(), call.client, call.admitted_at).await
+    }
+
+    fn registers(&self) -> Registers<'_> {
+        let GatewayShared { directory, tokens, strangers, peppers, .. } = &*self.shared;
+        Registers { directory, tokens, strangers, peppers, regulars: &self.regulars }
     }
 
     fn check_rate(&self, route: &Route, caller: &Caller) -> Result<(), Refusal> {
@@ -299,6 +303,7 @@ impl Gateway {
         }
         self.parts.alarms.end_idle();
         self.parts.buffers.release();
+        self.regulars.clear();
     }
 
     fn denied(&self, refusal: Refusal, call: &Call, caller: &Caller, charges: &Charges<'_>) -> Refused {
@@ -329,6 +334,7 @@ impl Service for Gateway {
         let serving = self.serving();
         serving.meters.flush();
         self.writer.tick();
+        self.regulars.tick(self.shared.clock.now());
         self.bear(self.shared.memory.get());
         self.wakes.tick(self.shared.directory.changes(), &self.parts.alarms);
         let now = self.shared.clock.monotonic();

@@ -1,7 +1,8 @@
 //! The second door: whose request it is.
 //!
-//! Only this file makes a [`Caller`]. What the client presents is read from the head once, without a look-up; junk
-//! with a wrong checksum is refused there. A token that was verified before costs as little as a key.
+//! Only this file makes a [`Caller`]. What the client presents is read from the head once; what is known of it in
+//! memory is found there, and junk with a wrong checksum is refused there. Only what has to be asked for waits. A token
+//! that was verified before costs as little as a key.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::headers::Peer;
 use super::refusal::{Refusal, Shortage, Unauthenticated};
+use super::regulars::Regulars;
 use super::route::RatePer;
 use super::strangers::Strangers;
 use super::tokens::{Rejected, Tokens, Verified};
@@ -68,12 +70,18 @@ pub(super) struct Registers<'r> {
     pub(super) directory: &'r Arc<Directory>,
     pub(super) tokens: &'r Tokens,
     pub(super) strangers: &'r Strangers,
+    pub(super) peppers: &'r Peppers,
+    pub(super) regulars: &'r Regulars,
 }
 
 /// What a head presents.
 pub(super) enum Presented {
     Nobody,
-    Key(Subject),
+    /// A key or a certificate, and whose it is if that is known.
+    Key {
+        subject: Subject,
+        known: Option<Arc<Entitlements>>,
+    },
     /// A token that was verified before.
     Known(Arc<Verified>),
     /// A token that was not.
@@ -149,22 +157,20 @@ impl Presented {
         head: &Head<'_>,
         peer: &Peer,
         lookout: Lookout<'_>,
-        peppers: &Peppers,
-        tokens: &Tokens,
+        registers: Registers<'_>,
         now: Timestamp,
     ) -> Result<Presented, Unauthenticated> {
         let certificate = peer.certificate.as_ref().filter(|_| lookout.kinds.certificate);
         match lookout.find(head)? {
             Some(_) if certificate.is_some() => Err(Unauthenticated::Ambiguous),
             None => Ok(match certificate {
-                Some(digests) => Presented::Key(Subject::Key(digests.clone())),
+                Some(digests) => registers.presented(Subject::Key(digests.clone()), now),
                 None => Presented::Nobody,
             }),
             Some(Credential::Key(text)) => {
-                let key = lookout.settings.key(text, peppers);
-                key.map(Presented::Key).ok_or(Unauthenticated::Malformed)
+                lookout.settings.key(text, registers, now).ok_or(Unauthenticated::Malformed)
             }
-            Some(Credential::Token(text)) => Ok(match tokens.known(text, now) {
+            Some(Credential::Token(text)) => Ok(match registers.tokens.known(text, now) {
                 Some(verified) => Presented::Known(verified),
                 None => Presented::Token(text.into()),
             }),
@@ -182,8 +188,12 @@ impl Presented {
     ) -> Result<Caller, Refusal> {
         match self {
             Presented::Nobody => Err(Refusal::Unauthenticated(Unauthenticated::Missing)),
-            Presented::Key(key) => {
-                Ok(Caller { entitlements: registers.key(key, client, now).await?, token: None })
+            // What was known may have changed since, where a stream asks again.
+            Presented::Key { known: Some(known), .. } if known.holds(now) => {
+                Ok(Caller { entitlements: known.clone(), token: None })
+            }
+            Presented::Key { subject, .. } => {
+                Ok(Caller { entitlements: registers.key(subject, client, now).await?, token: None })
             }
             Presented::Known(verified) => Caller::by_token(registers, verified.clone(), now).await,
             Presented::Token(text) => {
@@ -199,7 +209,7 @@ impl std::fmt::Debug for Presented {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Presented::Nobody => f.write_str("Nobody"),
-            Presented::Key(key) => f.debug_tuple("Key").field(key).finish(),
+            Presented::Key { subject, .. } => f.debug_tuple("Key").field(subject).finish(),
             Presented::Known(verified) => f.debug_tuple("Known").field(verified).finish(),
             Presented::Token(_) => f.write_str("Token(***)"),
         }
@@ -209,9 +219,21 @@ impl std::fmt::Debug for Presented {
 // === impl Registers ===
 
 impl Registers<'_> {
+    fn presented(&self, subject: Subject, now: Timestamp) -> Presented {
+        let known = self.known(&subject, now);
+        Presented::Key { subject, known }
+    }
+
+    fn known(&self, subject: &Subject, now: Timestamp) -> Option<Arc<Entitlements>> {
+        match self.directory.cached(subject, now) {
+            Some(Lookup::Known(entitlements)) => Some(entitlements),
+            Some(Lookup::Unknown) | None => None,
+        }
+    }
+
     /// What a key stands for. Sources of keys that are nobody's have to wait, except with keys that are known.
     async fn key(&self, key: &Subject, client: IpAddr, now: Timestamp) -> Result<Arc<Entitlements>, Refusal> {
-        if let Some(Lookup::Known(entitlements)) = self.directory.cached(key, now) {
+        if let Some(entitlements) = self.known(key, now) {
             return Ok(entitlements);
         }
         if !self.directory.remembers(key) {
@@ -297,14 +319,23 @@ impl IdentitySettings {
         self.headers.iter().any(|header| name.eq_ignore_ascii_case(header))
     }
 
-    /// By what a presented key is looked up; `None` for what can't be anybody's.
-    fn key(&self, text: &[u8], peppers: &Peppers) -> Option<Subject> {
-        let digests = if text.starts_with(b"tg_") || !self.imported_keys {
-            KeyText::parse(text).map(|key| peppers.digests(key.as_bytes()))
-        } else {
-            ForeignDigest::of(text).map(|foreign| peppers.digests_of_foreign(foreign))
-        };
-        digests.map(Subject::Key)
+    /// By what a key is looked up, and whose it is if that is known; `None` for what can't be anybody's.
+    fn key(&self, text: &[u8], registers: Registers<'_>, now: Timestamp) -> Option<Presented> {
+        let Registers { peppers, regulars, .. } = registers;
+        if let Some((subject, known)) = regulars.find(text, now) {
+            return Some(Presented::Key { subject, known: Some(known) });
+        }
+        if !text.starts_with(b"tg_") && self.imported_keys {
+            let foreign = ForeignDigest::of(text)?;
+            return Some(registers.presented(Subject::Key(peppers.digests_of_foreign(foreign)), now));
+        }
+        let key = KeyText::parse(text)?;
+        let subject = Subject::Key(peppers.digests(key.as_bytes()));
+        let known = registers.known(&subject, now);
+        if let Some(known) = &known {
+            regulars.remember(key, subject.clone(), known.clone());
+        }
+        Some(Presented::Key { subject, known })
     }
 }
 

@@ -22,6 +22,7 @@ mod policy;
 mod pressure;
 mod random;
 mod refusal;
+mod regulars;
 mod route;
 mod strangers;
 mod streams;

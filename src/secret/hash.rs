@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::hex;
 
@@ -189,6 +190,11 @@ impl KeyText {
     pub fn as_str(&self) -> &str {
         // Both ways to make one let ASCII through only.
         str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Whether it is that text. Takes the same time wherever the two differ.
+    pub fn is(&self, text: &[u8]) -> bool {
+        self.0.as_slice().ct_eq(text).into()
     }
 
     pub const fn as_bytes(&self) -> &[u8; KeyText::LENGTH] {
