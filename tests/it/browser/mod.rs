@@ -2,6 +2,7 @@
 
 mod administration;
 mod instrument;
+mod journey;
 mod pages;
 mod people;
 mod site;

@@ -4,9 +4,18 @@ use super::site::Site;
 use crate::support::{Finding, Profile, Tab, Theme};
 
 /// Every address that shows a page to the platform's owner, and what its picture is called.
-const PAGES: [(&str, &str); 19] = [
+const PAGES: [(&str, &str); 28] = [
     ("tenants", "/console/tenants"),
     ("overview", "/console/tenants/acme"),
+    ("new-tenant", "/console/new-tenant"),
+    ("status", "/console/tenants/acme/status"),
+    ("quotas", "/console/tenants/acme/quotas"),
+    ("quota", "/console/tenants/acme/quotas/api_calls"),
+    ("tiers", "/console/tenants/acme/upgrade"),
+    ("upgrade", "/console/tenants/acme/upgrade?tier=enterprise"),
+    ("usage", "/console/tenants/acme/usage"),
+    ("keys", "/console/tenants/acme/keys"),
+    ("new-key", "/console/tenants/acme/keys/new"),
     ("members", "/console/tenants/acme/members"),
     ("roles", "/console/tenants/acme/members/roles"),
     ("settings", "/console/tenants/acme/settings"),
