@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::assets;
+use super::brand::Brand;
 use super::session::here;
 use super::theme::Theme;
 use crate::control::Control;
@@ -49,6 +50,7 @@ pub(super) struct Place {
     /// Whether one of the platform's people looks, which the tenant is told.
     pub(super) is_foreign: bool,
     pub(super) tabs: Vec<Link>,
+    pub(super) brand: Brand,
 }
 
 pub(super) struct Link {
@@ -130,6 +132,11 @@ impl Layout {
 
     pub(super) fn flash(&self) -> Option<&str> {
         self.look.flash.as_deref()
+    }
+
+    /// The brand of the tenant that the page is about; elsewhere it is ours.
+    pub(super) fn brand(&self) -> Option<&Brand> {
+        self.place.as_ref().map(|place| &place.brand)
     }
 
     /// The value of every form's field `csrf`.

@@ -18,6 +18,7 @@ mod account;
 mod alerts;
 mod assets;
 mod audit;
+mod brand;
 mod channels;
 mod children;
 mod diff;

@@ -11,8 +11,8 @@ use super::fleet::Process;
 use super::page::{method_not_allowed, no_such_page, seal};
 use super::session::authenticate;
 use super::{
-    account, alerts, assets, audit, channels, children, fleet, home, join, keys, log_in, members, new_tenant,
-    overview, quotas, roles, settings, status, tenants, theme, upgrade, usage,
+    account, alerts, assets, audit, brand, channels, children, fleet, home, join, keys, log_in, members,
+    new_tenant, overview, quotas, roles, settings, status, tenants, theme, upgrade, usage,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -113,6 +113,7 @@ fn open() -> Router<Console> {
         .route("/console/set-password", get(join::show_password).post(join::set_password))
         .route("/console/theme", post(theme::set))
         .route("/console/assets/{hash}/{name}", get(assets::show))
+        .route("/console/brand/{color}", get(brand::show))
         .route("/console/{*path}", any(no_such_page))
 }
 

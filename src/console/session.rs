@@ -7,12 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::brand::Brand;
 use super::layout::{Layout, Link, Look, Place, Tab, Who};
 use super::page::{HX_REQUEST, see_other};
 use super::refusal::Refusal;
 use super::router::Console;
 use crate::clock::Timestamp;
-use crate::control::{Control, Permissions, Person, Principal, Visitor};
+use crate::control::{Branding, Control, Permissions, Person, Principal, Visitor};
 use crate::domain::{ActorKind, Tenant, TenantRef};
 use crate::web;
 
@@ -49,6 +50,8 @@ pub(super) struct TenantVisit {
     pub(super) within: Principal,
     /// Whether it may have tenants below its own.
     resells: bool,
+    /// Under whose name the tenant meets the console.
+    branding: Branding,
 }
 
 /// Where people come from who were sent to log in.
@@ -219,6 +222,7 @@ impl TenantVisit {
             tier: tenant.tier.clone(),
             is_foreign,
             tabs: tabs.collect(),
+            brand: Brand::of(&self.branding),
         };
         visit.layout(format!("{title} · {}", tenant.name)).at(place)
     }
@@ -249,7 +253,8 @@ impl FromRequestParts<Console> for TenantVisit {
         let within = visit.control.within(&visit.principal, &named).await?;
         let tenant = visit.control.tenant(&visit.principal, &named).await?;
         let resells = visit.control.tier_traits(&visit.principal, &named).await?.resells;
-        Ok(TenantVisit { visit, tenant, named, within, resells })
+        let branding = visit.control.branding(&named).await?;
+        Ok(TenantVisit { visit, tenant, named, within, resells, branding })
     }
 }
 

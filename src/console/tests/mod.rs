@@ -1,6 +1,7 @@
 //! The console through its door: the real router over a real SQLite file, one claim per test.
 
 mod assets;
+mod brand;
 mod keys;
 mod log_in;
 mod pages;
