@@ -77,8 +77,13 @@ pub struct TierChangePreview {
 pub struct LimitChange {
     pub resource_type: Resource,
     pub period: Period,
+    /// Absent: the tier has no such limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Limit, required = false)]
     pub limit_now: Option<Limit>,
     /// Absent: the other tier has no such limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Limit, required = false)]
     pub limit_then: Option<Limit>,
     /// In the present window, as far as the database knows.
     pub used: Units,
@@ -334,13 +339,12 @@ impl Control {
     /// [`ControlError::Store`]; what was not done then is done the next time.
     pub async fn keep_billing(&self) -> Result<BillingKept, ControlError> {
         let system = Principal::platform(Actor::system("billing"), self.new_id());
-        let begun = self.begin_subscriptions().await?;
         let changed = self.change_due_tiers(&system).await?;
-        let finalized = match self.take_round(INVOICES, FINALIZE_INTERVAL).await? {
-            true => self.finalize_due(&system).await?,
-            false => 0,
-        };
-        Ok(BillingKept { begun, changed, finalized })
+        if !self.take_round(INVOICES, FINALIZE_INTERVAL).await? {
+            return Ok(BillingKept { changed, ..BillingKept::default() });
+        }
+        let begun = self.begin_subscriptions().await?;
+        Ok(BillingKept { begun, changed, finalized: self.finalize_due(&system).await? })
     }
 
     async fn begin_subscriptions(&self) -> Result<u64, ControlError> {
