@@ -61,17 +61,17 @@ fn from_the_first_log_in_to_the_first_429_and_the_upgrade_without_scripts() {
     tab.sees("Critical");
 
     tab.open("/console/tenants/acme/quotas");
-    tab.click("Back to the tier’s limit of api_calls");
+    tab.click("Back to the tier’s limit of API calls");
     tab.press("Upgrade");
-    tab.press("See what changes with Pro");
+    tab.press("See what changes with Professional");
     tab.sees("299.00 USD a month instead of 0.00 USD");
     let before = tab.path();
     // Somebody else is faster.
     site.gateway.json(&["quota", "set", "acme", "devices", "--limit", "11"]);
-    tab.press("Change to Pro");
+    tab.press("Change to Professional");
     tab.sees("Somebody has changed it meanwhile");
     tab.open(&before);
-    tab.press("Change to Pro");
+    tab.press("Change to Professional");
     tab.sees("The tier is pro now; what was used still counts.");
     tab.sees("3 of 10,000");
     becomes(&site, &key, 200);

@@ -1,4 +1,4 @@
-//! One thing done to ten thousand tenants by two gateways, both of which are killed in the middle.
+//! One thing done to thousands of tenants by two gateways, both of which are killed in the middle.
 
 use std::time::Instant;
 
@@ -7,11 +7,11 @@ use serde_json::json;
 use crate::store::set_up_and_migrated;
 use crate::support::{StubUpstream, TestGateway, psql, until};
 
-/// `BULK_TENANTS` says otherwise.
-const TENANTS: u64 = 10_000;
+/// `BULK_TENANTS=10000` says otherwise; then it takes some two minutes.
+const TENANTS: u64 = 2_000;
 
 #[test]
-fn a_tier_change_of_ten_thousand_tenants_survives_kills_and_is_done_and_audited_once_each() {
+fn a_tier_change_of_thousands_of_tenants_survives_kills_and_is_done_and_audited_once_each() {
     let number = std::env::var("BULK_TENANTS").map_or(TENANTS, |text| text.parse().expect("a number"));
     let (postgres, store) = set_up_and_migrated();
     let superuser = postgres.url("postgres", "tollgate");

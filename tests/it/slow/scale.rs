@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::store::set_up_and_migrated;
-use crate::support::{RawClient, StubUpstream, TestGateway, charging_all, psql, psql_file};
+use crate::support::{RawClient, StubUpstream, TestGateway, charging_all, psql, psql_file, until};
 
 const TENANTS: u64 = 10_000;
 /// Enough that no planner reads them all for one tenant's.
@@ -35,6 +35,10 @@ fn no_list_reads_a_whole_table_of_tenants() {
     // Whoever is to be told of alerts is looked for among all tenants: not while the API's scans are counted.
     let quiet = format!("{}[alerts]\ninterval = \"1h\"\n", charging_all(&upstream));
     let mut gateway = TestGateway::start_in(&store, &quiet);
+    // Billing looks at all tenants once when it begins.
+    until("billing has looked", || {
+        (gateway.metric("tollgate_billing_timestamp_seconds", "") > 0.0).then_some(())
+    });
     let before = scans(&superuser);
     for line in lines(&gateway) {
         let took = timed(&gateway, &line);
@@ -92,7 +96,9 @@ fn timed(gateway: &TestGateway, line: &str) -> Vec<Duration> {
         let sent = Instant::now();
         let answer = client.request(&[&format!("GET {path} HTTP/1.1"), "host: admin", &token], b"");
         took.push(sent.elapsed());
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        // Some have no subscription, and so no invoice in the making.
+        let has_none = answer.status == 409 && path.ends_with("/invoices/draft");
+        assert!(answer.status == 200 || has_none, "{path}: {}", answer.text());
     }
     took.sort();
     took

@@ -22,6 +22,10 @@ FROM generate_series(1, pg_temp.number('tenants')) AS n;
 -- The first one is served and may have others below it.
 UPDATE organizations SET status = 'active', tier = 'msp' WHERE tenant_id = pg_temp.id('0001', 1);
 
+INSERT INTO subscription_segments (tenant_id, starts_at, tier, tier_version)
+SELECT tenant_id, created_at, CASE WHEN status <> 'trial' THEN tier END, CASE WHEN status <> 'trial' THEN tier_version END
+FROM organizations;
+
 INSERT INTO api_keys (tenant_id, key_id, name, prefix, digest, pepper_version, scopes, routes, networks, enabled, created_at)
 SELECT pg_temp.id('0001', n), pg_temp.id('0002', n), 'key', 'tg_live_0123456789', sha256(n::text::bytea), 1, '[]', '[]',
     '[]', true, CURRENT_TIMESTAMP
