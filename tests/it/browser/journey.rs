@@ -61,7 +61,7 @@ fn from_the_first_log_in_to_the_first_429_and_the_upgrade_without_scripts() {
     tab.sees("Critical");
 
     tab.open("/console/tenants/acme/quotas");
-    tab.click("Back to the tier’s limit of API calls");
+    tab.press("Back to the tier’s limit of API calls");
     tab.press("Upgrade");
     tab.press("See what changes with Professional");
     tab.sees("299.00 USD a month instead of 0.00 USD");
