@@ -233,13 +233,14 @@ impl Registers<'_> {
 
     /// What a key stands for. Sources of keys that are nobody's have to wait, except with keys that are known.
     async fn key(&self, key: &Subject, client: IpAddr, now: Timestamp) -> Result<Arc<Entitlements>, Refusal> {
-        if let Some(entitlements) = self.known(key, now) {
+        let cached = self.directory.cached(key, now);
+        if let Some(Lookup::Known(entitlements)) = cached {
             return Ok(entitlements);
         }
         if !self.directory.remembers(key) {
             self.strangers.admit(client).map_err(|wait| Refusal::Strange { wait })?;
         }
-        let found = self.entitlements(key, now).await;
+        let found = self.looked_up(key, cached).await;
         if matches!(found, Err(Refusal::Unauthenticated(Unauthenticated::Unknown))) {
             self.strangers.note(client);
         }
@@ -247,7 +248,16 @@ impl Registers<'_> {
     }
 
     async fn entitlements(&self, subject: &Subject, now: Timestamp) -> Result<Arc<Entitlements>, Refusal> {
-        let lookup = match self.directory.cached(subject, now) {
+        self.looked_up(subject, self.directory.cached(subject, now)).await
+    }
+
+    /// What is cached, or else what the store says.
+    async fn looked_up(
+        &self,
+        subject: &Subject,
+        cached: Option<Lookup>,
+    ) -> Result<Arc<Entitlements>, Refusal> {
+        let lookup = match cached {
             Some(lookup) => lookup,
             None => self.directory.load(subject.clone()).await.map_err(|error| short(&error))?,
         };
