@@ -20,30 +20,36 @@ use crate::control::ControlError;
 #[template(path = "join.html")]
 struct JoinPage {
     layout: Layout,
-    here: &'static str,
-    heading: &'static str,
-    explanation: &'static str,
+    errand: Errand,
     form: Form,
 }
 
-const JOIN: &str = "/console/join";
-const PASSWORD: &str = "/console/set-password";
+/// What somebody has come for.
+#[derive(Clone, Copy)]
+struct Errand {
+    here: &'static str,
+    title: &'static str,
+    heading: &'static str,
+    explanation: &'static str,
+}
+
+const JOIN: Errand = Errand {
+    here: "/console/join",
+    title: "Join",
+    heading: "You are invited",
+    explanation: "Choose a password, and you belong to the tenant that invited you.",
+};
+const PASSWORD: Errand = Errand {
+    here: "/console/set-password",
+    title: "Set your password",
+    heading: "Set your password",
+    explanation: "Wherever you are logged in, you are logged out.",
+};
 const LOG_IN: &str = "/console/log-in";
 
 /// `GET /console/join?token=…`
 pub(super) async fn show(passerby: Passerby, Filters(form): Filters) -> Result<Response, Refusal> {
-    join_page(&passerby, form)
-}
-
-fn join_page(passerby: &Passerby, form: Form) -> Result<Response, Refusal> {
-    let page = JoinPage {
-        layout: Layout::bare("Join", &passerby.look),
-        here: JOIN,
-        heading: "You are invited",
-        explanation: "Choose a password, and you belong to the tenant that invited you.",
-        form,
-    };
-    of_form(&page.form, &page)
+    page(&passerby, JOIN, form)
 }
 
 /// `POST /console/join`
@@ -55,24 +61,13 @@ pub(super) async fn join(
     let (token, password) = (form.text("token"), form.typed("password"));
     match console.control.accept_invitation(&passerby.person, token, password).await {
         Ok(_) => to_log_in(&console, "You belong to the tenant now: log in."),
-        Err(error) => join_page(&passerby, used_up(form, error)?),
+        Err(error) => page(&passerby, JOIN, used_up(form, error)?),
     }
 }
 
 /// `GET /console/set-password?token=…`
 pub(super) async fn show_password(passerby: Passerby, Filters(form): Filters) -> Result<Response, Refusal> {
-    password_page(&passerby, form)
-}
-
-fn password_page(passerby: &Passerby, form: Form) -> Result<Response, Refusal> {
-    let page = JoinPage {
-        layout: Layout::bare("Set your password", &passerby.look),
-        here: PASSWORD,
-        heading: "Set your password",
-        explanation: "Wherever you are logged in, you are logged out.",
-        form,
-    };
-    of_form(&page.form, &page)
+    page(&passerby, PASSWORD, form)
 }
 
 /// `POST /console/set-password`
@@ -84,7 +79,7 @@ pub(super) async fn set_password(
     let (token, password) = (form.text("token"), form.typed("password"));
     match console.control.set_password_by_token(&passerby.person, token, password).await {
         Ok(()) => to_log_in(&console, "Your password is set: log in."),
-        Err(error) => password_page(&passerby, used_up(form, error)?),
+        Err(error) => page(&passerby, PASSWORD, used_up(form, error)?),
     }
 }
 
@@ -92,6 +87,11 @@ fn to_log_in(console: &Console, message: &str) -> Result<Response, Refusal> {
     let mut response = see_other(LOG_IN);
     flash(&console.control, &mut response, message);
     Ok(response)
+}
+
+fn page(passerby: &Passerby, errand: Errand, form: Form) -> Result<Response, Refusal> {
+    let page = JoinPage { layout: Layout::bare(errand.title, &passerby.look), errand, form };
+    of_form(&page.form, &page)
 }
 
 /// A link that was used or is too old is nothing that the person typed.

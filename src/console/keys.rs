@@ -10,16 +10,16 @@ use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use super::forms::{Asked, Form, Posted};
-use super::layout::{Layout, Tab, flash};
-use super::page::{html, see_other};
+use super::forms::{Form, Posted};
+use super::layout::{Layout, Tab};
+use super::lists::{Filters, done, of_form};
+use super::page::html;
 use super::refusal::Refusal;
-use super::session::{TenantVisit, form_encoded};
+use super::session::TenantVisit;
 use super::text::{day, instant};
 use crate::clock::Timestamp;
 use crate::control::{ControlError, CreatedKey, KeyChange, NewKey};
 use crate::domain::{ApiKey, ApiKeyId, KeyLimits};
-use crate::store::Page;
 
 #[derive(Template)]
 #[template(path = "keys.html")]
@@ -73,20 +73,16 @@ struct KeySecretPage {
     text: String,
 }
 
-/// Rows of one page.
-const ROWS: i64 = 50;
 const GRACES: [(&str, &str); 4] =
     [("0", "It ends at once"), ("3600", "An hour"), ("86400", "A day"), ("604800", "A week")];
 
 /// `GET /console/tenants/{tenant}/keys?cursor=`
-pub(super) async fn list(place: TenantVisit, Asked(asked): Asked) -> Result<Response, Refusal> {
-    let page =
-        Page::new(Some(ROWS), None, asked.optional("cursor").as_deref()).map_err(ControlError::from)?;
+pub(super) async fn list(place: TenantVisit, asked: Filters) -> Result<Response, Refusal> {
     let visit = &place.visit;
-    let listed = visit.control.keys(&visit.principal, &place.named, &page).await?;
+    let listed = visit.control.keys(&visit.principal, &place.named, &asked.page()?).await?;
     let now = visit.now;
     let base = place.address("/keys");
-    let next_page = listed.next_cursor.map(|cursor| format!("{base}?cursor={}", form_encoded(&cursor)));
+    let next_page = asked.next(&base, listed.next_cursor);
     html(&KeysPage {
         layout: place.layout("Keys", Tab::Keys),
         rows: listed.items.into_iter().map(|key| KeyRow::of(key, now)).collect(),
@@ -113,15 +109,13 @@ pub(super) async fn create(place: TenantVisit, Posted(mut form): Posted) -> Resu
     };
     match made {
         Ok(made) => secret_page(&place, made),
-        Err(error) => {
-            let page = new_page(&place, form.refused(error)?)?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
+        Err(error) => new_page(&place, form.refused(error)?),
     }
 }
 
 fn new_page(place: &TenantVisit, form: Form) -> Result<Response, Refusal> {
-    html(&NewKeyPage { layout: place.layout("New key", Tab::Keys), base: place.address("/keys"), form })
+    let page = NewKeyPage { layout: place.layout("New key", Tab::Keys), base: place.address("/keys"), form };
+    of_form(&page.form, &page)
 }
 
 fn secret_page(place: &TenantVisit, made: CreatedKey) -> Result<Response, Refusal> {
@@ -201,16 +195,12 @@ async fn done_or_shown(
     outcome: Result<String, ControlError>,
 ) -> Result<Response, Refusal> {
     match outcome {
-        Ok(done) => {
-            let mut response = see_other(&place.address("/keys"));
-            flash(&place.visit.control, &mut response, &done);
-            Ok(response)
-        }
+        Ok(message) => done(&place.visit, &place.address("/keys"), &message),
         Err(error) => {
             let form = form.refused(error)?;
             let key = key(place, id).await?;
             let form = form.over(filled(&key));
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page(place, key, form)?).into_response())
+            page(place, key, form)
         }
     }
 }
@@ -221,7 +211,7 @@ async fn key(place: &TenantVisit, id: ApiKeyId) -> Result<ApiKey, Refusal> {
 
 fn page(place: &TenantVisit, key: ApiKey, form: Form) -> Result<Response, Refusal> {
     let is_there = key.revoked_at.is_none();
-    html(&KeyPage {
+    let page = KeyPage {
         layout: place.layout(&key.name, Tab::Keys),
         address: place.address(&format!("/keys/{}", key.id)),
         state: state(&key, place.visit.now),
@@ -231,7 +221,8 @@ fn page(place: &TenantVisit, key: ApiKey, form: Form) -> Result<Response, Refusa
         graces: GRACES.map(|(value, label)| (value.to_owned(), label.to_owned())).into(),
         key,
         form,
-    })
+    };
+    of_form(&page.form, &page)
 }
 
 fn id(Path((_, text)): &Path<(String, String)>) -> Result<ApiKeyId, Refusal> {

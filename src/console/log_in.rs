@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::forms::{Asked, Form, Posted};
 use super::layout::{Layout, flash};
+use super::lists::of_form;
 use super::page::{html, see_other};
 use super::refusal::Refusal;
 use super::router::Console;
@@ -98,8 +99,8 @@ pub(super) async fn first(
         Ok(made) => Ok(entered(&console, &made, HOME)),
         Err(error) => {
             let layout = Layout::bare("First log-in", &passerby.look);
-            let page = html(&FirstLogInPage { layout, form: form.refused(error)? })?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+            let page = FirstLogInPage { layout, form: form.refused(error)? };
+            of_form(&page.form, &page)
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Making a tenant: by the platform, or by a reseller below its own.
 
 use askama::Template;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::forms::{Form, Posted};
-use super::layout::{Layout, flash};
-use super::page::{html, see_other};
+use super::layout::Layout;
+use super::lists::{done, of_form};
 use super::refusal::Refusal;
 use super::session::Visit;
 use crate::control::NewTenant;
@@ -39,23 +38,16 @@ pub(super) async fn create(visit: Visit, Posted(form): Posted) -> Result<Respons
     };
     match visit.control.create_tenant(&visit.principal, new).await {
         Ok(tenant) => {
-            let mut response = see_other(&format!("/console/tenants/{}", tenant.slug));
-            flash(
-                &visit.control,
-                &mut response,
-                &format!("{} is there, with its tier’s quotas.", tenant.name),
-            );
-            Ok(response)
+            let message = format!("{} is there, with its tier’s quotas.", tenant.name);
+            done(&visit, &format!("/console/tenants/{}", tenant.slug), &message)
         }
-        Err(error) => {
-            let page = page(&visit, form.refused(error)?).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
+        Err(error) => page(&visit, form.refused(error)?).await,
     }
 }
 
 async fn page(visit: &Visit, form: Form) -> Result<Response, Refusal> {
     let tiers = visit.control.tiers(&visit.principal).await?;
     let tiers = tiers.into_iter().map(|tier| (tier.slug, tier.display)).collect();
-    html(&NewTenantPage { layout: visit.layout("New tenant"), form, tiers })
+    let page = NewTenantPage { layout: visit.layout("New tenant"), form, tiers };
+    of_form(&page.form, &page)
 }

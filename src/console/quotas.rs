@@ -2,12 +2,12 @@
 
 use askama::Template;
 use axum::extract::Path;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::forms::{Form, Posted};
-use super::layout::{Layout, Tab, flash};
-use super::page::{html, see_other};
+use super::layout::{Layout, Tab};
+use super::lists::{done, of_form};
+use super::page::html;
 use super::refusal::Refusal;
 use super::session::TenantVisit;
 use super::text::{day, grouped, instant, span, words};
@@ -121,11 +121,8 @@ pub(super) async fn set(
         None => Err(ControlError::Invalid(Vec::new())),
     };
     match outcome {
-        Ok(_) => Ok(done(&place, "The limit is in force at every gateway within a second.")),
-        Err(error) => {
-            let page = page(&place, resource, form.refused(error)?)?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
+        Ok(_) => back(&place, "The limit is in force at every gateway within a second."),
+        Err(error) => page(&place, resource, form.refused(error)?),
     }
 }
 
@@ -139,18 +136,16 @@ pub(super) async fn remove(
     let control = place.visit.control.expecting(form.text("version").parse().ok());
     let period = form.text("period").parse::<Period>().ok();
     control.remove_quota(&place.visit.principal, &place.named, resource, period, None).await?;
-    Ok(done(&place, "The tier’s limit is in force again."))
+    back(&place, "The tier’s limit is in force again.")
 }
 
-fn done(place: &TenantVisit, message: &str) -> Response {
-    let mut response = see_other(&place.address("/quotas"));
-    flash(&place.visit.control, &mut response, message);
-    response
+fn back(place: &TenantVisit, message: &str) -> Result<Response, Refusal> {
+    done(&place.visit, &place.address("/quotas"), message)
 }
 
 fn page(place: &TenantVisit, resource: Resource, form: Form) -> Result<Response, Refusal> {
     let title = format!("Own limit of {resource}");
-    html(&QuotaPage {
+    let page = QuotaPage {
         layout: place.layout(&title, Tab::Quotas),
         address: place.address(&format!("/quotas/{resource}")),
         base: place.address("/quotas"),
@@ -159,7 +154,8 @@ fn page(place: &TenantVisit, resource: Resource, form: Form) -> Result<Response,
         enforcements: Enforcement::ALL
             .map(|kind| (kind.as_str().to_owned(), enforcement(kind).to_owned()))
             .into(),
-    })
+    };
+    of_form(&page.form, &page)
 }
 
 fn resource(Path((_, text)): &Path<(String, String)>) -> Result<Resource, Refusal> {

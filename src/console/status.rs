@@ -1,12 +1,11 @@
 //! Moving a tenant to another status, for a reason that its audit log keeps.
 
 use askama::Template;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::forms::{Form, Posted};
-use super::layout::{Layout, Tab, flash};
-use super::page::{html, see_other};
+use super::layout::{Layout, Tab};
+use super::lists::{done, of_form};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
 use super::text::words;
@@ -32,15 +31,10 @@ pub(super) async fn show(place: TenantVisit) -> Result<Response, Refusal> {
 pub(super) async fn set(place: TenantVisit, Posted(form): Posted) -> Result<Response, Refusal> {
     match moved(&place, &form).await {
         Ok(tenant) => {
-            let mut response = see_other(&place.address(""));
-            let done = format!("{} is {} now.", tenant.name, words(tenant.status.as_str()).to_lowercase());
-            flash(&place.visit.control, &mut response, &done);
-            Ok(response)
+            let status = words(tenant.status.as_str()).to_lowercase();
+            done(&place.visit, &place.address(""), &format!("{} is {status} now.", tenant.name))
         }
-        Err(error) => {
-            let page = page(place, form.refused(error)?)?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
+        Err(error) => page(place, form.refused(error)?),
     }
 }
 
@@ -56,5 +50,6 @@ fn page(place: TenantVisit, form: Form) -> Result<Response, Refusal> {
     let moves = place.tenant.status.moves().iter();
     let moves = moves.map(|status| (status.as_str().to_owned(), words(status.as_str()))).collect();
     let layout = place.layout("Status", Tab::Overview);
-    html(&StatusPage { layout, form, tenant: place.tenant, moves })
+    let page = StatusPage { layout, form, tenant: place.tenant, moves };
+    of_form(&page.form, &page)
 }

@@ -3,15 +3,15 @@
 use askama::Template;
 use axum::response::Response;
 
-use super::forms::{Asked, Form};
+use super::forms::Form;
 use super::layout::Layout;
+use super::lists::Filters;
 use super::page::html;
 use super::refusal::Refusal;
-use super::session::{Visit, form_encoded};
+use super::session::Visit;
 use super::text::words;
-use crate::control::ControlError;
 use crate::domain::{Tenant, TenantStatus};
-use crate::store::{Page, TenantFilter, TenantSort};
+use crate::store::{TenantFilter, TenantSort};
 
 #[derive(Template)]
 #[template(path = "tenants.html")]
@@ -27,9 +27,6 @@ struct TenantsPage {
     next_page: Option<String>,
 }
 
-/// The filters, as the address names them.
-const FILTERS: [&str; 4] = ["q", "status", "tier", "sort"];
-
 const SORTS: [(&str, &str); 5] = [
     ("", "Oldest first"),
     ("-created_at", "Newest first"),
@@ -38,11 +35,9 @@ const SORTS: [(&str, &str); 5] = [
     ("slug", "Slug"),
 ];
 
-/// Rows of one page.
-const ROWS: i64 = 50;
-
 /// `GET /console/tenants?q=&status=&tier=&sort=&cursor=`
-pub(super) async fn list(visit: Visit, Asked(asked): Asked) -> Result<Response, Refusal> {
+pub(super) async fn list(visit: Visit, filters: Filters) -> Result<Response, Refusal> {
+    let asked = &filters.0;
     let filter = TenantFilter {
         status: asked.optional("status").and_then(|text| TenantStatus::parse(&text)),
         tier: asked.optional("tier"),
@@ -50,9 +45,7 @@ pub(super) async fn list(visit: Visit, Asked(asked): Asked) -> Result<Response, 
         ..TenantFilter::default()
     };
     let sort = TenantSort::parse(asked.text("sort")).unwrap_or_default();
-    let page =
-        Page::new(Some(ROWS), None, asked.optional("cursor").as_deref()).map_err(ControlError::from)?;
-    let listed = visit.control.tenants(&visit.principal, &filter, sort, &page).await?;
+    let listed = visit.control.tenants(&visit.principal, &filter, sort, &filters.page()?).await?;
     let tiers = visit.control.tiers(&visit.principal).await?;
     html(&TenantsPage {
         layout: visit.layout("Tenants"),
@@ -62,8 +55,8 @@ pub(super) async fn list(visit: Visit, Asked(asked): Asked) -> Result<Response, 
         sorts: SORTS.map(|(value, label)| (value.to_owned(), label.to_owned())).into(),
         rows: listed.items,
         total: listed.total.map_or_else(String::new, |total| total.to_string()),
-        next_page: listed.next_cursor.map(|cursor| next_page(&asked, &cursor)),
-        filters: asked,
+        next_page: filters.next("/console/tenants", listed.next_cursor),
+        filters: filters.0,
     })
 }
 
@@ -71,14 +64,4 @@ pub(super) async fn list(visit: Visit, Asked(asked): Asked) -> Result<Response, 
 fn any<'a>(options: impl Iterator<Item = (&'a str, String)>) -> Vec<(String, String)> {
     let all = std::iter::once((String::new(), "Any".to_owned()));
     all.chain(options.map(|(value, label)| (value.to_owned(), label))).collect()
-}
-
-fn next_page(asked: &Form, cursor: &str) -> String {
-    let mut address = format!("/console/tenants?cursor={}", form_encoded(cursor));
-    for name in FILTERS {
-        if let Some(value) = asked.optional(name) {
-            address.push_str(&format!("&{name}={}", form_encoded(&value)));
-        }
-    }
-    address
 }

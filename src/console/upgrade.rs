@@ -1,12 +1,11 @@
 //! Another tier: side by side, what changes, what it costs, and a confirmation of exactly what was shown.
 
 use askama::Template;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::forms::{Asked, Form, Posted};
-use super::layout::{Layout, Tab, flash};
-use super::page::{html, see_other};
+use super::layout::{Layout, Tab};
+use super::lists::{done, of_form};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
 use super::text::{day, grouped};
@@ -71,20 +70,15 @@ pub(super) async fn confirm(place: TenantVisit, Posted(form): Posted) -> Result<
     let visit = &place.visit;
     match visit.control.change_tenant(&visit.principal, &place.named, change, Some(version)).await {
         Ok(tenant) => {
-            let mut response = see_other(&place.address("/quotas"));
-            let done = match form.text("tier") == tenant.tier {
+            let message = match form.text("tier") == tenant.tier {
                 true => format!("The tier is {} now; what was used still counts.", tenant.tier),
                 false => {
                     format!("The tier stays {} until the period ends, then it changes.", tenant.tier)
                 }
             };
-            flash(&visit.control, &mut response, &done);
-            Ok(response)
+            done(visit, &place.address("/quotas"), &message)
         }
-        Err(error) => {
-            let page = page(&place, form.refused(error)?).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
+        Err(error) => page(&place, form.refused(error)?).await,
     }
 }
 
@@ -98,7 +92,7 @@ async fn page(place: &TenantVisit, form: Form) -> Result<Response, Refusal> {
         }
         _ => None,
     };
-    html(&UpgradePage {
+    let page = UpgradePage {
         layout: place.layout("Tier", Tab::Quotas),
         address: place.address("/upgrade"),
         back: place.address("/quotas"),
@@ -107,7 +101,8 @@ async fn page(place: &TenantVisit, form: Form) -> Result<Response, Refusal> {
         preview,
         form,
         may_change: place.may("tenant.change_terms"),
-    })
+    };
+    of_form(&page.form, &page)
 }
 
 fn tier_of<'t>(tiers: &'t [OfferedTier], slug: &str) -> Option<&'t OfferedTier> {
