@@ -98,23 +98,29 @@ pub(super) fn keep_journal(journal: &Journal, clock: &dyn Clock, readiness: &Rea
         SyncPolicy::Always => Some(JOURNAL_TICK),
         SyncPolicy::Never => None,
     };
-    let tick = every.unwrap_or(JOURNAL_TICK).clamp(Duration::from_millis(1), JOURNAL_TICK);
-    let (mut prepared_at, mut synced_at) = (Monotonic::default(), Monotonic::default());
+    let half = every.unwrap_or(JOURNAL_TICK).clamp(Duration::from_millis(2), JOURNAL_TICK) / 2;
+    let [mut prepared_at, mut committed_at, mut lingering_at] = [Monotonic::default(); 3];
     let (mut prepared, mut synced, mut told) = (Ok(()), Ok(()), JournalStanding::Good);
-    while goes_on(journal, tick, stop) {
+    while goes_on(journal, half, stop) {
         let now = clock.monotonic();
-        if now.since(prepared_at) >= tick {
+        let is_due = |last: Monotonic| every.is_some_and(|every| now.since(last) >= every);
+        if is_due(committed_at) || journal.settings().sync == SyncPolicy::Always {
+            committed_at = now;
+            synced = journal.commit();
+        }
+        // Looked at twice per interval, so that none is in flight for longer than one and not on the disk.
+        if is_due(lingering_at) && synced.is_ok() {
+            match journal.sync_lingering(clock.now().minus(half)) {
+                Ok(true) => lingering_at = now,
+                Ok(false) => {}
+                Err(error) => synced = Err(error),
+            }
+        }
+        // After the sync, which makes pages clean that the writers are in.
+        if now.since(prepared_at) >= 2 * half {
             prepared_at = now;
             prepared = journal.prepare();
         }
-        synced = match journal.settings().sync {
-            _ if every.is_some_and(|every| now.since(synced_at) >= every) => {
-                synced_at = now;
-                journal.sync()
-            }
-            SyncPolicy::Always => journal.commit(),
-            SyncPolicy::Every(_) | SyncPolicy::Never => synced,
-        };
         let standing = JournalStanding::of(journal, &prepared, &synced);
         if standing != told {
             standing.tell(readiness);

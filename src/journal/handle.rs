@@ -147,10 +147,6 @@ struct Progress {
     turn: usize,
 }
 
-/// How far ahead of the writer pages are made ready. At 100,000 records of 128 bytes per second and 20 calls per
-/// second, a writer needs 640 KiB between two.
-const AHEAD_BYTES: u32 = 1 << 20;
-
 /// Entries of the table that are made ready at the start: as many requests at once are common.
 const ENTRIES_AHEAD: u32 = 512;
 
@@ -357,7 +353,7 @@ impl Journal {
         // Next segments first, for a writer needs one to leave a suspect one; and each shard whatever befell the others.
         let made = all(self.live().map(|shard| self.prepare_next(shard)));
         let mended = all(self.shards.iter().map(|shard| self.mend(shard)));
-        self.live().for_each(|shard| populate_ahead(shard));
+        self.live().for_each(|shard| shard.populate_ahead());
         made.and(mended)
     }
 
@@ -392,6 +388,20 @@ impl Journal {
     pub fn sync(&self) -> Result<(), JournalError> {
         let committed = self.commit();
         committed.and(all(self.live().map(|shard| shard.sync_table(&*self.disk))))
+    }
+
+    /// Brings to disk that requests are in flight which were admitted before `then`, unless an earlier call has. Answers
+    /// whether there was anything to do.
+    ///
+    /// Together with [`Journal::commit`] this is what [`SyncPolicy::Every`] promises. Most requests end sooner than
+    /// anybody syncs; then their record says it all, and the table is synced when a cut is begun.
+    ///
+    /// # Errors
+    /// See [`Journal::sync`].
+    pub fn sync_lingering(&self, then: Timestamp) -> Result<bool, JournalError> {
+        // Each shard whatever befell the others.
+        let synced: Vec<_> = self.live().map(|shard| shard.sync_lingering(&*self.disk, then)).collect();
+        synced.into_iter().try_fold(false, |any, synced| Ok(any | synced?))
     }
 
     /// Half of [`Journal::sync`]: the records alone. They are what an answer waits for under [`SyncPolicy::Always`];
@@ -636,17 +646,6 @@ pub(super) fn load_cursor(disk: &dyn Disk, directory: &Path) -> Result<Cursor, J
         io::ErrorKind::InvalidData => JournalError::Cursor(directory.join("cursor")),
         _ => io_error("reading the cursor in", directory)(source),
     })
-}
-
-fn populate_ahead(shard: &Shard) {
-    let tail = shard.tail();
-    if let Some(segment) = shard.segment(tail.sequence) {
-        segment.populate(tail.offset, AHEAD_BYTES);
-        let left = segment.bytes() - tail.offset;
-        if let Some(next) = shard.segment(tail.sequence + 1).filter(|_| left < AHEAD_BYTES) {
-            next.populate(0, AHEAD_BYTES);
-        }
-    }
 }
 
 /// The end of the last record that ends within `bytes_max` of `from`; the end of the first one at least.

@@ -20,7 +20,8 @@ use super::cursor::Position;
 use super::disk::{Disk, Region};
 use super::handle::Sums;
 use super::header::{BadHeader, HEADER_BYTES, Header, Kind};
-use super::record::{self, Charges, RECORD_BYTES_MAX, Seed, WORD, Word};
+use super::record::{self, ADMITTED_AT, Charges, RECORD_BYTES_MAX, Seed, WORD, Word};
+use crate::clock::Timestamp;
 use crate::domain::{Units, UsageRecord};
 
 /// Entries begin on pages' quarters: an entry of one charge touches four cache lines.
@@ -246,11 +247,7 @@ impl Table {
     /// Adds the units that requests in flight have taken and not given back, while their writer goes on: of one that
     /// begins or ends meanwhile they may be missing.
     pub(super) fn add_units(&self, sums: &mut Sums) {
-        // Entries are used from the first one on, and what was never used holds no record: to look at it would cost a
-        // page of memory each. The last one is the first spare of sums.
-        let used =
-            (0..self.entries - 1).take_while(|&index| self.region.load(Table::at(index) + RECORD) != 0);
-        for index in used.chain([self.entries - 1]) {
+        for index in self.used() {
             let is_taken =
                 matches!(self.state(index), Some(State::Admitted | State::Sent | State::Replacing));
             let entry = is_taken.then(|| self.entry(index, self.lowered(index))).flatten();
@@ -258,6 +255,31 @@ impl Table {
                 *sums.entry(charge.account).or_default() += charge.units.get();
             }
         }
+    }
+
+    /// A fingerprint of the requests that were admitted before `then`, have been sent and have not ended; 0 if there are
+    /// none. One that is sent or ends meanwhile may be in it or not.
+    pub(super) fn lingering(&self, then: Timestamp) -> u64 {
+        let is_sent = |&index: &u32| {
+            matches!(self.state(index), Some(State::Sent | State::Returning | State::Replacing))
+        };
+        let lingering = self.used().filter(is_sent).map(|index| (index, self.admitted_at(index)));
+        lingering.filter(|(_, admitted_at)| *admitted_at < then).fold(0, |mixed, (index, admitted_at)| {
+            let entry = admitted_at.micros().cast_unsigned() ^ u64::from(index) << 48;
+            (mixed ^ entry).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+        })
+    }
+
+    /// Entries are used from the first one on, and what was never used holds no record: to look at it would cost a page
+    /// of memory each. The last one is the first spare of sums.
+    fn used(&self) -> impl Iterator<Item = u32> {
+        let is_used = |&index: &u32| self.region.load(Table::at(index) + RECORD) != 0;
+        (0..self.entries - 1).take_while(is_used).chain([self.entries - 1])
+    }
+
+    fn admitted_at(&self, index: u32) -> Timestamp {
+        let micros = self.region.load(Table::at(index) + RECORD + WORD + ADMITTED_AT);
+        Timestamp::from_micros(micros.cast_signed())
     }
 
     fn state(&self, index: u32) -> Option<State> {

@@ -35,6 +35,8 @@ const RECORD_BYTES_MIN: usize = (WORD + FIXED_BYTES).next_multiple_of(WORD);
 pub(super) const WORD: usize = 8;
 pub(super) const WORD_BYTES: u32 = 8;
 const FIXED_BYTES: usize = 78;
+/// Where a payload says when its request was admitted.
+pub(super) const ADMITTED_AT: usize = 48;
 const CHARGE_BYTES_MAX: usize = 1 + 16 + 1 + Resource::LENGTH_MAX + 8 + 4 + 8 + 8;
 
 const KIND_BITS: u32 = 0b111;

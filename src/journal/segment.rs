@@ -17,11 +17,16 @@ use super::handle::{JournalError, io_error};
 use super::header::{BadHeader, HEADER_BYTES, Header};
 use super::in_flight::Table;
 use super::record::{Seed, WORD, WORD_BYTES};
+use crate::clock::Timestamp;
 use crate::domain::{AccountKey, RecordedCharge};
 
 /// Where the first record of a segment begins.
 #[expect(clippy::cast_possible_truncation, reason = "128")]
 pub(super) const FIRST: u32 = HEADER_BYTES as u32;
+
+/// How far ahead of the writer pages are ready at least. At 100,000 records of 128 bytes per second and 20 calls per
+/// second, a writer needs 640 KiB between two.
+const AHEAD_BYTES: u32 = 1 << 20;
 
 /// A segment's end while it is still written to.
 const OPEN: u32 = u32::MAX;
@@ -47,6 +52,10 @@ pub(super) struct Shard {
     synced: AtomicU64,
     /// What the table said when the tail was here is on disk.
     table_synced: AtomicU64,
+    /// The fingerprint of the lingering requests that are on disk: see [`Table::lingering`].
+    lingering: AtomicU64,
+    /// Pages below were made ready for the writer.
+    ready: AtomicU64,
     /// The writer wanted a segment and there was none.
     is_full: AtomicBool,
     /// Units of requests that have ended and are in no record yet: see [`super::counted`].
@@ -210,6 +219,8 @@ impl Shard {
             tail: AtomicU64::new(tail.to_bits()),
             synced: AtomicU64::new(tail.to_bits()),
             table_synced: AtomicU64::new(tail.to_bits()),
+            lingering: AtomicU64::new(0),
+            ready: AtomicU64::new(tail.to_bits()),
             is_full: AtomicBool::new(false),
             counted: Mutex::default(),
             details_dropped: AtomicU64::new(0),
@@ -235,6 +246,36 @@ impl Shard {
     #[inline]
     pub(super) fn set_tail(&self, tail: Position) {
         self.tail.store(tail.to_bits(), Ordering::Release);
+    }
+
+    /// Makes sure that the next pages cost the writer no page fault. To be called by one thread at a time.
+    ///
+    /// Each page is asked for once, well before it is needed, and the one that the writer is in again: a sync has made
+    /// it clean, and the first store to a clean page is a fault.
+    pub(super) fn populate_ahead(&self) {
+        let tail = self.tail();
+        let Some(segment) = self.segment(tail.sequence) else { return };
+        segment.populate(tail.offset, WORD_BYTES);
+        let ready = self.ready().max(tail);
+        let left = segment.bytes() - tail.offset;
+        if ready.sequence > tail.sequence || ready.offset - tail.offset >= AHEAD_BYTES.min(left) {
+            let is_near = left < AHEAD_BYTES && ready.sequence == tail.sequence;
+            if let Some(next) = self.segment(tail.sequence + 1).filter(|_| is_near) {
+                next.populate(0, 2 * AHEAD_BYTES);
+                self.set_ready(Position { sequence: next.sequence, offset: 2 * AHEAD_BYTES });
+            }
+            return;
+        }
+        segment.populate(ready.offset, 2 * AHEAD_BYTES);
+        self.set_ready(Position { offset: ready.offset.saturating_add(2 * AHEAD_BYTES), ..ready });
+    }
+
+    fn ready(&self) -> Position {
+        Position::from_bits(self.ready.load(Ordering::Relaxed))
+    }
+
+    fn set_ready(&self, ready: Position) {
+        self.ready.store(ready.to_bits(), Ordering::Relaxed);
     }
 
     pub(super) fn set_full(&self, is_full: bool) {
@@ -282,9 +323,26 @@ impl Shard {
     /// Syncs the table, unless no record was published since it was.
     pub(super) fn sync_table(&self, disk: &dyn Disk) -> Result<(), JournalError> {
         let tail = self.tail().to_bits();
-        let Some(table) = self.table().filter(|_| self.table_synced.load(Ordering::Acquire) < tail) else {
-            return Ok(());
-        };
+        match self.table().filter(|_| self.table_synced.load(Ordering::Acquire) < tail) {
+            Some(table) => self.sync_all_of(&table, disk, tail),
+            None => Ok(()),
+        }
+    }
+
+    /// Syncs the table if a request lingers in it that was admitted before `then` and did not at the last call. Answers
+    /// whether it did.
+    pub(super) fn sync_lingering(&self, disk: &dyn Disk, then: Timestamp) -> Result<bool, JournalError> {
+        let Some(table) = self.table() else { return Ok(false) };
+        let lingering = table.lingering(then);
+        if lingering == 0 || lingering == self.lingering.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        self.sync_all_of(&table, disk, self.tail().to_bits())?;
+        self.lingering.store(lingering, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn sync_all_of(&self, table: &Table, disk: &dyn Disk, tail: u64) -> Result<(), JournalError> {
         let path = Table::path(&self.directory);
         if !self.is_settled.load(Ordering::Acquire) {
             disk.settle(&path).map_err(io_error("settling", &path))?;

@@ -1,9 +1,10 @@
 //! A process that is killed, or a machine that loses its power, after any step that it takes on a disk.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::tape::TapeDisk;
-use super::{Sample, flush, open, pass, requests, try_flush};
+use super::{Sample, flush, now, open, pass, requests, try_flush};
 use crate::domain::{Outcome, Units};
 use crate::journal::{Journal, Writer};
 
@@ -196,6 +197,15 @@ fn recovery_may_be_killed_after_any_step_of_its_own() {
 
 #[test]
 fn after_a_power_loss_nothing_comes_twice_and_what_was_synced_is_there() {
+    unplug_at_every_step(|journal| journal.sync().unwrap());
+}
+
+#[test]
+fn the_records_of_requests_that_have_ended_are_all_that_has_to_be_synced() {
+    unplug_at_every_step(|journal| journal.commit().unwrap());
+}
+
+fn unplug_at_every_step(sync: impl Fn(&Journal)) {
     let mut story = Story::new();
     let disk = story.disk.clone();
     let (journal, writers) = open(&disk, 1);
@@ -206,7 +216,7 @@ fn after_a_power_loss_nothing_comes_twice_and_what_was_synced_is_there() {
         story.pass(&writers[0], number);
         if number % 6 == 0 {
             journal.prepare().unwrap();
-            journal.sync().unwrap();
+            sync(&journal);
             synced.push((disk.steps(), number));
         }
         if number % 8 == 0 {
@@ -259,4 +269,25 @@ fn a_crashed_request_says_so_and_one_that_was_not_sent_says_nothing() {
     assert_eq!(requests(&samples), [1, 3]);
     let crashed = samples.iter().find(|sample| sample.request == Sample::of(3).request).unwrap();
     assert_eq!(*crashed, Sample { outcome: Outcome::Crashed, ..Sample::of(3) });
+}
+
+#[test]
+fn a_request_that_lingers_survives_a_power_loss_once_that_was_synced() {
+    let disk = TapeDisk::new();
+    let (journal, writers) = open(&disk, 1);
+    let ticket = writers[0].begin(&Sample::of(1).record()).unwrap();
+    let after_admission = now().plus(Duration::from_micros(1));
+    assert!(!journal.sync_lingering(after_admission).unwrap(), "what was not sent counts for nothing");
+    writers[0].sent(&ticket);
+    assert!(!journal.sync_lingering(now()).unwrap(), "it is too young");
+    assert!(journal.sync_lingering(after_admission).unwrap());
+    assert!(!journal.sync_lingering(after_admission).unwrap(), "it is on the disk already");
+    let synced = disk.steps();
+    pass(&writers[0], &Sample::of(2));
+    assert!(!journal.sync_lingering(after_admission).unwrap(), "what has ended does not linger");
+    let unplugged = found(&disk.unplugged_at(disk.steps(), |_| false));
+    assert_eq!(unplugged, Books::from([(1, 1)]));
+    assert_eq!(found(&disk.unplugged_at(synced, |_| false)), Books::from([(1, 1)]));
+    writers[0].finish(ticket, &Sample::of(1).record());
+    assert!(!journal.sync_lingering(after_admission).unwrap());
 }
