@@ -16,6 +16,7 @@
 mod fold;
 mod meters;
 mod recover;
+mod tally;
 mod used;
 
 use std::panic::resume_unwind;

@@ -1,13 +1,13 @@
 //! Many records into few rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use foldhash::fast::RandomState;
 use serde_json::json;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::Detail;
+use super::tally::Tally;
 use crate::clock::Timestamp;
 use crate::domain::{
     AccountKey, Anchor, ApiKeyId, Outcome, Period, RecordedCharge, RequestId, Resource, TenantId,
@@ -28,8 +28,8 @@ pub(super) struct Fold {
     damaged_bytes: u64,
     /// Names of routes; groups have their places.
     routes: Vec<Box<str>>,
-    logs: HashMap<Group, UsageSums, RandomState>,
-    accounts: HashMap<AccountKey, Use, RandomState>,
+    logs: Tally<Group, UsageSums>,
+    accounts: Tally<AccountKey, Use>,
     parked: Vec<ParkedRecord>,
 }
 
@@ -92,8 +92,8 @@ impl Fold {
             records: 0,
             damaged_bytes: 0,
             routes: Vec::new(),
-            logs: HashMap::default(),
-            accounts: HashMap::default(),
+            logs: Tally::default(),
+            accounts: Tally::default(),
             parked: Vec::new(),
         }
     }
@@ -102,10 +102,10 @@ impl Fold {
         self.records += 1;
         let route = self.route(record.route);
         for (resource, sums) in shares(record) {
-            self.logs.entry(self.group(record, resource, route)).or_default().add(&sums);
+            self.logs.of(group(self.detail, record, resource, route)).add(&sums);
         }
         for charge in record.charges {
-            let used = self.accounts.entry(charge.account).or_default();
+            let used = self.accounts.of(charge.account);
             used.units += charge.units.get();
             used.overage += charge.overage.get();
         }
@@ -118,24 +118,6 @@ impl Fold {
             self.routes.push(name.into());
             self.routes.len() - 1
         })
-    }
-
-    fn group(&self, record: &UsageRecord<'_>, resource: Resource, route: usize) -> Group {
-        let (date, request) = match self.detail {
-            // Its reporter may have said something of it.
-            _ if record.outcome == Outcome::Reported => (record.admitted_at, Some(record.request)),
-            Detail::Aggregate => (bucket(record.admitted_at), None),
-            Detail::Request => (record.admitted_at, Some(record.request)),
-        };
-        Group {
-            tenant: record.tenant,
-            key: record.key,
-            resource,
-            route,
-            outcome: record.outcome.code(),
-            date,
-            request,
-        }
     }
 
     /// Keeps the records of these ordinals to be looked at by people.
@@ -163,7 +145,7 @@ impl Fold {
 
     /// The keys that were used, and when: to the row's length exact.
     pub(super) fn keys_used(&self) -> impl Iterator<Item = (ApiKeyId, Timestamp)> {
-        self.logs.keys().filter_map(|group| Some((group.key?, group.date)))
+        self.logs.iter().filter_map(|(group, _)| Some((group.key?, group.date)))
     }
 
     /// How many records the range has.
@@ -183,7 +165,7 @@ impl Fold {
     /// Each account with all its units that the database has, once it has this range. To be asked of the fold of all
     /// records: those that are parked count, since nothing will bring them again.
     pub(super) fn journalled(&self, till: &Till) -> Vec<(AccountKey, u64)> {
-        let journalled = |(account, used): (&AccountKey, &Use)| {
+        let journalled = |(account, used): &(AccountKey, Use)| {
             let before = till.find(account)?.counters().journalled;
             Some((*account, before + used.units))
         };
@@ -208,7 +190,7 @@ impl Fold {
             range,
             till: self.till,
             records: self.records - self.parked.len() as u64,
-            units: self.accounts.values().map(|used| used.units).sum(),
+            units: self.accounts.iter().map(|(_, used)| used.units).sum(),
             checksum: self.checksum,
             at,
             logs: self.logs(new_id),
@@ -219,7 +201,7 @@ impl Fold {
     }
 
     fn logs(&self, new_id: impl Fn() -> Uuid) -> Vec<UsageLog> {
-        let log = |(group, sums): (&Group, &UsageSums)| {
+        let log = |(group, sums): &(Group, UsageSums)| {
             let reported = group.request.filter(|_| group.outcome == Outcome::Reported.code());
             Some(UsageLog {
                 // What is reported is of one resource: it makes one row.
@@ -238,7 +220,7 @@ impl Fold {
 
     fn rollups(&self) -> Vec<Rollup> {
         let mut rollups: BTreeMap<_, UsageSums> = BTreeMap::new();
-        for (group, sums) in &self.logs {
+        for (group, sums) in self.logs.iter() {
             let Group { tenant, key, resource, route, date, .. } = *group;
             for period in RollupPeriod::ALL {
                 let wider = (period, tenant, key, resource, &*self.routes[route], start(period, date));
@@ -251,6 +233,17 @@ impl Fold {
         };
         rollups.into_iter().map(rollup).collect()
     }
+}
+
+fn group(detail: Detail, record: &UsageRecord<'_>, resource: Resource, route: usize) -> Group {
+    let (date, request) = match detail {
+        // Its reporter may have said something of it.
+        _ if record.outcome == Outcome::Reported => (record.admitted_at, Some(record.request)),
+        Detail::Aggregate => (bucket(record.admitted_at), None),
+        Detail::Request => (record.admitted_at, Some(record.request)),
+    };
+    let (tenant, key, outcome) = (record.tenant, record.key, record.outcome.code());
+    Group { tenant, key, resource, route, outcome, date, request }
 }
 
 /// What a record adds to the rows of each of its resources. Several accounts may have been charged for one
