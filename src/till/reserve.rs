@@ -50,7 +50,8 @@ pub struct Dry {
 /// Dropping it before [`Reservation::sent`] gives everything back; after it, the units stay used.
 #[must_use = "dropping a reservation gives its units back"]
 pub struct Reservation<'a> {
-    paid: SmallVec<[Paid<'a>; UsageRecord::CHARGES_MAX]>,
+    /// Each door that it passes copies what is held here, so that is what most requests have.
+    paid: SmallVec<[Paid<'a>; 4]>,
     state: State,
 }
 
@@ -66,7 +67,7 @@ enum State {
     GivenBack,
 }
 
-/// Takes all charges or none; at most [`UsageRecord::CHARGES_MAX`]. No system call, no lock, no heap.
+/// Takes all charges or none; at most [`UsageRecord::CHARGES_MAX`]. No system call, no lock, and up to four charges no heap.
 ///
 /// Each charge is paid from its account's balance; what that can't pay becomes what [`WhenDry`] says. Charges of
 /// unlimited accounts are only counted.
@@ -175,7 +176,9 @@ impl Reservation<'_> {
 
     /// What the request has used, as things stand: after a refund nothing, in as many charges.
     pub fn charged(&self) -> SmallVec<[RecordedCharge; 4]> {
-        self.paid.iter().map(Paid::recorded).collect()
+        let mut charged = SmallVec::new();
+        self.paid.iter().for_each(|paid| charged.push(paid.recorded()));
+        charged
     }
 
     fn give_back(&mut self) {
