@@ -194,7 +194,15 @@ impl KeyText {
 
     /// Whether it is that text. Takes the same time wherever the two differ.
     pub fn is(&self, text: &[u8]) -> bool {
-        self.0.as_slice().ct_eq(text).into()
+        let (words, rest) = self.0.as_chunks::<8>();
+        let (other_words, other_rest) = text.as_chunks::<8>();
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        // By words: by bytes it would take eight times as long.
+        let same = words
+            .iter()
+            .zip(other_words)
+            .fold(rest.ct_eq(other_rest), |same, (one, other)| same & word(one).ct_eq(&word(other)));
+        self.0.len() == text.len() && same.into()
     }
 
     pub const fn as_bytes(&self) -> &[u8; KeyText::LENGTH] {
