@@ -75,7 +75,7 @@ Examples:
   quota = [{ resource = \"api_calls\", limit = 5000, reason = \"contract\" }]
   key = [{ name = \"ci\", limits = { routes = [\"orders\"] } }]
   settings = { security_level = \"basic\" }
-  secrets = { smtp_password = \"…\" }
+  secrets = { \"custom.crm_token\" = \"…\" }
 
 What the file does not name stays as it is: nothing is ever removed. People, roles and usage are not declared.")]
     Apply(Apply),
@@ -488,7 +488,7 @@ pub enum Settings {
     #[command(after_help = "\
 Examples:
   tollgate settings set acme security_level standard
-  tollgate settings set acme alert_emails '[\"ops@acme.example\"]'
+  tollgate settings set acme upgrade_prompts true
   tollgate settings set acme custom.crm_token --stdin --encrypt < token.txt")]
     Set(SettingSet),
     /// Forget what the tenant has set: what is inherited, or the default, holds again

@@ -45,8 +45,6 @@ enum Input {
     /// One of these words, and whether the tenant's tier has it.
     Choice(Vec<(&'static str, bool)>),
     Number(i64, i64),
-    /// One to a line.
-    Lines,
     /// A line of text, of that type of HTML's.
     Line(&'static str),
     Secret,
@@ -85,7 +83,7 @@ pub(super) async fn set(
     Path((_, key)): Path<(String, String)>,
     Posted(form): Posted,
 ) -> Result<Response, Refusal> {
-    let value = entered(&key, form.text("value"));
+    let value = Value::from(form.text("value"));
     let new = NewSetting { value, is_encrypted: None, if_version: form.text("version").parse().ok() };
     match here.visit.control.set_setting(&here.visit.principal, &here.named, &key, new).await {
         Ok(_) => done(&here.visit, &here.address(PATH), &format!("{key} is set.")),
@@ -128,16 +126,6 @@ pub(super) async fn reset(
     match control.remove_setting(who, &here.named, &key, form.text("version").parse().ok()).await {
         Ok(()) => done(&here.visit, &here.address(PATH), &format!("{key} is reset.")),
         Err(error) => page(&here, &key, form.refused(error)?).await,
-    }
-}
-
-/// What was typed, as `control` takes it.
-fn entered(key: &str, text: &str) -> Value {
-    match SettingSpec::named(key).map(|spec| spec.holds) {
-        Some(Holds::EmailAddresses) => {
-            text.split([',', ' ', '\r', '\n']).filter(|part| !part.is_empty()).map(Value::from).collect()
-        }
-        _ => Value::from(text),
     }
 }
 
@@ -223,7 +211,6 @@ impl Input {
     fn of(spec: &SettingSpec, tier_level: &str) -> Input {
         let rank = |level: &str| SECURITY_LEVELS.iter().position(|known| *known == level);
         match spec.holds {
-            _ if spec.kind == SettingKind::Secret => Input::Secret,
             Holds::OneOf(words) => {
                 let is_capped = matches!(spec.default, SettingDefault::TierSecurityLevel);
                 let is_had = |word: &str| !is_capped || rank(word) <= rank(tier_level);
@@ -231,7 +218,6 @@ impl Input {
             }
             Holds::Truth => Input::Choice(vec![("true", true), ("false", true)]),
             Holds::Between(least, most) => Input::Number(least, most),
-            Holds::EmailAddresses => Input::Lines,
             Holds::Url => Input::Line("url"),
             // A picker would show a color where none is set.
             Holds::Color | Holds::Picture | Holds::AnyText => Input::Line("text"),

@@ -62,7 +62,7 @@ pub struct ManifestTenant {
     /// Its own settings, by their keys.
     #[serde(default)]
     pub settings: BTreeMap<String, Value>,
-    /// The same of what is sealed: known secrets, or custom ones.
+    /// The same of what is sealed: custom settings.
     #[serde(default)]
     pub secrets: BTreeMap<String, ManifestSecret>,
     #[serde(default, rename = "quota")]

@@ -53,7 +53,7 @@ pub enum SettingSource {
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewSetting {
     pub value: Value,
-    /// Of settings that the registry knows it may be said, and must be right; others it makes secret.
+    /// Custom settings may be secret; those that the registry knows are not.
     pub is_encrypted: Option<bool>,
     /// The version that the caller has seen.
     pub if_version: Option<i64>,
@@ -366,11 +366,8 @@ impl Work<'_> {
             let was_secret = before.is_some_and(|before| before.kind == SettingKind::Secret);
             return custom_value(key, new, was_secret);
         };
-        let is_secret = spec.kind == SettingKind::Secret;
-        if new.is_encrypted.is_some_and(|asked| asked != is_secret) {
-            let why =
-                if is_secret { "it is a secret, and stays one" } else { "it is no secret: others read it" };
-            faults.add("is_encrypted", why);
+        if new.is_encrypted == Some(true) {
+            faults.add("is_encrypted", "it is no secret: others read it; secrets are custom settings");
         }
         let value = spec.holds.read(&new.value);
         let value =
@@ -527,7 +524,6 @@ impl SettingView {
             Some(set) => (SettingView::value(set), source),
             None => match spec.default {
                 SettingDefault::Nothing => (Value::Null, source),
-                SettingDefault::EmptyList => (json!([]), source),
                 SettingDefault::False => (false.into(), source),
                 SettingDefault::TierSecurityLevel => (tier_level.into(), SettingSource::Tier),
             },

@@ -951,7 +951,7 @@ async fn settings_secrets_and_what_keys_may_are_made_true_and_stay_so(store: Tes
              [[tenant]]\nslug = \"acme\"\ntier = \"pro\"\nparent = \"reseller\"\n\
              key = [{{ name = \"ci\"{scopes} }}]\n\
              settings = {{ security_level = \"{level}\", \"custom.color\" = \"red\" }}\n\
-             secrets = {{ smtp_password = \"{secret}\", \"custom.token\" = \"t\" }}\n"
+             secrets = {{ \"custom.smtp_password\" = \"{secret}\", \"custom.token\" = \"t\" }}\n"
         )
     };
     let changes = async |manifest: &str| {
@@ -966,13 +966,17 @@ async fn settings_secrets_and_what_keys_may_are_made_true_and_stay_so(store: Tes
     let acme = house.control.tenant(&house.owner, &"acme".parse().unwrap()).await.unwrap();
     assert!(acme.parent.is_some());
     let secret = async |key| house.control.secret(acme.id, key).await.unwrap();
-    assert_eq!(secret("smtp_password").await.as_deref(), Some("hunter2"));
+    assert_eq!(secret("custom.smtp_password").await.as_deref(), Some("hunter2"));
     assert_eq!(secret("custom.token").await.as_deref(), Some("t"));
     assert_eq!(
         changes(&manifest(", limits = { routes = [\"orders\"] }", "letmein", "standard")).await,
-        ["tenant acme key ci", "tenant acme setting security_level", "tenant acme setting smtp_password"]
+        [
+            "tenant acme key ci",
+            "tenant acme setting security_level",
+            "tenant acme setting custom.smtp_password"
+        ]
     );
-    assert_eq!(secret("smtp_password").await.as_deref(), Some("letmein"));
+    assert_eq!(secret("custom.smtp_password").await.as_deref(), Some("letmein"));
     // What a key may is left alone where the manifest says nothing of it.
     assert_eq!(changes(&manifest("", "letmein", "standard")).await, [] as [&str; 0]);
     let plan = house.apply(&manifest("", "other", "standard"), DryRun::Yes).await;

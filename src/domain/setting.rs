@@ -3,12 +3,13 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Color, Tenant};
 
-/// A setting that is known. Everybody else's are named `custom.…`, and are text or secret.
+/// A setting that is known, because something in the program goes by it. Everybody else's are named `custom.…`; they may
+/// be anything, and secret.
 #[derive(Clone, Copy, Debug)]
 pub struct SettingSpec {
     pub key: &'static str,
@@ -39,7 +40,6 @@ pub enum Holds {
     AnyText,
     OneOf(&'static [&'static str]),
     Between(i64, i64),
-    EmailAddresses,
     /// An http or https address.
     Url,
     Truth,
@@ -53,7 +53,6 @@ pub enum Holds {
 #[derive(Clone, Copy, Debug)]
 pub enum SettingDefault {
     Nothing,
-    EmptyList,
     False,
     /// The tier's security level, which is the most that can be set, too.
     TierSecurityLevel,
@@ -64,29 +63,13 @@ pub const SECURITY_LEVELS: [&str; 4] = ["basic", "standard", "advanced", "enterp
 
 /// What text may be as long as, in characters.
 const SETTING_TEXT_MAX: usize = 4_096;
-/// Items of a list.
-const ITEMS_MAX: usize = 100;
 
 const fn text(key: &'static str, holds: Holds, default: SettingDefault, about: &'static str) -> SettingSpec {
     SettingSpec { key, kind: SettingKind::String, holds, default, is_inherited: false, about }
 }
 
-const fn secret(key: &'static str, about: &'static str) -> SettingSpec {
-    let (kind, holds) = (SettingKind::Secret, Holds::AnyText);
-    SettingSpec { key, kind, holds, default: SettingDefault::Nothing, is_inherited: false, about }
-}
-
 /// Every setting that is known, by its key.
-pub const SETTINGS: [SettingSpec; 12] = [
-    SettingSpec {
-        kind: SettingKind::Json,
-        ..text(
-            "alert_emails",
-            Holds::EmailAddresses,
-            SettingDefault::EmptyList,
-            "Who is told when a quota runs out",
-        )
-    },
+pub const SETTINGS: [SettingSpec; 8] = [
     SettingSpec {
         is_inherited: true,
         ..text("branding_color", Holds::Color, SettingDefault::Nothing, "The console's accent, like #0a7cff")
@@ -113,14 +96,12 @@ pub const SETTINGS: [SettingSpec; 12] = [
             "For how many days a new key may work at most",
         )
     },
-    secret("oidc_client_secret", "The client secret at the tenant's identity provider"),
     text(
         "security_level",
         Holds::OneOf(&SECURITY_LEVELS),
         SettingDefault::TierSecurityLevel,
         "How strict the tenant is with itself; at most as strict as the tier allows",
     ),
-    secret("smtp_password", "The password of the tenant's own mail server"),
     SettingSpec {
         is_inherited: true,
         ..text("support_url", Holds::Url, SettingDefault::Nothing, "Where the tenant's users find help")
@@ -144,7 +125,6 @@ pub const SETTINGS: [SettingSpec; 12] = [
             "Where more can be bought; {tenant} in it is the tenant's slug, and {tenant_id} its id",
         )
     },
-    secret("webhook_secret", "What webhooks to the tenant are signed with"),
 ];
 
 /// What a picture is as large as at most, in bytes.
@@ -229,10 +209,6 @@ impl Holds {
                 let good = number.filter(|number| (least..=most).contains(number));
                 good.map(Value::from).ok_or_else(|| format!("a whole number from {least} to {most}"))
             }
-            Holds::EmailAddresses => {
-                list(value, |text| text.contains('@') && !text.contains(char::is_whitespace))
-                    .ok_or_else(|| "a list of e-mail addresses".to_owned())
-            }
             Holds::Url => {
                 let is_url = |text: &&str| {
                     ["https://", "http://"]
@@ -277,12 +253,6 @@ pub fn upgrade_link(template: &str, tenant: &Tenant) -> String {
     template.replace("{tenant}", tenant.slug.as_str()).replace("{tenant_id}", &tenant.id.to_string())
 }
 
-fn list(value: &Value, is_good: impl Fn(&str) -> bool) -> Option<Value> {
-    let items = value.as_array().filter(|items| items.len() <= ITEMS_MAX)?;
-    let good = items.iter().all(|item| item.as_str().is_some_and(|text| text.len() <= 254 && is_good(text)));
-    good.then(|| json!(items))
-}
-
 #[cfg(test)]
 mod tests {
     use base64::Engine;
@@ -302,7 +272,6 @@ mod tests {
             let fits = match spec.default {
                 SettingDefault::Nothing => true,
                 SettingDefault::TierSecurityLevel => spec.kind == SettingKind::String,
-                SettingDefault::EmptyList => spec.kind == SettingKind::Json,
                 SettingDefault::False => spec.kind == SettingKind::Bool,
             };
             assert!(fits && !SettingSpec::is_custom(spec.key), "{}", spec.key);
@@ -316,7 +285,6 @@ mod tests {
         assert_eq!(good(Holds::Between(5, 10), json!(11)), None);
         assert_eq!(good(Holds::Between(5, 10), json!(7.5)), None);
         assert_eq!(good(Holds::OneOf(&["a"]), json!("b")), None);
-        assert_eq!(good(Holds::EmailAddresses, json!(["a@b.c", 1])), None);
         for bad in ["javascript:alert(1)", "https://", "https://a b", "http://\"x"] {
             assert_eq!(good(Holds::Url, json!(bad)), None, "{bad}");
         }

@@ -98,7 +98,7 @@ fn a_rotation_that_is_killed_goes_on_where_it_was() {
         run
     };
     let tenant = |number| {
-        format!("[[tenant]]\nslug = \"t{number}\"\nsecrets = {{ smtp_password = \"secret {number}\" }}\n")
+        format!("[[tenant]]\nslug = \"t{number}\"\nsecrets = {{ \"custom.token\" = \"secret {number}\" }}\n")
     };
     let manifest: String = (0..TENANTS).map(tenant).collect();
     std::fs::write(directory.path().join("tenants.toml"), manifest).expect("a file of ours");

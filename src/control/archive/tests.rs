@@ -98,10 +98,10 @@ impl House {
         for (key, units) in [(None, 5_000), (None, 6_000), (Some(key.id.0), 50)] {
             control.set_quota(owner, &of, quota(key, units)).await.unwrap();
         }
-        for (name, value) in
-            [("alert_emails", json!(["ops@acme.example"])), ("smtp_password", json!("hunter2"))]
+        for (name, is_encrypted, value) in
+            [("upgrade_prompts", None, json!(true)), ("custom.smtp_password", Some(true), json!("hunter2"))]
         {
-            let new = NewSetting { value, is_encrypted: None, if_version: None };
+            let new = NewSetting { value, is_encrypted, if_version: None };
             control.set_setting(owner, &of, name, new).await.unwrap();
         }
         for number in 0..520 {
@@ -220,7 +220,10 @@ async fn round_trip(from: TestStore, to: TestStore) {
         assert_eq!(line, again, "line {at}");
     }
     assert_eq!(lines.len(), self::lines(&again, &there.identity).len());
-    assert_eq!(there.control.secret(acme.id, "smtp_password").await.unwrap().as_deref(), Some("hunter2"));
+    assert_eq!(
+        there.control.secret(acme.id, "custom.smtp_password").await.unwrap().as_deref(),
+        Some("hunter2")
+    );
     let tenant = there.control.tenant(&there.owner, &of).await.unwrap();
     assert_eq!(tenant, here.control.tenant(&here.owner, &of).await.unwrap());
     let whole = there.verdict(&of).await;

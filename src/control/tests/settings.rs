@@ -27,10 +27,17 @@ on_both! {
     keys_expire_as_soon_as_the_tenant_wants_it,
 }
 
+const SECRET: &str = "custom.smtp_password";
+
 impl House {
     async fn set(&self, tenant: &Tenant, key: &str, value: Value) -> Result<SettingView, ControlError> {
         let new = NewSetting { value, is_encrypted: None, if_version: None };
         self.control.set_setting(&self.owner, &by_id(tenant), key, new).await
+    }
+
+    async fn seal(&self, tenant: &Tenant, key: &str, value: &str) -> SettingView {
+        let new = NewSetting { value: json!(value), is_encrypted: Some(true), if_version: None };
+        self.control.set_setting(&self.owner, &by_id(tenant), key, new).await.unwrap()
     }
 
     async fn setting(&self, tenant: &Tenant, key: &str) -> SettingView {
@@ -52,8 +59,8 @@ async fn what_is_not_set_has_the_tiers_or_the_default_value(store: TestStore) {
         (&level.setting_value, level.source, level.is_set),
         (&json!("standard"), SettingSource::Tier, false)
     );
-    let emails = house.setting(&acme, "alert_emails").await;
-    assert_eq!((&emails.setting_value, emails.source), (&json!([]), SettingSource::Default));
+    let prompts = house.setting(&acme, "upgrade_prompts").await;
+    assert_eq!((&prompts.setting_value, prompts.source), (&json!(false), SettingSource::Default));
     let missing = house.control.setting(&house.owner, &by_id(&acme), "nonsense").await;
     assert!(matches!(missing, Err(ControlError::NotFound { .. })), "{missing:?}");
 }
@@ -67,7 +74,7 @@ async fn a_value_must_fit_and_the_tier_caps_it(store: TestStore) {
         ("key_age_days_max", json!(0)),
         ("branding_color", json!("red")),
         ("upgrade_url", json!("javascript:alert(1)")),
-        ("alert_emails", json!("not a list")),
+        ("upgrade_prompts", json!("perhaps")),
     ] {
         let refused = house.set(&acme, key, value.clone()).await.unwrap_err();
         assert_eq!(fields(&refused), ["setting_value"], "{key} {value}");
@@ -85,11 +92,11 @@ async fn what_a_reseller_sets_is_inherited_as_far_as_it_may_be(store: TestStore)
     let reseller = house.of_tier("Reseller", "msp", None).await;
     let child = house.of_tier("Child", "free", Some(&reseller)).await;
     house.set(&reseller, "branding_name", json!("Resold")).await.unwrap();
-    house.set(&reseller, "alert_emails", json!(["r@example.com"])).await.unwrap();
+    house.set(&reseller, "key_age_days_max", json!(30)).await.unwrap();
     let name = house.setting(&child, "branding_name").await;
     assert_eq!((&name.setting_value, name.source), (&json!("Resold"), SettingSource::Reseller));
     assert_eq!(name.version, None, "it is not the child's own");
-    assert_eq!(house.setting(&child, "alert_emails").await.setting_value, json!([]));
+    assert_eq!(house.setting(&child, "key_age_days_max").await.setting_value, Value::Null);
     house.set(&child, "branding_name", json!("Mine")).await.unwrap();
     assert_eq!(house.setting(&child, "branding_name").await.setting_value, json!("Mine"));
 }
@@ -177,22 +184,21 @@ async fn a_change_of_another_version_is_refused_and_a_removal_gives_the_default_
 async fn a_secret_is_sealed_shown_to_nobody_and_stays_one(store: TestStore) {
     let house = House::on(store);
     let acme = house.tenant("Acme").await;
-    let shown = house.set(&acme, "smtp_password", json!("hunter2")).await.unwrap();
+    let shown = house.seal(&acme, SECRET, "hunter2").await;
     assert_eq!((&shown.setting_value, shown.is_set, shown.is_encrypted), (&Value::Null, true, true));
-    assert_eq!(house.control.secret(acme.id, "smtp_password").await.unwrap().as_deref(), Some("hunter2"));
+    assert_eq!(house.control.secret(acme.id, SECRET).await.unwrap().as_deref(), Some("hunter2"));
     let rows = house.store.read().await.unwrap().settings(acme.id).await.unwrap();
     let StoredValue::Sealed { bytes, .. } = &rows[0].value else { panic!("{rows:?}") };
     assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
     assert!(!format!("{:?}", house.audit(&acme).await).contains("hunter2"), "no secret in the log");
-    for key in ["smtp_password", "custom.token"] {
-        let sealed = NewSetting { value: json!("x"), is_encrypted: Some(true), if_version: None };
-        house.control.set_setting(&house.owner, &by_id(&acme), key, sealed.clone()).await.unwrap();
-        let open = NewSetting { is_encrypted: Some(false), ..sealed };
-        let refused = house.control.set_setting(&house.owner, &by_id(&acme), key, open).await.unwrap_err();
+    for (key, is_encrypted) in [(SECRET, false), ("support_url", true)] {
+        let value = json!("https://help.example.com/");
+        let new = NewSetting { value, is_encrypted: Some(is_encrypted), if_version: None };
+        let refused = house.control.set_setting(&house.owner, &by_id(&acme), key, new).await.unwrap_err();
         assert_eq!(fields(&refused), ["is_encrypted"], "{key}");
     }
     // What was a secret is one without saying so again.
-    assert!(house.set(&acme, "custom.token", json!("y")).await.unwrap().is_encrypted);
+    assert!(house.set(&acme, SECRET, json!("y")).await.unwrap().is_encrypted);
     let verdict = house.control.verify_audit(&house.owner, Some(&by_id(&acme)), None).await.unwrap();
     assert!(matches!(verdict.0, AuditVerdict::Whole { .. }), "{verdict:?}");
 }
@@ -200,10 +206,10 @@ async fn a_secret_is_sealed_shown_to_nobody_and_stays_one(store: TestStore) {
 async fn a_sealed_value_that_was_moved_does_not_open(store: TestStore) {
     let house = House::on(store);
     let (acme, other) = (house.tenant("Acme").await, house.tenant("Other").await);
-    house.set(&acme, "smtp_password", json!("hunter2")).await.unwrap();
-    house.set(&other, "smtp_password", json!("letmein")).await.unwrap();
-    let mine = house.store.read().await.unwrap().setting(acme.id, "smtp_password").await.unwrap().unwrap();
-    let theirs = house.store.read().await.unwrap().setting(other.id, "smtp_password").await.unwrap().unwrap();
+    house.seal(&acme, SECRET, "hunter2").await;
+    house.seal(&other, SECRET, "letmein").await;
+    let mine = house.store.read().await.unwrap().setting(acme.id, SECRET).await.unwrap().unwrap();
+    let theirs = house.store.read().await.unwrap().setting(other.id, SECRET).await.unwrap().unwrap();
     let (StoredValue::Sealed { bytes, .. }, StoredValue::Sealed { data_key, .. }) =
         (&mine.value, &theirs.value)
     else {
@@ -217,7 +223,7 @@ async fn a_sealed_value_that_was_moved_does_not_open(store: TestStore) {
         }),
         (acme.id, {
             let mut moved = mine.clone();
-            "webhook_secret".clone_into(&mut moved.key);
+            "custom.other".clone_into(&mut moved.key);
             moved
         }),
         (acme.id, {
@@ -239,7 +245,7 @@ async fn a_new_ring_key_rewraps_every_tenants_key_and_the_old_one_can_go(store: 
     let house = House::on(store);
     let tenants = [house.tenant("Acme").await, house.tenant("Other").await];
     for tenant in &tenants {
-        house.set(tenant, "smtp_password", json!("hunter2")).await.unwrap();
+        house.seal(tenant, SECRET, "hunter2").await;
     }
     let both = house.control.clone().with_secrets(ring(&[1, 2]));
     let rotated = both.rotate_secrets(&house.owner).await.unwrap();
@@ -247,9 +253,9 @@ async fn a_new_ring_key_rewraps_every_tenants_key_and_the_old_one_can_go(store: 
     assert_eq!(both.rotate_secrets(&house.owner).await.unwrap().rewrapped, 0);
     let new = house.control.clone().with_secrets(ring(&[2]));
     for tenant in &tenants {
-        assert_eq!(new.secret(tenant.id, "smtp_password").await.unwrap().as_deref(), Some("hunter2"));
+        assert_eq!(new.secret(tenant.id, SECRET).await.unwrap().as_deref(), Some("hunter2"));
     }
-    let old = house.control.secret(tenants[0].id, "smtp_password").await;
+    let old = house.control.secret(tenants[0].id, SECRET).await;
     assert!(matches!(old, Err(ControlError::Seal(SealError::NoKey(2)))), "{old:?}");
 }
 
@@ -264,8 +270,8 @@ async fn a_gateway_with_another_key_of_the_same_version_is_refused_before_it_sea
     let (one, other) = (with("1"), with("2"));
     // A store from before keys were noted: its secrets tell.
     let acme = house.tenant("Acme").await;
-    let new = NewSetting { value: json!("hunter2"), is_encrypted: None, if_version: None };
-    one.set_setting(&house.owner, &by_id(&acme), "smtp_password", new).await.unwrap();
+    let new = NewSetting { value: json!("hunter2"), is_encrypted: Some(true), if_version: None };
+    one.set_setting(&house.owner, &by_id(&acme), SECRET, new).await.unwrap();
     let refused = other.confirm_secrets().await;
     assert!(matches!(refused, Err(ControlError::Seal(SealError::OtherKey(1)))), "{refused:?}");
     for _ in ["once", "and again"] {
@@ -282,7 +288,7 @@ async fn an_erased_tenant_has_no_secrets_and_no_personal_data(store: TestStore) 
     let house = House::on(store);
     let new = NewTenant { billing_email: Some("pay@acme.example".to_owned()), ..named("Acme") };
     let acme = house.control.create_tenant(&house.owner, new).await.unwrap();
-    house.set(&acme, "smtp_password", json!("hunter2")).await.unwrap();
+    house.seal(&acme, SECRET, "hunter2").await;
     let early = house.control.erase_tenant(&house.owner, &by_id(&acme)).await;
     assert!(matches!(early, Err(ControlError::Conflict(_))), "{early:?}");
     house.control.set_status(&house.owner, &by_id(&acme), TenantStatus::Deleted, None).await.unwrap();
