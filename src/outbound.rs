@@ -16,7 +16,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{HOST, RETRY_AFTER, USER_AGENT};
 use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -87,6 +87,8 @@ pub struct Question {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     pub status: u16,
+    /// How long it wants to be left alone, where it says so in seconds (`Retry-After`).
+    pub retry_after: Option<Duration>,
     pub body: Vec<u8>,
 }
 
@@ -225,11 +227,34 @@ where
 
 async fn whole(response: Response<Incoming>, bytes_max: usize) -> Result<Answer, SendError> {
     let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.map(Duration::from_secs);
     match Limited::new(response.into_body(), bytes_max).collect().await {
-        Ok(body) => Ok(Answer { status, body: body.to_bytes().into() }),
+        Ok(body) => Ok(Answer { status, retry_after, body: body.to_bytes().into() }),
         Err(error) if error.is::<LengthLimitError>() => Err(SendError::TooLong(bytes_max)),
         Err(error) => Err(SendError::Read(error)),
     }
+}
+
+/// `application/x-www-form-urlencoded`.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let pair = |(name, value): &(&str, &str)| format!("{}={}", form_encoded(name), form_encoded(value));
+    fields.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// Percent-encoded, except what RFC 3986 calls unreserved.
+pub fn form_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
+}
+
+/// Up to a fifth longer, so that what failed together is not tried again together.
+pub fn jittered(pause: Duration) -> Duration {
+    let mut chance = [0; 2];
+    // Without chance it is the pause itself.
+    let _ = getrandom::fill(&mut chance);
+    pause + pause.mul_f64(0.2 * f64::from(u16::from_be_bytes(chance)) / f64::from(u16::MAX))
 }
 
 fn roots_of(path: &Path) -> Result<RootCertStore, BadTrust> {
@@ -248,6 +273,24 @@ fn system_roots() -> RootCertStore {
         tracing::warn!(faults = ?found.errors, "this system has no certificates: no https server will be believed");
     }
     roots
+}
+
+// === impl SendError ===
+
+impl SendError {
+    /// Whether the server may have had the question all the same.
+    pub const fn may_have_arrived(&self) -> bool {
+        match self {
+            SendError::Url
+            | SendError::Question(_)
+            | SendError::Resolve(..)
+            | SendError::Unreachable(_)
+            | SendError::Connect(_) => false,
+            SendError::Exchange(_) | SendError::TooLong(_) | SendError::Read(_) | SendError::TimedOut(_) => {
+                true
+            }
+        }
+    }
 }
 
 // === impl Place ===

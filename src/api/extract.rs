@@ -18,7 +18,7 @@ use super::error::{Problem, ProblemKind};
 use super::router::Api;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, FieldFault, Person, Principal, Rights, TenantRef, Visitor};
-use crate::domain::billing::InvoiceId;
+use crate::domain::billing::{BillingEventId, InvoiceId};
 use crate::domain::{
     Actor, ActorKind, AlertId, ApiKeyId, BulkId, ChannelId, DeliveryId, InvitationId, Resource, Role, RuleId,
     SessionId, TenantStatus, UserId,
@@ -61,6 +61,9 @@ pub(super) struct AlertPath(pub(super) AlertId);
 
 /// `{invoice}`
 pub(super) struct InvoicePath(pub(super) InvoiceId);
+
+/// `{event}`
+pub(super) struct BillingEventPath(pub(super) BillingEventId);
 
 /// `{rule}`
 pub(super) struct RulePath(pub(super) RuleId);
@@ -246,6 +249,16 @@ impl<S: Send + Sync> FromRequestParts<S> for InvoicePath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         id_param(parts, state, "invoice").await.map(|id| InvoicePath(InvoiceId(id)))
+    }
+}
+
+// === impl BillingEventPath ===
+
+impl<S: Send + Sync> FromRequestParts<S> for BillingEventPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_param(parts, state, "event").await.map(|id| BillingEventPath(BillingEventId(id)))
     }
 }
 

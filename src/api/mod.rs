@@ -10,6 +10,7 @@ mod analytics;
 mod apply;
 mod archives;
 mod audit_logs;
+mod billing_events;
 mod bulk;
 mod channels;
 mod client;

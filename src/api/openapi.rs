@@ -230,6 +230,7 @@ fn path_parameter(name: &str) -> Value {
         "invoice" => ("The invoice's id", uuid),
         "channel" => ("The channel's id", uuid),
         "delivery" => ("The delivery's id", uuid),
+        "event" => ("The event's id", uuid),
         "operation" => ("The operation's id", uuid),
         "resource" => ("The resource's name", schema_of::<Resource>()),
         "setting" => (

@@ -10,7 +10,7 @@ use super::extract::{Caller, Params};
 use super::openapi::{Paged, optional};
 use super::router::Api;
 use crate::control::LookBack;
-use crate::domain::{IdleKey, IdleTenant, Oversized};
+use crate::domain::{IdleKey, Oversized, TenantUse};
 use crate::store::{Listed, Page};
 
 /// How far to look back.
@@ -24,7 +24,7 @@ const OVERSIZED_DAYS: u32 = 90;
 #[utoipa::path(
     get, path = "/api/reports/idle-tenants",
     params(Days, Paged),
-    responses((status = 200, description = "One page", body = Listed<IdleTenant>)),
+    responses((status = 200, description = "One page", body = Listed<TenantUse>)),
 )]
 pub(super) async fn idle_tenants(
     Caller(principal): Caller,
@@ -33,6 +33,22 @@ pub(super) async fn idle_tenants(
 ) -> Result<Response, Problem> {
     let (back, page) = asked(params, DAYS)?;
     Ok(axum::Json(api.control.idle_tenants(&principal, back, &page).await?).into_response())
+}
+
+/// Lists tenants that are served and whose usage is billed to nobody, the newest first.
+#[utoipa::path(
+    get, path = "/api/reports/unbilled-tenants",
+    params(Paged),
+    responses((status = 200, description = "One page", body = Listed<TenantUse>)),
+)]
+pub(super) async fn unbilled_tenants(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let page = params.page();
+    params.finish()?;
+    Ok(axum::Json(api.control.unbilled_tenants(&principal, &page).await?).into_response())
 }
 
 /// Lists keys that could be used and were not for a while, the newest first.

@@ -17,8 +17,9 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, analytics, apply, archives, audit_logs, bulk, channels, health, invoices, keys, members, oidc,
-    openapi, quotas, reconcile, reported, reports, sessions, settings, tenants, tiers, usage_logs, users,
+    alerts, analytics, apply, archives, audit_logs, billing_events, bulk, channels, health, invoices, keys,
+    members, oidc, openapi, quotas, reconcile, reported, reports, sessions, settings, tenants, tiers,
+    usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -98,6 +99,9 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(invoices::void))
         .routes(routes!(invoices::paid))
         .routes(routes!(invoices::verify))
+        .routes(routes!(billing_events::exports))
+        .routes(routes!(billing_events::list))
+        .routes(routes!(billing_events::resend))
         .routes(routes!(settings::list))
         .routes(routes!(settings::show, settings::set, settings::remove))
         .routes(routes!(settings::rotate))
@@ -118,6 +122,7 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(bulk::cancel))
         .routes(routes!(bulk::resume))
         .routes(routes!(reports::idle_tenants))
+        .routes(routes!(reports::unbilled_tenants))
         .routes(routes!(reports::idle_keys))
         .routes(routes!(reports::oversized))
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::start::StartError;
 use crate::authority::AdmissionSettings;
 use crate::authority::redis::{Address, RedisSettings, Servers, Tls};
+use crate::collector::CollectorSettings;
 use crate::config::{
     self, ApiKeyConfig, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, Secret, SessionsConfig,
 };
@@ -21,7 +22,8 @@ use crate::control::{
 use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
 use crate::domain::Role;
-use crate::domain::billing::{Proration, Rounding};
+use crate::domain::billing::{CollectorKind, Proration, Rounding};
+use crate::exporter::ExporterSettings;
 use crate::flush::{Detail, FlushSettings};
 use crate::gateway::{
     Balance, BreakerSettings, CapSettings, ChargeOn, ChargeSettings, Dialect, EndpointSettings,
@@ -456,6 +458,26 @@ pub fn billing(config: &config::BillingConfig) -> BillingSettings {
         config::RoundingConfig::HalfUp => Rounding::HalfUp,
     };
     BillingSettings { grace: config.grace, proration, rounding }
+}
+
+/// Who collects what is owed.
+pub(super) fn collector(config: &config::BillingExportConfig) -> CollectorSettings {
+    CollectorSettings {
+        kind: match config.kind {
+            config::CollectorConfig::Stripe => CollectorKind::Stripe,
+            config::CollectorConfig::Lago => CollectorKind::Lago,
+        },
+        url: config.url().to_owned(),
+        secret: config.secret.expose().to_owned(),
+        meters: config.meters.clone(),
+        timeout: config.timeout,
+        ca: config.ca.clone(),
+    }
+}
+
+/// When usage is brought there.
+pub(super) const fn exporter(config: &config::BillingExportConfig) -> ExporterSettings {
+    ExporterSettings { interval: config.interval, delay: config.delay }
 }
 
 pub fn watch(config: &config::AlertsConfig) -> WatchSettings {

@@ -25,11 +25,13 @@ use crate::admin::{self, AdminParts};
 use crate::api::{self, LocalDoor, LocalToken};
 use crate::authority::Admission;
 use crate::clock::Clock;
+use crate::collector::Collector;
 use crate::config::{Config, Loaded, Secret, Source, StoreUrl};
 use crate::console::{self, Process};
 use crate::control::{Control, ControlError, Counting, Oidc, OidcError};
 use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
+use crate::exporter::Exporter;
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{
     BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, MemoryStanding, Strangers, Table, Tokens,
@@ -37,6 +39,7 @@ use crate::gateway::{
 };
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, spawn};
+use crate::outbound::BadTrust;
 use crate::secret::ed25519::{BadSigningKey, jwks};
 use crate::secret::hash::{Pepper, PepperError, Peppers};
 use crate::secret::seal::RingError;
@@ -94,6 +97,8 @@ pub enum StartError {
     Secrets(#[source] ControlError),
     #[error("alerts can't be delivered")]
     Courier(#[from] BadCourier),
+    #[error("whoever collects what is owed ([billing.export]) can't be spoken to")]
+    Collector(#[source] BadTrust),
     #[error("the platform token can't be set up")]
     Token(#[source] ControlError),
     #[error("the address {0} can't be listened on")]
@@ -168,6 +173,15 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
         .await
         .map_err(StartError::Token)?;
+    let exporter = match &config.billing.export {
+        Some(export) => {
+            let collector = Collector::new(settings::collector(export)).map_err(StartError::Collector)?;
+            let (collector, settings) = (Arc::new(collector), settings::exporter(export));
+            let (store, clock) = (store.clone(), clock.clone());
+            Some(Exporter::new(store, clock, collector, settings, &registry, readiness.clone()))
+        }
+        None => None,
+    };
     let delivery = settings::courier(&config.alerts);
     let courier = Courier::new(store.clone(), clock.clone(), secrets, delivery, &registry)?;
     let directory = Directory::new(settings::directory(&config), store.clone(), till.clone(), clock.clone());
@@ -260,6 +274,9 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("billing", billing.run());
     running.spawn("bulk", bulk.run());
     running.spawn("courier", async move { courier.run().await });
+    if let Some(exporter) = exporter {
+        running.spawn("exporter", async move { exporter.run().await });
+    }
     running.spawn("books", books.run());
     running.spawn("memory", memory.run());
     if let Some(counting) = reported {

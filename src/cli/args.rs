@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 use super::alert::Alert;
+use super::billing::Billing;
 use super::bulk::Bulk;
 use super::channel::Channel;
 use super::invoice::Invoice;
@@ -103,6 +104,9 @@ What the file does not name stays as it is: nothing is ever removed. People, rol
     /// Say where a tenant is told of alerts, try it out, and see what arrived
     #[command(subcommand)]
     Channel(Channel),
+    /// See how usage is brought to Stripe or Lago, and send again what was given up
+    #[command(subcommand)]
+    Billing(Billing),
     /// See what a tenant owes and why, finalize what is due, and compare it with what was counted
     #[command(subcommand)]
     Invoice(Invoice),

@@ -9,6 +9,7 @@ mod archive;
 mod args;
 mod ask;
 mod audit;
+mod billing;
 mod bulk;
 mod channel;
 mod check;
@@ -92,6 +93,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Bulk(bulk) => answered(config, bulk.ask()),
         Command::Report(report) => answered(config, report.ask()),
         Command::Channel(channel) => answered(config, channel.ask()),
+        Command::Billing(billing) => answered(config, billing.ask()),
         Command::Invoice(command) => invoice::invoice(config, &command),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),

@@ -74,6 +74,11 @@ fn report(what: &str, days: Option<u32>, page: &Page) -> String {
 // === how answers look ===
 
 fn idle_tenants(listed: &Value) -> String {
+    tenants(listed, "no tenant is idle\n")
+}
+
+/// Tenants, and when each used something last.
+pub(super) fn tenants(listed: &Value, none: &str) -> String {
     let mut table = Table::new(["SLUG", "NAME", "STATUS", "TIER", "LAST USED", "CREATED"]);
     for tenant in items(listed) {
         table.row([
@@ -85,7 +90,7 @@ fn idle_tenants(listed: &Value) -> String {
             moment(&tenant["created_at"]),
         ]);
     }
-    list(listed, &table, "no tenant is idle\n")
+    list(listed, &table, none)
 }
 
 fn idle_keys(listed: &Value) -> String {

@@ -38,6 +38,7 @@ fn asked(command: &Command) -> Ask {
         Command::Usage(name) => ask::usage(name),
         Command::Apply(apply) => ask::apply(apply).unwrap(),
         Command::Alert(alert) => alert.ask(),
+        Command::Billing(billing) => billing.ask(),
         Command::Invoice(invoice) => invoice.ask(),
         Command::Channel(channel) => channel.ask(),
         Command::Bulk(bulk) => bulk.ask(),
@@ -606,6 +607,34 @@ fn many_tenants_are_asked_for_by_a_filter_and_reports_by_their_days() {
               GET /api/reports/oversized?limit=5
             tollgate quota recommend acme
               GET /api/tenants/acme/recommendation
+        "#]],
+    );
+}
+
+#[test]
+fn forms_of_billing_mean_these_requests() {
+    check_asks(
+        &[
+            "tollgate billing status",
+            "tollgate billing events",
+            "tollgate billing events --tenant acme --state dead --limit 2",
+            "tollgate billing resend e",
+            "tollgate billing unbilled --limit 2",
+            "tollgate settings set acme billing_account cus_1",
+        ],
+        &expect![[r#"
+            tollgate billing status
+              GET /api/billing-exports
+            tollgate billing events
+              GET /api/billing-events
+            tollgate billing events --tenant acme --state dead --limit 2
+              GET /api/billing-events?tenant=acme&state=dead&limit=2
+            tollgate billing resend e
+              POST /api/billing-events/e/resend {}
+            tollgate billing unbilled --limit 2
+              GET /api/reports/unbilled-tenants?limit=2
+            tollgate settings set acme billing_account cus_1
+              PUT /api/tenants/acme/settings/billing_account {"setting_value":"cus_1"}
         "#]],
     );
 }

@@ -824,3 +824,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whoever_collects_what_is_owed_is_named_whole_or_not_at_all() {
+    let text = format!(
+        "{}\n[billing.export]\nkind = 'lago'\nsecret = 'env:WORD'\nmeters = {{ api_calls = 'calls' }}\n",
+        MINIMAL.trim_start()
+    );
+    let export = read(&text).billing.export.expect("it is there");
+    assert_eq!((export.url(), export.secret.expose()), ("https://api.getlago.com", "hunter2"));
+    check(
+        "[billing.export]\nkind = 'paddle'\nurl = 'http://lago.example.com'\nsecret = 'a b'\nmeters = { Calls = 'a' }\n",
+        &expect![[r#"
+        "#]],
+    );
+    check(
+        "[billing.export]\nurl = 'http://lago.example.com'\nsecret = 'a b'\nmeters = { calls = '' }\ndelay = '2d'\n",
+        &expect![[r#"
+        "#]],
+    );
+    check(
+        "[billing.export]\nkind = 'stripe'\n",
+        &expect![[r#"
+        "#]],
+    );
+}

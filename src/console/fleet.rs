@@ -52,7 +52,7 @@ enum Unit {
 }
 
 /// What of the metrics is told here: those that an operator looks at first.
-const FACTS: [(&str, Unit, &str); 11] = [
+const FACTS: [(&str, Unit, &str); 14] = [
     ("tollgate_requests_total", Unit::Count, "Requests since this process began"),
     ("tollgate_connections", Unit::Count, "Connections of clients now"),
     ("tollgate_till_accounts", Unit::Count, "Accounts that the till holds"),
@@ -71,6 +71,9 @@ const FACTS: [(&str, Unit, &str); 11] = [
         "How far what it knows of keys and tenants is behind",
     ),
     ("tollgate_outbox_dead", Unit::Count, "Alerts that could not be delivered"),
+    ("tollgate_billing_events_pending", Unit::Count, "Hours of usage that wait to be billed"),
+    ("tollgate_billing_events_oldest_seconds", Unit::Seconds, "For how long the oldest of them waits"),
+    ("tollgate_billing_events_dead", Unit::Count, "Hours of usage that could not be billed"),
     ("tollgate_memory_resident_bytes", Unit::Bytes, "Memory in use"),
 ];
 

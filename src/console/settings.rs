@@ -19,8 +19,7 @@ struct SettingsPage {
     layout: Layout,
     here: String,
     settings: Vec<SettingRow>,
-    may_set: bool,
-    may_remove: bool,
+    may_add: bool,
     /// For a setting of the tenant's own.
     form: Form,
 }
@@ -33,6 +32,8 @@ struct SettingRow {
     /// `None` for a secret.
     value: Option<String>,
     is_set: bool,
+    may_set: bool,
+    may_remove: bool,
     /// 0 where nothing is set.
     version: i64,
     input: Input,
@@ -62,7 +63,7 @@ async fn page(here: &TenantVisit, key: &str, form: Form) -> Result<Response, Ref
     let (control, who) = (&here.visit.control, &here.visit.principal);
     let views = control.settings(who, &here.named).await?;
     let level = control.tier_traits(who, &here.named).await?.security_level;
-    let mut settings: Vec<_> = views.into_iter().map(|view| SettingRow::of(view, &level)).collect();
+    let mut settings: Vec<_> = views.into_iter().map(|view| SettingRow::of(here, view, &level)).collect();
     if let Some(row) = settings.iter_mut().find(|row| row.key == key) {
         row.typed(&form);
     }
@@ -70,8 +71,7 @@ async fn page(here: &TenantVisit, key: &str, form: Form) -> Result<Response, Ref
         layout: here.layout("Settings", Tab::Settings),
         here: here.address(PATH),
         settings,
-        may_set: here.may("setting.set"),
-        may_remove: here.may("setting.remove"),
+        may_add: here.may("setting.set"),
         form,
     };
     of_form(&page.form, &page)
@@ -132,9 +132,12 @@ pub(super) async fn reset(
 // === impl SettingRow ===
 
 impl SettingRow {
-    fn of(view: SettingView, tier_level: &str) -> SettingRow {
+    fn of(here: &TenantVisit, view: SettingView, tier_level: &str) -> SettingRow {
         let spec = SettingSpec::named(&view.setting_key);
+        let is_theirs = spec.is_none_or(|spec| !spec.is_platforms) || here.may("platform_setting.set");
         SettingRow {
+            may_set: is_theirs && here.may("setting.set"),
+            may_remove: is_theirs && here.may("setting.remove"),
             about: view.about.unwrap_or("A setting of your own"),
             source: source(view.source),
             value: (!view.is_encrypted).then(|| shown(&view.setting_value)),
@@ -220,7 +223,7 @@ impl Input {
             Holds::Between(least, most) => Input::Number(least, most),
             Holds::Url => Input::Line("url"),
             // A picker would show a color where none is set.
-            Holds::Color | Holds::Picture | Holds::AnyText => Input::Line("text"),
+            Holds::Color | Holds::Picture | Holds::AnyText | Holds::Name => Input::Line("text"),
         }
     }
 }

@@ -14,6 +14,7 @@ mod apply;
 mod archive;
 mod audit;
 mod authenticate;
+mod billing_events;
 mod branding;
 mod bulk;
 mod channels;
@@ -79,6 +80,7 @@ pub use apply::{
 };
 pub use archive::{Exported, Imported};
 pub use audit::VerifiedChain;
+pub use billing_events::BillingExport;
 pub use branding::Branding;
 pub use bulk::NewBulkOperation;
 pub use channels::{ChannelChange, ChannelSettings, CreatedChannel, NewChannel};

@@ -29,7 +29,9 @@ use crate::clock::{Monotonic, Timestamp};
 use crate::domain::{
     AuditOutcome, AuditRow, Membership, Role, RoleName, Tenant, TenantId, TenantRef, TenantStatus, User,
 };
-use crate::outbound::{BadTrust, Bounds, Outbound, Place as Address, Plain, Question, Reach, SendError};
+use crate::outbound::{
+    BadTrust, Bounds, Outbound, Place as Address, Plain, Question, Reach, SendError, form, form_encoded,
+};
 use crate::secret::hash::random_letters;
 use crate::secret::jwt::{Algorithm, BadKeys, BadToken, Claim, KeySet, Rules, Token};
 use crate::secret::seal::{DataKey, Place};
@@ -231,8 +233,8 @@ impl Oidc {
             Some(secret) => {
                 let pair = format!(
                     "{}:{}",
-                    encoded(&self.settings.client_id),
-                    encoded(&String::from_utf8_lossy(secret))
+                    form_encoded(&self.settings.client_id),
+                    form_encoded(&String::from_utf8_lossy(secret))
                 );
                 headers.push(("authorization", format!("Basic {}", BASE64_STANDARD.encode(pair))));
             }
@@ -299,19 +301,6 @@ fn groups(claim: Option<&Value>) -> Vec<String> {
         }
         _ => Vec::new(),
     }
-}
-
-/// `application/x-www-form-urlencoded`.
-fn form(fields: &[(&str, &str)]) -> String {
-    let pairs: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-    pairs.join("&")
-}
-
-/// Percent-encoded, except what RFC 3986 calls unreserved.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(encode).collect()
 }
 
 // === impl Control ===

@@ -36,6 +36,8 @@ pub(super) enum Operation {
     ReadSettings,
     SetSetting,
     RemoveSetting,
+    /// One of a tenant's that only the platform sets. To remove it, too.
+    SetPlatformSetting,
     RotateSecrets,
     ReadChildren,
     /// To be to the tenants below one's own what a reseller is to them.
@@ -80,6 +82,9 @@ pub(super) enum Operation {
     VoidInvoice,
     /// To note that it was paid.
     PayInvoice,
+    /// Usage on its way to whoever collects what is owed.
+    ReadBillingEvents,
+    ResendBillingEvent,
     SetTier,
     ReadBulk,
     /// Whatever is done by it is the platform's to do.
@@ -102,7 +107,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 68] = [
+const MATRIX: [(Operation, &str, Allowed); 71] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -125,6 +130,7 @@ const MATRIX: [(Operation, &str, Allowed); 68] = [
     (Operation::ReadSettings, "setting.read", allowed("PS oa-du- -")),
     (Operation::SetSetting, "setting.set", allowed("P- oa---- -")),
     (Operation::RemoveSetting, "setting.remove", allowed("P- oa---- -")),
+    (Operation::SetPlatformSetting, "platform_setting.set", allowed("P- ------ -")),
     (Operation::RotateSecrets, "secret.rotate", allowed("P- ------ -")),
     (Operation::ReadChildren, "children.read", allowed("PS oabduv -")),
     (Operation::ManageChildren, "children.manage", allowed("P- oa---- -")),
@@ -163,6 +169,8 @@ const MATRIX: [(Operation, &str, Allowed); 68] = [
     (Operation::FinalizeInvoice, "invoice.finalize", allowed("P- ------ -")),
     (Operation::VoidInvoice, "invoice.void", allowed("P- ------ -")),
     (Operation::PayInvoice, "invoice.pay", allowed("P- ------ -")),
+    (Operation::ReadBillingEvents, "billing_event.read", allowed("PS ------ -")),
+    (Operation::ResendBillingEvent, "billing_event.resend", allowed("P- ------ -")),
     (Operation::SetTier, "tier.set", allowed("P- ------ -")),
     (Operation::ReadBulk, "bulk.read", allowed("PS ------ -")),
     (Operation::CreateBulk, "bulk.create", allowed("P- ------ -")),
@@ -397,7 +405,9 @@ mod tests {
                     | Operation::ImportTenant
                     | Operation::PayInvoice
                     | Operation::RemoveQuota
+                    | Operation::ResendBillingEvent
                     | Operation::RotateSecrets
+                    | Operation::SetPlatformSetting
                     | Operation::SetQuota
                     | Operation::SetStatus
                     | Operation::SetTier

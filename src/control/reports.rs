@@ -12,7 +12,7 @@ use super::work::Target;
 use super::{Control, ControlError, Principal};
 use crate::clock::Timestamp;
 use crate::domain::{
-    IdleKey, IdleTenant, Limit, Oversized, Peak, Period, Resource, Tenant, TenantId, Tier, Units,
+    IdleKey, Limit, Oversized, Peak, Period, Resource, Tenant, TenantId, TenantUse, Tier, Units,
 };
 use crate::store::{BadPage, Cursor, Listed, Page};
 
@@ -34,7 +34,7 @@ impl Control {
         principal: &Principal,
         back: LookBack,
         page: &Page,
-    ) -> Result<Listed<IdleTenant>, ControlError> {
+    ) -> Result<Listed<TenantUse>, ControlError> {
         let since = self.report_since(principal, back).await?;
         Ok(self.read().await?.idle_tenants(since, page).await??)
     }

@@ -15,6 +15,7 @@ use super::validate::Faults;
 use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
+use crate::domain::billing::BILLING_ACCOUNT;
 use crate::domain::{
     SECURITY_LEVELS, SETTINGS, SettingDefault, SettingKind, SettingSpec, Tenant, TenantId, TenantStatus,
     upgrade_link,
@@ -319,6 +320,7 @@ impl Work<'_> {
         new: &NewSetting,
     ) -> Result<(), ControlError> {
         let tenant = self.living_tenant_for(Operation::SetSetting, tenant).await?;
+        self.authorize_setting(&tenant, key)?;
         let before = self.setting_of_version(&tenant, key, new.if_version).await?;
         let (kind, value) = self.checked_setting(&tenant, key, new, before.as_ref()).await?;
         let version = before.as_ref().map_or(0, |before| before.version + 1).max(self.now.micros());
@@ -338,6 +340,16 @@ impl Work<'_> {
         self.tx.set_setting(tenant.id, &after).await?;
         let told = Told { before: before.as_ref().map(shown), ..Told::made(shown(&after)) };
         self.audit(Operation::SetSetting, &Target::of(&tenant, "setting", key), told).await
+    }
+
+    /// What is owed depends on some settings: those are the platform's.
+    fn authorize_setting(&mut self, tenant: &Tenant, key: &str) -> Result<(), ControlError> {
+        match SettingSpec::named(key) {
+            Some(spec) if spec.is_platforms => {
+                self.authorize(Operation::SetPlatformSetting, &Target::of(tenant, "setting", key))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn setting_of_version(
@@ -378,6 +390,12 @@ impl Work<'_> {
                 faults.add("setting_value", format!("the tier {} allows {cap} at most", tenant.tier));
             }
         }
+        if let (BILLING_ACCOUNT, Some(account)) = (key, value.as_ref().and_then(Value::as_str)) {
+            let others = self.tx.tenants_billed_as(account).await?;
+            if others.iter().any(|other| *other != tenant.id) {
+                faults.add("setting_value", "another tenant is billed as that");
+            }
+        }
         let all_good = faults.is_empty();
         let value = value.filter(|_| all_good).ok_or_else(|| faults.refusal())?;
         Ok((spec.kind, value))
@@ -415,6 +433,7 @@ impl Work<'_> {
         if_version: Option<i64>,
     ) -> Result<(), ControlError> {
         let tenant = self.living_tenant_for(Operation::RemoveSetting, tenant).await?;
+        self.authorize_setting(&tenant, key)?;
         let before =
             self.setting_of_version(&tenant, key, if_version).await?.ok_or_else(|| no_setting(key))?;
         self.tx.remove_setting(tenant.id, key).await?;

@@ -43,18 +43,13 @@ impl Meters {
     }
 
     pub(super) fn count(&self, attempt: &Attempt) {
-        let outcome = match attempt {
-            Attempt::Delivered => "delivered",
-            Attempt::Failed { .. } => "failed",
-            Attempt::Dead { .. } => "dead",
-        };
-        self.attempts.with_label_values(&[outcome]).inc();
+        self.attempts.with_label_values(&[attempt.as_str()]).inc();
     }
 
     pub(super) fn set_depth(&self, depth: OutboxDepth, now: Timestamp) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.pending.set(number(depth.pending));
         self.dead.set(number(depth.dead));
-        self.oldest_seconds.set(number(depth.oldest.map_or(0, |oldest| now.since(oldest).as_secs())));
+        self.oldest_seconds.set(number(depth.age(now).as_secs()));
     }
 }

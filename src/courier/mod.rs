@@ -28,7 +28,7 @@ use self::email::Mail;
 use self::meters::Meters;
 use crate::clock::Clock;
 use crate::domain::{Alert, AlertKind, Channel, ChannelKind, Delivery, Tenant};
-use crate::outbound::{BadTrust, Bounds, Outbound, Place, Plain, Question, Reach};
+use crate::outbound::{BadTrust, Bounds, Outbound, Place, Plain, Question, Reach, jittered};
 use crate::secret::seal::{self, KeyRing, SealError};
 use crate::store::{Attempt, ChannelSecret, Snapshot, Store, StoreError};
 use crate::telemetry::log::with_causes;
@@ -296,14 +296,6 @@ enum ErrandError {
     Store(#[from] StoreError),
     #[error("the channel's secret can't be opened")]
     Seal(#[from] SealError),
-}
-
-/// Up to a fifth longer, so that what failed together is not tried again together.
-fn jittered(pause: Duration) -> Duration {
-    let mut chance = [0; 2];
-    // Without chance it is the pause itself.
-    let _ = getrandom::fill(&mut chance);
-    pause + pause.mul_f64(0.2 * f64::from(u16::from_be_bytes(chance)) / f64::from(u16::MAX))
 }
 
 // === impl Failed ===

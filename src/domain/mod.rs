@@ -36,7 +36,7 @@ pub use health::Health;
 pub use key::{ApiKey, ApiKeyId, KeyLimits};
 pub use period::{Anchor, Period, UnknownPeriod, Window, Zone};
 pub use quota::{AccountKey, Enforcement, LossPolicy, NotAnAccount, Owner, Quota};
-pub use report::{IdleKey, IdleTenant, Oversized, Peak};
+pub use report::{IdleKey, Oversized, Peak, TenantUse};
 pub use resource::{BadResource, Resource, ResourceKind, ResourceType};
 pub use role::Role;
 pub use session::{Session, SessionId};

@@ -6,9 +6,9 @@ use utoipa::ToSchema;
 use super::{ApiKeyId, Limit, Resource, Slug, TenantId, TenantStatus, Units};
 use crate::clock::Timestamp;
 
-/// A tenant that used nothing.
+/// A tenant, and when it used something last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
-pub struct IdleTenant {
+pub struct TenantUse {
     pub tenant_id: TenantId,
     pub slug: Slug,
     pub organization_name: String,

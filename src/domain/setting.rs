@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::billing::BILLING_ACCOUNT;
 use super::{Color, Tenant};
 
 /// A setting that is known, because something in the program goes by it. Everybody else's are named `custom.…`; they may
@@ -18,6 +19,8 @@ pub struct SettingSpec {
     pub default: SettingDefault,
     /// Whether tenants below a reseller have its value as long as they have none of their own.
     pub is_inherited: bool,
+    /// Whether only the platform sets it: what is owed depends on it.
+    pub is_platforms: bool,
     /// What people read.
     pub about: &'static str,
 }
@@ -38,6 +41,8 @@ pub enum SettingKind {
 #[derive(Clone, Copy, Debug)]
 pub enum Holds {
     AnyText,
+    /// Printable ASCII without blanks, as other systems name things.
+    Name,
     OneOf(&'static [&'static str]),
     Between(i64, i64),
     /// An http or https address.
@@ -63,13 +68,25 @@ pub const SECURITY_LEVELS: [&str; 4] = ["basic", "standard", "advanced", "enterp
 
 /// What text may be as long as, in characters.
 const SETTING_TEXT_MAX: usize = 4_096;
+/// What other systems name a thing by.
+const NAME_LENGTH_MAX: usize = 255;
 
 const fn text(key: &'static str, holds: Holds, default: SettingDefault, about: &'static str) -> SettingSpec {
-    SettingSpec { key, kind: SettingKind::String, holds, default, is_inherited: false, about }
+    let kind = SettingKind::String;
+    SettingSpec { key, kind, holds, default, is_inherited: false, is_platforms: false, about }
 }
 
 /// Every setting that is known, by its key.
-pub const SETTINGS: [SettingSpec; 8] = [
+pub const SETTINGS: [SettingSpec; 9] = [
+    SettingSpec {
+        is_platforms: true,
+        ..text(
+            BILLING_ACCOUNT,
+            Holds::Name,
+            SettingDefault::Nothing,
+            "What the tenant is called by who collects what it owes: its customer at Stripe, its subscription at Lago",
+        )
+    },
     SettingSpec {
         is_inherited: true,
         ..text("branding_color", Holds::Color, SettingDefault::Nothing, "The console's accent, like #0a7cff")
@@ -199,6 +216,14 @@ impl Holds {
                 let good =
                     text.filter(|text| text.chars().count() <= SETTING_TEXT_MAX && !text.contains('\0'));
                 good.map(Value::from).ok_or_else(|| format!("text of at most {SETTING_TEXT_MAX} characters"))
+            }
+            Holds::Name => {
+                let is_name = |text: &&str| {
+                    (1..=NAME_LENGTH_MAX).contains(&text.len())
+                        && text.bytes().all(|byte| byte.is_ascii_graphic())
+                };
+                let good = text.filter(is_name).map(Value::from);
+                good.ok_or_else(|| format!("a name of at most {NAME_LENGTH_MAX} characters without blanks"))
             }
             Holds::OneOf(words) => {
                 let good = text.filter(|text| words.contains(text));

@@ -97,6 +97,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0013_billing.sql"),
         sqlite: include_str!("../../migrations/sqlite/0013_billing.sql"),
     },
+    Migration {
+        number: 14,
+        name: "0014_export",
+        postgres: include_str!("../../migrations/postgres/0014_export.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0014_export.sql"),
+    },
 ];
 
 impl Store {

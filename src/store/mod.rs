@@ -18,6 +18,7 @@
 mod alerts;
 mod archive;
 mod audit;
+mod billing_events;
 mod bulk;
 mod changes;
 mod channels;
@@ -61,6 +62,9 @@ mod watch;
 pub use alerts::AlertFilter;
 pub use archive::{BadRow, PARTS, Part, Position, ROWS_AT_ONCE};
 pub use audit::{AuditEntry, AuditFilter, AuditVerdict, Evidence, PRUNED};
+pub use billing_events::{
+    BillingAccount, BillingEventFilter, EndedAttempt, ExportProgress, SentBeside, Untaken,
+};
 pub use changes::{Change, Changed};
 pub use channels::ChannelSecret;
 pub use error::StoreError;

@@ -5,6 +5,8 @@
 //! it: a gateway that dies in the middle has only delayed it, and two can't hold it at once, because writers of the
 //! store take turns. What the attempt came to is written only if no later one has begun.
 
+use std::time::Duration;
+
 use super::sql::{Row, query, select};
 use super::values::{get, parsed, whole};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
@@ -36,6 +38,27 @@ pub struct OutboxDepth {
 }
 
 const COLUMNS: &str = "tenant_id, delivery_id, alert_id, channel_id, state, attempts, next_at, last_error, created_at, finished_at";
+
+// === impl Attempt ===
+
+impl Attempt {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Attempt::Delivered => "delivered",
+            Attempt::Failed { .. } => "failed",
+            Attempt::Dead { .. } => "dead",
+        }
+    }
+}
+
+// === impl OutboxDepth ===
+
+impl OutboxDepth {
+    /// Of the oldest that waits; zero if none does.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))
+    }
+}
 
 // === impl Store ===
 

@@ -10,7 +10,8 @@ use super::sql::{Row, query};
 use super::values::{get, parsed, whole};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError};
 use crate::clock::Timestamp;
-use crate::domain::{ApiKeyId, IdleKey, IdleTenant, Resource, Slug, Tenant, TenantId, TenantStatus, Units};
+use crate::domain::billing::BILLING_ACCOUNT;
+use crate::domain::{ApiKeyId, IdleKey, Resource, Slug, Tenant, TenantId, TenantStatus, TenantUse, Units};
 
 // === impl Snapshot ===
 
@@ -24,7 +25,7 @@ impl Snapshot {
         &mut self,
         since: Timestamp,
         page: &Page,
-    ) -> Result<Result<Listed<IdleTenant>, BadPage>, StoreError> {
+    ) -> Result<Result<Listed<TenantUse>, BadPage>, StoreError> {
         let below = match page.below() {
             Ok(below) => below,
             Err(bad) => return Ok(Err(bad)),
@@ -43,8 +44,40 @@ impl Snapshot {
         query.push(" ORDER BY tenant_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
         query.push(" OFFSET ").push_bind(i64::from(page.offset()));
         let rows = query.fetch_all(self.connection()).await?;
-        let idle = rows.iter().map(idle_tenant).collect::<Result<Vec<_>, _>>()?;
+        let idle = rows.iter().map(tenant_use).collect::<Result<Vec<_>, _>>()?;
         Ok(Ok(Listed::of(idle, page, |last| Cursor::behind(last.tenant_id, last.created_at))))
+    }
+
+    /// Tenants that are served, and neither they nor a tenant above have a billing account; the newest first.
+    ///
+    /// # Errors
+    /// As [`Snapshot::idle_tenants`].
+    pub async fn unbilled_tenants(
+        &mut self,
+        page: &Page,
+    ) -> Result<Result<Listed<TenantUse>, BadPage>, StoreError> {
+        let below = match page.below() {
+            Ok(below) => below,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        let mut query = query(
+            "SELECT tenant.tenant_id, tenant.slug, tenant.name, tenant.status, tenant.tier, tenant.created_at,
+                 (SELECT MAX(bucket_start) FROM usage_rollups AS used
+                  WHERE used.tenant_id = tenant.tenant_id AND used.period = 'day') AS last_used_at
+             FROM organizations AS tenant
+             LEFT JOIN organizations AS first ON first.tenant_id = tenant.parent_id
+             LEFT JOIN organizations AS second ON second.tenant_id = first.parent_id
+             WHERE tenant.status IN ('trial', 'active', 'past_due') AND tenant.tenant_id < $1
+                 AND NOT EXISTS (SELECT 1 FROM tenant_settings AS own WHERE own.setting_key = $2 AND own.tenant_id IN
+                     (tenant.tenant_id, first.tenant_id, second.tenant_id, second.parent_id))",
+        )
+        .bind(below)
+        .bind(BILLING_ACCOUNT);
+        query.push(" ORDER BY tenant.tenant_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
+        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
+        let rows = query.fetch_all(self.connection()).await?;
+        let unbilled = rows.iter().map(tenant_use).collect::<Result<Vec<_>, _>>()?;
+        Ok(Ok(Listed::of(unbilled, page, |last| Cursor::behind(last.tenant_id, last.created_at))))
     }
 
     /// Keys that could be used, were there before `since`, and were not used from then on; the newest first.
@@ -146,8 +179,8 @@ fn peak(row: &Row) -> Result<((TenantId, Resource), Units), StoreError> {
     Ok(((TenantId(get(row, "tenant_id")?), resource), Units::saturating(whole(row, "units")?)))
 }
 
-fn idle_tenant(row: &Row) -> Result<IdleTenant, StoreError> {
-    Ok(IdleTenant {
+fn tenant_use(row: &Row) -> Result<TenantUse, StoreError> {
+    Ok(TenantUse {
         tenant_id: TenantId(get(row, "tenant_id")?),
         slug: slug(row)?,
         organization_name: get(row, "name")?,

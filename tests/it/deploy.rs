@@ -75,7 +75,12 @@ fn alerts() -> Vec<String> {
 #[test]
 fn each_panel_shows_something_and_each_alert_looks_at_what_a_gateway_exposes() {
     let (upstream, issuer) = (StubUpstream::start(), StubIssuer::start());
-    let gateway = TestGateway::start_with(&format!("{}{}", two_routes(&upstream), issuer.config("")));
+    let billed = format!(
+        "[billing.export]\nkind = \"stripe\"\nurl = \"http://{}\"\nsecret = \"sk_test\"\n\
+         meters = {{ api_calls = \"calls\" }}\n",
+        nobodys_address()
+    );
+    let gateway = TestGateway::start_with(&format!("{}{}{billed}", two_routes(&upstream), issuer.config("")));
     let customer = gateway.customer_with_limit("Acme", 2);
     let prometheus = Prometheus::start(gateway.admin());
     let mut client = gateway.client();

@@ -14,9 +14,9 @@ use source::{Offence, Source, imports, words};
 const LAYERS: [&[&str]; 8] = [
     &["domain", "clock", "telemetry"],
     &["till", "journal", "listener", "secret", "config", "outbound"],
-    &["store", "authority"],
+    &["store", "authority", "collector"],
     &["directory"],
-    &["control", "gateway", "flush", "courier"],
+    &["control", "gateway", "flush", "courier", "exporter"],
     &["api", "console", "admin", "web"],
     &["app"],
     &["main", "cli"],

@@ -155,6 +155,7 @@ fn filled(document: &Value, name: &str, said: &Value, fill: &Fill<'_>) -> Vec<Ca
         ("{session}", key),
         ("{alert}", key),
         ("{invoice}", key),
+        ("{event}", key),
         ("{operation}", key),
         ("{delivery}", key),
     ] {

@@ -13,11 +13,13 @@
 //! By whole days of the tenant's zone, unless the installation counts seconds, and always over the whole period: what is
 //! left of a price after ten of thirty days is twenty thirtieths. A day belongs to the tier that holds at its end.
 
+mod event;
 mod invoice;
 mod line;
 mod money;
 mod period;
 
+pub use event::{BILLING_ACCOUNT, BillingEvent, BillingEventId, CollectorKind};
 pub use invoice::{Bill, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Terms};
 pub use line::{Item, Metered, NotCountable, Priced, line_items, overage_minor};
 pub use money::{BadPrice, Currency, Money, Rounding, UnitPrice};

@@ -203,8 +203,8 @@ impl Tx {
         let JournalRange { journal, shard, sequence, from, to } = batch.range;
         let claimed = query(
             "INSERT INTO usage_batches (journal, shard, sequence, from_offset, to_offset, batch_id, till, records,
-                 units, checksum, committed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                 units, checksum, committed_at, first_hour)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (journal, shard, sequence, from_offset) DO NOTHING
              RETURNING batch_id",
         )
@@ -219,6 +219,7 @@ impl Tx {
         .bind(sql(batch.units))
         .bind(i64::from(batch.checksum))
         .bind(batch.at)
+        .bind(batch.first_hour())
         .fetch_optional(self.connection())
         .await?;
         Ok(claimed.is_some())
@@ -436,6 +437,16 @@ impl Tx {
 /// Sums are far below 2^63; one that is not would be refused by the addition that follows.
 fn sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+// === impl UsageBatch ===
+
+impl UsageBatch {
+    /// The first hour that its rollups add to; `None` if they add to none.
+    fn first_hour(&self) -> Option<Timestamp> {
+        let hours = self.rollups.iter().filter(|rollup| rollup.period == RollupPeriod::Hour);
+        hours.map(|rollup| rollup.start).min()
+    }
 }
 
 // === impl UsageSums ===
