@@ -323,7 +323,7 @@ impl InvoiceView {
     /// One page without a script or a picture, for the eye and for paper.
     fn page(&self) -> String {
         let number = self.invoice_id.map_or_else(|| "Draft".to_owned(), |id| format!("Invoice {id}"));
-        let day = |at: Timestamp| at.to_string()[..10].to_owned();
+        let day = |at: Timestamp| self.timezone.date(at);
         let rows: String = self.lines.iter().map(LineView::row).collect();
         let status = self.status.as_str();
         let mail =

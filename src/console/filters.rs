@@ -10,6 +10,7 @@ use askama::filters::Safe;
 
 use super::text;
 use crate::clock::Timestamp;
+use crate::domain::Units;
 
 /// A name of ours as words.
 #[askama::filter_fn]
@@ -28,4 +29,10 @@ pub(super) fn when(at: &Timestamp, _: &dyn Values) -> askama::Result<Safe<String
 #[askama::filter_fn]
 pub(super) fn grouped(number: &u64, _: &dyn Values) -> askama::Result<String> {
     Ok(text::grouped(*number))
+}
+
+/// The same of units.
+#[askama::filter_fn]
+pub(super) fn units(units: &Units, _: &dyn Values) -> askama::Result<String> {
+    Ok(text::grouped(units.get()))
 }

@@ -69,6 +69,7 @@ pub(super) enum Tab {
     Members,
     Settings,
     Alerts,
+    Billing,
     Audit,
     Children,
 }
@@ -152,7 +153,7 @@ impl Layout {
 // === impl Tab ===
 
 impl Tab {
-    pub(super) const ALL: [Tab; 9] = [
+    pub(super) const ALL: [Tab; 10] = [
         Tab::Overview,
         Tab::Quotas,
         Tab::Usage,
@@ -160,6 +161,7 @@ impl Tab {
         Tab::Members,
         Tab::Settings,
         Tab::Alerts,
+        Tab::Billing,
         Tab::Audit,
         Tab::Children,
     ];
@@ -174,6 +176,7 @@ impl Tab {
             Tab::Members => "/members",
             Tab::Settings => "/settings",
             Tab::Alerts => "/alerts",
+            Tab::Billing => "/billing",
             Tab::Audit => "/audit",
             Tab::Children => "/children",
         }
@@ -188,6 +191,7 @@ impl Tab {
             Tab::Members => "Members",
             Tab::Settings => "Settings",
             Tab::Alerts => "Alerts",
+            Tab::Billing => "Billing",
             Tab::Audit => "Audit",
             Tab::Children => "Tenants below",
         }
@@ -203,6 +207,7 @@ impl Tab {
             Tab::Members => "member.read",
             Tab::Settings => "setting.read",
             Tab::Alerts => "alert.read",
+            Tab::Billing => "invoice.read",
             Tab::Audit => "audit.read",
             Tab::Children => "children.read",
         }

@@ -4,6 +4,8 @@ use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
 
+use super::billing::{Waiting, waiting};
+use super::filters;
 use super::forms::{Form, Posted};
 use super::layout::{Layout, Tab};
 use super::lists::{done, of_form};
@@ -45,6 +47,7 @@ struct QuotasPage {
     version: i64,
     may_set: bool,
     may_upgrade: bool,
+    waiting: Option<Waiting>,
 }
 
 #[derive(Template)]
@@ -72,6 +75,7 @@ pub(super) async fn show(place: TenantVisit) -> Result<Response, Refusal> {
         version: place.tenant.version,
         may_set: place.may("quota.set"),
         may_upgrade: place.may("tenant.change_terms"),
+        waiting: waiting(&place).await?,
     })
 }
 

@@ -11,8 +11,8 @@ use super::fleet::Process;
 use super::page::{method_not_allowed, no_such_page, seal};
 use super::session::authenticate;
 use super::{
-    account, alerts, assets, audit, brand, channels, children, fleet, home, join, keys, log_in, members,
-    new_tenant, overview, quotas, roles, settings, status, tenants, theme, upgrade, usage,
+    account, alerts, assets, audit, billing, brand, channels, children, fleet, home, invoices, join, keys,
+    log_in, members, new_tenant, overview, quotas, roles, settings, status, tenants, theme, upgrade, usage,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -46,6 +46,7 @@ fn guarded() -> Router<Console> {
         .route("/console/fleet", get(fleet::show))
         .merge(members())
         .merge(alerts())
+        .merge(billing())
         .route("/console/tenants/{tenant}/settings", get(settings::show).post(settings::add))
         .route("/console/tenants/{tenant}/settings/{setting}", post(settings::set))
         .route("/console/tenants/{tenant}/settings/{setting}/reset", post(settings::reset))
@@ -100,6 +101,18 @@ fn alerts() -> Router<Console> {
         .route("/console/tenants/{tenant}/alerts/channels/{channel}/remove", post(channels::remove))
         .route("/console/tenants/{tenant}/alerts/deliveries", get(channels::deliveries))
         .route("/console/tenants/{tenant}/alerts/deliveries/{delivery}/resend", post(channels::resend))
+}
+
+/// What a tenant owes.
+fn billing() -> Router<Console> {
+    Router::new()
+        .route("/console/tenants/{tenant}/billing", get(billing::show))
+        .route("/console/tenants/{tenant}/billing/finalize", post(billing::finalize))
+        .route("/console/tenants/{tenant}/billing/scheduled/withdraw", post(billing::withdraw))
+        .route("/console/tenants/{tenant}/billing/rows", get(invoices::rows))
+        .route("/console/tenants/{tenant}/billing/invoices/{invoice}", get(invoices::show))
+        .route("/console/tenants/{tenant}/billing/invoices/{invoice}/void", post(invoices::void))
+        .route("/console/tenants/{tenant}/billing/invoices/{invoice}/paid", post(invoices::paid))
 }
 
 /// What asks for nothing but what it is sent.

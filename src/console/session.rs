@@ -209,9 +209,7 @@ impl TenantVisit {
     pub(super) fn layout(&self, title: &str, tab: Tab) -> Layout {
         let TenantVisit { visit, tenant, .. } = self;
         let is_foreign = visit.principal.actor.kind == ActorKind::PlatformUser;
-        let is_there = |known: &&Tab| **known != Tab::Children || self.resells;
-        let tabs = Tab::ALL.iter().filter(|known| self.may(known.permission()));
-        let tabs = tabs.filter(is_there).map(|known| Link {
+        let tabs = Tab::ALL.iter().filter(|known| self.shows(**known)).map(|known| Link {
             label: known.label().to_owned(),
             href: self.address(known.path()),
             is_current: *known == tab,
@@ -225,6 +223,16 @@ impl TenantVisit {
             brand: Brand::of(&self.branding),
         };
         visit.layout(format!("{title} · {}", tenant.name)).at(place)
+    }
+
+    /// Whether there is such a page for the visitor.
+    pub(super) fn shows(&self, tab: Tab) -> bool {
+        let is_there = match tab {
+            Tab::Children => self.resells,
+            Tab::Billing => !self.visit.control.is_billed_above(&self.visit.principal, &self.tenant),
+            _ => true,
+        };
+        is_there && self.may(tab.permission())
     }
 
     /// Whether a page may offer it in this tenant.

@@ -8,7 +8,7 @@ use super::layout::{Layout, Tab};
 use super::lists::{done, of_form};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
-use super::text::{day, grouped};
+use super::text::{self, day, grouped};
 use crate::control::{
     ControlError, LimitChange, OfferedTier, Principal, TenantChange, TierChangePreview, TierWhen,
 };
@@ -111,7 +111,7 @@ fn tier_of<'t>(tiers: &'t [OfferedTier], slug: &str) -> Option<&'t OfferedTier> 
 
 /// When the change happens and what it costs, as it would be asked for by the form.
 fn cost(preview: &TierChangePreview) -> String {
-    let money = |minor| Money { minor, currency: preview.currency }.to_string();
+    let money = |minor| text::money(Money { minor, currency: preview.currency });
     let (now, then) = (money(preview.price_now_minor), money(preview.price_then_minor));
     match (preview.when, preview.period) {
         (TierWhen::PeriodEnd, _) => format!(
@@ -146,7 +146,7 @@ impl Offer {
         Offer {
             slug: tier.slug.clone(),
             display: tier.display.clone(),
-            price: price.map(|(minor, currency)| Money { minor, currency }.to_string()),
+            price: price.map(|(minor, currency)| text::money(Money { minor, currency })),
             is_current: is(current),
             is_chosen: is(chosen),
             limits: limits.collect(),

@@ -212,7 +212,7 @@ impl Control {
         tenant: &TenantRef,
     ) -> Result<(Snapshot, Tenant), ControlError> {
         let (snapshot, tenant) = self.read_tenant(principal, Operation::ReadInvoices, tenant).await?;
-        if tenant.parent.is_some() && principal.tenant() == Some(tenant.id) {
+        if self.is_billed_above(principal, &tenant) {
             return Err(ControlError::Forbidden {
                 actor: principal.actor.name.clone(),
                 operation: Operation::ReadInvoices.action(),
@@ -220,6 +220,11 @@ impl Control {
             });
         }
         Ok((snapshot, tenant))
+    }
+
+    /// Whether it is another's matter than the caller's what the tenant owes: its reseller's.
+    pub fn is_billed_above(&self, principal: &Principal, tenant: &Tenant) -> bool {
+        tenant.parent.is_some() && principal.tenant() == Some(tenant.id)
     }
 
     /// How the tenant is billed.

@@ -210,7 +210,8 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
-    fn date(&self, at: Timestamp) -> Date {
+    /// The day that it is there.
+    pub fn date(&self, at: Timestamp) -> Date {
         self.0.to_datetime(at.to_jiff()).date()
     }
 

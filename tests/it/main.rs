@@ -7,6 +7,7 @@ mod alerts;
 mod archive;
 mod authority;
 mod browser;
+mod calendar;
 mod config;
 mod control;
 mod crash;

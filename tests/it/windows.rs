@@ -1,23 +1,11 @@
 //! Windows as tenants live through them: a whole gateway in this process, with a clock that is told what time it is.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use tollgate::app::Running;
-use tollgate::clock::{TestClock, Timestamp};
-use tollgate::config::{Config, Loaded, Source};
+use tollgate::clock::Timestamp;
 use tollgate::control::{NewKey, NewTenant, Principal, QuotaChange, TenantRef};
 use tollgate::domain::{Actor, Limit, Period, Units};
 
-use crate::support::{RawClient, Response, StubUpstream};
-
-struct Calendar {
-    runtime: tokio::runtime::Runtime,
-    gateway: Option<Running>,
-    clock: TestClock,
-    _upstream: StubUpstream,
-    _directory: tempfile::TempDir,
-}
+use crate::calendar::Calendar;
+use crate::support::{RawClient, Response};
 
 #[test]
 fn an_anniversary_on_the_31st_resets_on_the_last_day_of_shorter_months() {
@@ -73,20 +61,6 @@ fn an_override_that_ends_gives_way_to_the_tier_by_itself() {
 // === impl Calendar ===
 
 impl Calendar {
-    fn at(now: &str) -> Calendar {
-        let (clock, upstream) = (TestClock::at(now), StubUpstream::start());
-        let directory = tempfile::tempdir().expect("a directory");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("a runtime");
-        let loaded = Loaded { config: config(directory.path(), &upstream.url()), source: Source::Defaults };
-        let gateway = runtime.block_on(Running::start(loaded, Arc::new(clock.clone()))).expect("it starts");
-        Calendar { runtime, gateway: Some(gateway), clock, _upstream: upstream, _directory: directory }
-    }
-
-    fn gateway(&self) -> &Running {
-        self.gateway.as_ref().expect("until it is dropped")
-    }
-
     /// A new tenant with that limit of `api_calls` besides its tier's, and its key.
     fn tenant(&self, timezone: &str, period: Period, limit: u64) -> String {
         self.tenant_until(timezone, period, limit, None)
@@ -96,7 +70,7 @@ impl Calendar {
         let control = self.gateway().control();
         let correlation = uuid::Uuid::nil();
         let test = Principal::platform(Actor::system("test"), correlation);
-        self.runtime.block_on(async {
+        self.wait_for(async {
             let timezone = Some(timezone.to_owned());
             let new = NewTenant { name: "Acme".to_owned(), timezone, ..NewTenant::default() };
             let tenant = TenantRef::Id(control.create_tenant(&test, new).await.expect("a tenant").id);
@@ -131,25 +105,4 @@ impl Calendar {
         let problem: serde_json::Value = serde_json::from_str(&denied.text()).expect("a problem");
         assert_eq!(problem["resets_at"], resets_at);
     }
-}
-
-impl Drop for Calendar {
-    fn drop(&mut self) {
-        if let Some(gateway) = self.gateway.take() {
-            self.runtime.block_on(gateway.stop());
-        }
-    }
-}
-
-fn config(directory: &Path, upstream: &str) -> Config {
-    let text = format!(
-        "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
-         [store]\nurl = \"sqlite:{directory}/tollgate.db\"\n\
-         [data]\ndirectory = \"{directory}/data\"\n\
-         [journal]\nsegment_bytes = \"4MiB\"\n\
-         [[upstream]]\nname = \"stub\"\nurls = [\"{upstream}\"]\n\
-         [[route]]\nname = \"all\"\npath = \"/\"\nupstream = \"stub\"\ncharge = {{ api_calls = 1 }}\n",
-        directory = directory.display()
-    );
-    Config::parse(&text, Path::new("test.toml")).expect("a configuration without faults")
 }

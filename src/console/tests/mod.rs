@@ -1,6 +1,7 @@
 //! The console through its door: the real router over a real SQLite file, one claim per test.
 
 mod assets;
+mod billing;
 mod brand;
 mod keys;
 mod log_in;
@@ -32,8 +33,8 @@ pub(super) const PASSWORD: &str = "correct horse battery";
 pub(super) struct TestConsole {
     router: Router,
     pub(super) control: Control,
-    /// Its directory goes away with it.
-    _store: TestStore,
+    pub(super) clock: TestClock,
+    pub(super) store: TestStore,
 }
 
 /// Somebody's browser without scripts: it keeps cookies and sends forms.
@@ -57,8 +58,8 @@ impl TestConsole {
         let control =
             Control::new((*store).clone(), Arc::new(clock.clone()), pepper.into(), Arc::new(Notify::new()));
         let control = control.with_secrets(ring);
-        let router = super::router(control.clone(), Arc::new(clock), super::Process::default());
-        TestConsole { router, control, _store: store }
+        let router = super::router(control.clone(), Arc::new(clock.clone()), super::Process::default());
+        TestConsole { router, control, clock, store }
     }
 
     /// What the machine itself may do.

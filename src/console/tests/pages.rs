@@ -42,6 +42,8 @@ pub(super) fn of_tenant(slug: &Slug) -> Vec<String> {
         "/alerts/rules",
         "/alerts/channels",
         "/alerts/deliveries",
+        "/billing",
+        "/billing/rows?resource_type=api_calls&from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z",
         "/children",
     ]
     .map(|below| format!("/console/tenants/{slug}{below}"))

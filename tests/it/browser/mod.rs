@@ -1,6 +1,7 @@
 //! The console as people meet it: in a real browser, on a real gateway.
 
 mod administration;
+mod billing;
 mod instrument;
 mod journey;
 mod pages;

@@ -4,7 +4,7 @@ use super::site::Site;
 use crate::support::{Finding, Profile, Tab, Theme};
 
 /// Every address that shows a page to the platform's owner, and what its picture is called.
-const PAGES: [(&str, &str); 28] = [
+const PAGES: [(&str, &str); 30] = [
     ("tenants", "/console/tenants"),
     ("overview", "/console/tenants/acme"),
     ("new-tenant", "/console/new-tenant"),
@@ -24,6 +24,11 @@ const PAGES: [(&str, &str); 28] = [
     ("alert-rules", "/console/tenants/acme/alerts/rules"),
     ("channels", "/console/tenants/acme/alerts/channels"),
     ("deliveries", "/console/tenants/acme/alerts/deliveries"),
+    ("billing", "/console/tenants/acme/billing"),
+    (
+        "counted",
+        "/console/tenants/acme/billing/rows?resource_type=api_calls&from=2020-01-01T00:00:00Z&to=2040-01-01T00:00:00Z",
+    ),
     ("children", "/console/tenants/acme/children"),
     ("child", "/console/tenants/acme/children/small-shop"),
     ("account", "/console/account"),
@@ -69,7 +74,7 @@ fn furnish(site: &Site) {
 }
 
 /// Looks at it from everywhere. What is wrong is gathered, so that one run tells all of it.
-fn look_at(tab: &Tab, (name, address): (&str, &str), faults: &mut Vec<String>) {
+pub(super) fn look_at(tab: &Tab, (name, address): (&str, &str), faults: &mut Vec<String>) {
     tab.open(address);
     for width in WIDTHS {
         tab.resize(width);

@@ -8,7 +8,7 @@ pub(super) struct Site {
 }
 
 /// What lets in whoever installs it.
-const TOKEN: &str = "a-platform-token-of-the-browser-suite";
+pub(super) const TOKEN: &str = "a-platform-token-of-the-browser-suite";
 pub(super) const OWNER: &str = "owner@example.com";
 pub(super) const PASSWORD: &str = "correct horse battery";
 
@@ -39,12 +39,18 @@ impl Site {
     #[track_caller]
     pub(super) fn owner(&self, profile: &Profile) -> Tab {
         let tab = self.tab(profile);
-        tab.open("/console/first-log-in");
-        tab.fill("The platform’s token", TOKEN);
-        tab.fill("Your e-mail address", OWNER);
-        tab.fill("Your new password", PASSWORD);
-        tab.press("Begin");
-        tab.sees("Tenants");
+        begin(&tab);
         tab
     }
+}
+
+/// The first log-in of the platform's owner.
+#[track_caller]
+pub(super) fn begin(tab: &Tab) {
+    tab.open("/console/first-log-in");
+    tab.fill("The platform’s token", TOKEN);
+    tab.fill("Your e-mail address", OWNER);
+    tab.fill("Your new password", PASSWORD);
+    tab.press("Begin");
+    tab.sees("Tenants");
 }

@@ -1,0 +1,138 @@
+//! What a tenant owes: the running estimate, its invoices, and the tier that it is to have.
+//!
+//! Nothing is computed here: what is shown is what the API answers, written for people. Documents to take along are the
+//! API's own, which reads the same session.
+
+use askama::Template;
+use axum::response::Response;
+
+use super::filters;
+use super::forms::{Form, Posted, sentence};
+use super::invoices::Document;
+use super::layout::{Layout, Tab};
+use super::lists::{Filters, done, of_form};
+use super::refusal::Refusal;
+use super::session::TenantVisit;
+use super::text;
+use crate::control::{ControlError, TenantChange};
+use crate::domain::billing::{Invoice, InvoiceId, InvoiceStatus, ScheduledTier};
+
+#[derive(Template)]
+#[template(path = "billing.html")]
+struct BillingPage {
+    layout: Layout,
+    here: String,
+    /// Or why there is none.
+    estimate: Result<Document, String>,
+    waiting: Option<Waiting>,
+    invoices: Vec<InvoiceRow>,
+    next: Option<String>,
+    form: Form,
+    may_finalize: bool,
+}
+
+struct InvoiceRow {
+    id: InvoiceId,
+    period: String,
+    status: InvoiceStatus,
+    total: String,
+}
+
+/// A tier that is to come, and the form that has it stay away.
+pub(super) struct Waiting {
+    pub(super) scheduled: ScheduledTier,
+    /// Where the form is sent to.
+    pub(super) address: String,
+    /// The tenant's, as it was when this was shown.
+    pub(super) version: i64,
+    pub(super) may_withdraw: bool,
+}
+
+pub(super) const PATH: &str = "/billing";
+
+/// `GET …/billing`
+pub(super) async fn show(here: TenantVisit, filters: Filters) -> Result<Response, Refusal> {
+    page(&here, &filters, Form::default()).await
+}
+
+async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Response, Refusal> {
+    let (control, who) = (&here.visit.control, &here.visit.principal);
+    let listed = control.invoices(who, &here.named, &filters.page()?).await?;
+    let estimate = match control.running_invoice(who, &here.named).await {
+        Ok(bill) => Ok(Document::of(here, "draft", &bill)),
+        Err(error @ ControlError::Conflict(_)) => Err(sentence(&error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    let address = here.address(PATH);
+    let page = BillingPage {
+        layout: here.layout("Billing", Tab::Billing),
+        next: filters.next(&address, listed.next_cursor),
+        here: address,
+        estimate,
+        waiting: waiting(here).await?,
+        invoices: listed.items.iter().map(InvoiceRow::of).collect(),
+        may_finalize: here.may("invoice.finalize"),
+        form,
+    };
+    of_form(&page.form, &page)
+}
+
+/// The tier that the tenant is to have, for whoever may know what it subscribes to.
+pub(super) async fn waiting(here: &TenantVisit) -> Result<Option<Waiting>, Refusal> {
+    if !here.shows(Tab::Billing) {
+        return Ok(None);
+    }
+    let subscription = here.visit.control.subscription(&here.visit.principal, &here.named).await?;
+    let waiting = |scheduled| Waiting {
+        scheduled,
+        address: here.address("/billing/scheduled/withdraw"),
+        version: subscription.version,
+        may_withdraw: here.may("tenant.change_terms"),
+    };
+    Ok(subscription.scheduled.map(waiting))
+}
+
+/// `POST …/billing/scheduled/withdraw`: the tenant keeps the tier that it has.
+pub(super) async fn withdraw(
+    here: TenantVisit,
+    filters: Filters,
+    Posted(form): Posted,
+) -> Result<Response, Refusal> {
+    let change = TenantChange { tier: Some(here.tenant.tier.clone()), ..TenantChange::default() };
+    // A form without a version can't be one that we have shown.
+    let version = form.text("version").parse().unwrap_or(0);
+    let (control, who) = (&here.visit.control, &here.visit.principal);
+    match control.change_tenant(who, &here.named, change, Some(version)).await {
+        Ok(tenant) => done(&here.visit, &here.address(PATH), &format!("The tier stays {}.", tenant.tier)),
+        Err(error) => page(&here, &filters, form.refused(error)?).await,
+    }
+}
+
+/// `POST …/billing/finalize`
+pub(super) async fn finalize(
+    here: TenantVisit,
+    filters: Filters,
+    Posted(form): Posted,
+) -> Result<Response, Refusal> {
+    match here.visit.control.finalize_invoice(&here.visit.principal, &here.named).await {
+        Ok(invoice) => {
+            let address = here.address(&format!("{PATH}/invoices/{}", invoice.id));
+            done(&here.visit, &address, "The invoice is final: it never changes from now on.")
+        }
+        Err(error) => page(&here, &filters, form.refused(error)?).await,
+    }
+}
+
+// === impl InvoiceRow ===
+
+impl InvoiceRow {
+    fn of(invoice: &Invoice) -> InvoiceRow {
+        let bill = &invoice.bill;
+        InvoiceRow {
+            id: invoice.id,
+            period: text::days(bill.period, &bill.terms.zone),
+            status: invoice.status,
+            total: text::money(bill.money(bill.total_minor)),
+        }
+    }
+}

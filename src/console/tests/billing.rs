@@ -1,0 +1,184 @@
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::TestConsole;
+use crate::clock::Clock;
+use crate::control::{NewSetting, NewTenant, TenantRef};
+use crate::domain::{AccountKey, Enforcement, Outcome, Owner, Period, Resource, Tenant};
+use crate::store::usage_testing::batch;
+use crate::store::{AccountUse, UsageLog, UsageSums};
+
+const MONTH: Duration = Duration::from_secs(31 * 86_400);
+const BILLING: &str = "/console/tenants/acme/billing";
+const CALLS: &str = "/console/tenants/acme/billing/rows?resource_type=api_calls";
+
+impl TestConsole {
+    /// Sells calls above the limit of pro, from now on.
+    async fn sell_calls(&self) {
+        let machine = TestConsole::machine();
+        let tiers = self.control.tiers(&machine).await.unwrap();
+        let mut pro = tiers.into_iter().find(|tier| tier.slug == "pro").unwrap();
+        let calls: Resource = "api_calls".parse().unwrap();
+        let quota = pro.quotas.iter_mut().find(|quota| quota.resource == calls).unwrap();
+        quota.enforcement = Enforcement::Soft;
+        quota.overage = Some("0.40 per 1000".parse().unwrap());
+        self.control.set_tier(&machine, pro).await.unwrap();
+    }
+
+    /// What a gateway's journal brings: units of calls, now.
+    async fn use_calls(&self, tenant: &Tenant, number: u32, units: u64) {
+        let resource: Resource = "api_calls".parse().unwrap();
+        let window = Period::Month.window(tenant.anchor, &tenant.timezone, self.clock.now());
+        let account = AccountKey { owner: Owner::Tenant(tenant.id), resource, window };
+        let row = UsageLog {
+            id: Uuid::from_u128(u128::from(number)),
+            tenant: tenant.id,
+            date: self.clock.now(),
+            resource,
+            key: None,
+            route: "orders".to_owned(),
+            outcome: Outcome::Answered,
+            sums: UsageSums { units, requests: 1, ..UsageSums::default() },
+        };
+        let mut brought = batch(number, number + 1, vec![row]);
+        brought.accounts = vec![AccountUse { account, units, overage: 0 }];
+        self.store.insert_usage(&brought).await.unwrap();
+    }
+}
+
+/// The first address in a page that begins so.
+fn linked(text: &str, start: &str) -> String {
+    let at = text.find(&format!("href=\"{start}")).unwrap_or_else(|| panic!("no {start} in {text}"));
+    let address = text[at + 6..].split('"').next().unwrap();
+    address.replace("&#38;", "&").replace("&amp;", "&")
+}
+
+#[tokio::test]
+async fn an_estimate_becomes_an_invoice_whose_lines_lead_to_what_was_counted() {
+    let console = TestConsole::new().await;
+    console.sell_calls().await;
+    let acme = console.tenant("Acme", "pro").await;
+    let mut owner = console.owner("root@example.com").await;
+    console.use_calls(&acme, 1, 13_217).await;
+    let page = owner.page(BILLING).await;
+    page.is_a_good_page(BILLING);
+    page.shows("300.29 USD").shows("23 Nov 2026 to 22 Dec 2026").shows("No period was invoiced yet");
+    page.shows("13,217 used, 10,000 included; 3,217 above at 0.40 USD per 1,000");
+    let finalize = format!("{BILLING}/finalize");
+    let early = owner.submit(BILLING, &finalize, &[]).await;
+    assert_eq!(early.status, StatusCode::UNPROCESSABLE_ENTITY);
+    early.shows("No period of the tenant is over yet");
+
+    console.clock.advance(MONTH);
+    let mut owner = console.logged_in("root@example.com").await;
+    let done = owner.submit(BILLING, &finalize, &[]).await;
+    let invoice = done.header("location").to_owned();
+    done.leads_to(&invoice);
+    let page = owner.page(&invoice).await;
+    page.shows("Finalized").shows("300.29 USD").is_a_good_page(&invoice);
+    let rows = linked(&page.text, CALLS);
+    owner.page(&rows).await.shows("13,217").shows("orders").is_a_good_page(&rows);
+    let verified = format!("{invoice}?verify=yes");
+    owner.page(&verified).await.shows("It is what was counted").shows("Agrees").is_a_good_page(&verified);
+
+    console.clock.set("2026-12-01T00:00:00Z");
+    console.use_calls(&acme, 2, 1_000).await;
+    console.clock.advance(MONTH * 2);
+    let mut owner = console.logged_in("root@example.com").await;
+    owner.page(&verified).await.shows("It differs").shows("14,217 counted, 13,217 billed");
+    let done = owner.submit(BILLING, &finalize, &[]).await;
+    let second = owner.page(done.header("location")).await;
+    second.shows("14,217 were used in an earlier period, 13,217 were billed").shows("0.40 USD");
+    assert_eq!(linked(&second.text, &format!("{BILLING}/invoices")), invoice);
+}
+
+#[tokio::test]
+async fn an_invoice_is_paid_or_taken_back_by_the_platform_alone() {
+    let console = TestConsole::new().await;
+    let acme = console.tenant("Acme", "pro").await;
+    console.clock.advance(MONTH);
+    let mut owner = console.owner("root@example.com").await;
+    let mut ann = console.member(&acme, "ann@example.com", "billing").await;
+    let finalize = format!("{BILLING}/finalize");
+    assert_eq!(ann.submit(BILLING, &finalize, &[]).await.status, StatusCode::FORBIDDEN);
+    let invoice = owner.submit(BILLING, &finalize, &[]).await.header("location").to_owned();
+    let forms = |text: &str| text.matches("method=\"post\" action=\"/console/tenants").count();
+    assert_eq!(forms(&ann.page(BILLING).await.text), 0);
+    assert_eq!(forms(&ann.page(&invoice).await.text), 0);
+    for what in ["void", "paid"] {
+        let refused = ann.submit(&invoice, &format!("{invoice}/{what}"), &[("reason", "mine")]).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{what}");
+    }
+    let without = owner.submit(&invoice, &format!("{invoice}/void"), &[]).await;
+    assert_eq!(without.status, StatusCode::UNPROCESSABLE_ENTITY);
+    without.shows("taken back for a reason");
+    owner.submit(&invoice, &format!("{invoice}/void"), &[("reason", "wrong name")]).await.leads_to(&invoice);
+    owner.page(&invoice).await.shows("Void").shows("wrong name");
+    let again = owner.submit(BILLING, &finalize, &[]).await.header("location").to_owned();
+    assert_ne!(again, invoice);
+    owner.submit(&again, &format!("{again}/paid"), &[]).await.leads_to(&again);
+    let page = owner.page(&again).await;
+    page.shows("Paid");
+    assert_eq!(forms(&page.text), 0, "what was paid stays");
+    let mut dan = console.member(&acme, "dan@example.com", "developer").await;
+    assert!(!dan.page("/console/tenants/acme").await.text.contains(BILLING));
+    for address in [BILLING, &again] {
+        assert_eq!(dan.get(address).await.status, StatusCode::FORBIDDEN, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_tier_that_is_to_come_is_shown_and_withdrawn() {
+    let console = TestConsole::new().await;
+    let acme = console.tenant("Acme", "pro").await;
+    let mut owner = console.owner("root@example.com").await;
+    let upgrade = "/console/tenants/acme/upgrade";
+    let version = acme.version.to_string();
+    let change = [("tier", "free"), ("version", version.as_str())];
+    owner.submit("/console/tenants/acme/upgrade?tier=free", upgrade, &change).await;
+    let quotas = owner.page("/console/tenants/acme/quotas").await;
+    quotas.shows("The tier becomes <strong>free</strong>").shows("Keep the present tier");
+    let withdraw = format!("{BILLING}/scheduled/withdraw");
+    let mut ann = console.member(&acme, "ann@example.com", "owner").await;
+    let shown = ann.page(BILLING).await;
+    shown.shows("The tier becomes");
+    assert!(!shown.text.contains("Keep the present tier"));
+    assert_eq!(ann.submit(BILLING, &withdraw, &[("version", "2")]).await.status, StatusCode::FORBIDDEN);
+    let stale = owner.submit(BILLING, &withdraw, &[("version", &version)]).await;
+    assert_eq!(stale.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let version = owner.page(BILLING).await.value_of("version");
+    owner.submit(BILLING, &withdraw, &[("version", &version)]).await.leads_to(BILLING);
+    assert!(!owner.page(BILLING).await.text.contains("The tier becomes"));
+    let by_id = TenantRef::Id(acme.id);
+    let kept = console.control.subscription(&TestConsole::machine(), &by_id).await.unwrap();
+    assert_eq!((kept.scheduled, kept.plan.map(|plan| plan.tier)), (None, Some("pro".to_owned())));
+}
+
+#[tokio::test]
+async fn what_a_child_costs_is_on_no_page_of_its_own() {
+    let console = TestConsole::new().await;
+    let (machine, seller) = (TestConsole::machine(), console.tenant("Acme", "msp").await);
+    let parent = Some(seller.id.to_string());
+    let new = NewTenant { name: "Shop".to_owned(), parent, ..NewTenant::default() };
+    let child = console.control.create_tenant(&machine, new).await.unwrap();
+    let mut ann = console.member(&child, "ann@example.com", "owner").await;
+    let page = ann.page("/console/tenants/shop").await;
+    assert!(!page.text.contains("/console/tenants/shop/billing"));
+    ann.page("/console/tenants/shop/quotas").await;
+    let refused = ann.get("/console/tenants/shop/billing").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(!refused.text.contains("USD"));
+    // Its tier wants a second factor otherwise.
+    let level = NewSetting { value: json!("standard"), is_encrypted: None, if_version: None };
+    let above = TenantRef::Id(seller.id);
+    console.control.set_setting(&machine, &above, "security_level", level).await.unwrap();
+    let mut bob = console.member(&seller, "bob@example.com", "owner").await;
+    bob.page("/console/tenants/shop/billing").await.shows("USD");
+    console.use_calls(&seller, 1, 5).await;
+    let rows = linked(&bob.page(BILLING).await.text, CALLS);
+    let below = linked(&bob.page(&rows).await.text, "/console/tenants/shop/billing/rows");
+    bob.page(&below).await.shows("No row is there");
+}
