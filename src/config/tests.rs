@@ -834,18 +834,27 @@ fn whoever_collects_what_is_owed_is_named_whole_or_not_at_all() {
     let export = read(&text).billing.export.expect("it is there");
     assert_eq!((export.url(), export.secret.expose()), ("https://api.getlago.com", "hunter2"));
     check(
-        "[billing.export]\nkind = 'paddle'\nurl = 'http://lago.example.com'\nsecret = 'a b'\nmeters = { Calls = 'a' }\n",
+        "[billing.export]\nkind = 'paddle'\nurl = 'http://lago.example.com'\nsecret = 'a b'\nmeters = { api_calls = 'a' }\n",
         &expect![[r#"
+            x.toml:2:1: billing.export.kind: expected `stripe` or `lago`, found "paddle"
+            x.toml:3:1: billing.export.url: must be an https URL without a query
+            x.toml:4:1: billing.export.secret: must be an API key, in printable ASCII without blanks
         "#]],
     );
     check(
         "[billing.export]\nurl = 'http://lago.example.com'\nsecret = 'a b'\nmeters = { calls = '' }\ndelay = '2d'\n",
         &expect![[r#"
+            x.toml:2:1: billing.export.url: must be an https URL without a query
+            x.toml:3:1: billing.export.secret: must be an API key, in printable ASCII without blanks
+            x.toml:4:12: billing.export.meters.calls: must have 1 to 100 characters
+            x.toml:5:1: billing.export.delay: must be 24 hours at most
         "#]],
     );
     check(
         "[billing.export]\nkind = 'stripe'\n",
         &expect![[r#"
+            x.toml:1:10: billing.export.meters: is missing: without it nothing is brought there
+            x.toml:1:10: billing.export.secret: must be an API key, in printable ASCII without blanks
         "#]],
     );
 }
