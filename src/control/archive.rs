@@ -1,10 +1,12 @@
 //! Tenants exported, and imported elsewhere.
 //!
-//! An export is all that there is of a tenant at one moment: itself with its tier, keys (digests, never texts), quotas and
-//! what they were, settings, reported events, audit log, usage, and what its counters and gauges stand at. Secrets are in
-//! it as text, since what seals them here is nowhere else: the archive's own seal is all that keeps them. An import makes
+//! An export is all that there is of a tenant at one moment: itself with its tier, keys (digests, never texts), members and
+//! roles, quotas and what they were, settings, alert rules and channels, reported events, audit log, usage, and what its
+//! counters and gauges stand at. Secrets are in it as text, since what seals them here is nowhere else: the archive's own seal is all that keeps them. An import makes
 //! the same state in an installation that knows nothing of the tenant, on either kind of store, in one transaction; the
 //! audit log goes on there with the chain that it had.
+
+mod own_parts;
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
@@ -14,19 +16,17 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::own_parts::{CHANNELS, MEMBERS, RESOURCES, SETTINGS, TIER};
 use super::principal::Operation;
 use super::work::{Target, Told, Work};
 use super::{Control, ControlError, FieldFault, Principal, TenantRef};
 use crate::clock::Timestamp;
-use crate::domain::{ResourceType, SettingKind, Slug, Tenant, TenantId, Tier};
+use crate::domain::{Slug, Tenant, TenantId};
 use crate::secret::archive::{ArchiveError, ArchiveReader, ArchiveWriter, Item, Lock, Unlock};
 use crate::secret::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::secret::ed25519::{PublicKey, SigningKey};
 use crate::secret::hex;
-use crate::secret::seal::Place;
-use crate::store::{
-    AuditVerdict, Evidence, PARTS, Part, Position, ROWS_AT_ONCE, Snapshot, StoredSetting, StoredValue,
-};
+use crate::store::{AuditVerdict, Evidence, PARTS, Part, Position, ROWS_AT_ONCE, Snapshot};
 
 /// An export that was written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -60,16 +60,6 @@ struct Header {
     pepper: Option<String>,
 }
 
-/// A setting as an archive has it: a secret as text.
-#[derive(Serialize, Deserialize)]
-struct ArchivedSetting {
-    key: String,
-    kind: SettingKind,
-    value: Value,
-    version: i64,
-    updated_at: Timestamp,
-}
-
 /// An audit log that is being imported: where it begins and ends.
 #[derive(Default)]
 struct Chain {
@@ -77,10 +67,7 @@ struct Chain {
     end: Option<Checkpoint>,
 }
 
-/// Parts that are no table's.
-const TIER: &str = "tier";
-const RESOURCES: &str = "resource_types";
-const SETTINGS: &str = "settings";
+/// Parts that are looked at as they are imported.
 const AUDIT_LOG: &str = "audit_log";
 const KEYS: &str = "keys";
 
@@ -118,6 +105,8 @@ impl Control {
             export = export.table(part).await?;
             if part.name == PARTS[0].name {
                 export.settings().await?;
+                export.members().await?;
+                export.channels().await?;
             }
         }
         let Export { tenant, writer, .. } = export;
@@ -227,45 +216,6 @@ struct Export<'a, W: Write> {
 }
 
 impl<W: Write + Send + 'static> Export<'_, W> {
-    /// What the tenant is sold, and what is counted of it.
-    async fn tier(&mut self) -> Result<(), ControlError> {
-        let tier = self.snapshot.tier_version(&self.tenant.tier, self.tenant.tier_version).await?;
-        let own = self.snapshot.own_quotas(self.tenant.id).await?;
-        let of_tier = tier.iter().flat_map(|tier| &tier.quotas).map(|quota| quota.resource);
-        let counted: Vec<_> = of_tier.chain(own.iter().map(|own| own.quota.resource)).collect();
-        self.writer.part(RESOURCES)?;
-        for resource in self.snapshot.resource_types().await? {
-            if counted.contains(&resource.slug) {
-                self.writer.row(json!(resource))?;
-            }
-        }
-        self.writer.part(TIER)?;
-        if let Some(tier) = tier {
-            self.writer.row(json!(tier))?;
-        }
-        Ok(())
-    }
-
-    async fn settings(&mut self) -> Result<(), ControlError> {
-        self.writer.part(SETTINGS)?;
-        for stored in self.snapshot.settings(self.tenant.id).await? {
-            let value = self.plain(&stored).await?;
-            let StoredSetting { key, kind, version, updated_at, .. } = stored;
-            let setting = ArchivedSetting { key, kind, value, version, updated_at };
-            self.writer.row(json!(setting))?;
-        }
-        Ok(())
-    }
-
-    async fn plain(&mut self, stored: &StoredSetting) -> Result<Value, ControlError> {
-        match &stored.value {
-            StoredValue::Plain(json) => Ok(serde_json::from_str(json).unwrap_or(Value::Null)),
-            StoredValue::Sealed { .. } => {
-                Ok(self.control.opened(&mut self.snapshot, self.tenant.id, stored).await?.into())
-            }
-        }
-    }
-
     async fn table(mut self, part: &'static Part) -> Result<Self, ControlError> {
         self.writer.part(part.name)?;
         let mut position = Position::default();
@@ -358,6 +308,8 @@ impl Work<'_> {
             TIER => self.import_tiers(rows).await,
             RESOURCES => self.import_resources(rows).await,
             SETTINGS => self.import_settings(tenant, rows).await,
+            MEMBERS => self.import_members(tenant, rows).await,
+            CHANNELS => self.import_channels(tenant, rows).await,
             _ => {
                 let table = Part::named(part).ok_or_else(|| bad_part(part))?;
                 if part == PARTS[0].name {
@@ -381,53 +333,6 @@ impl Work<'_> {
                 })
             }
         }
-    }
-
-    async fn import_tiers(&mut self, rows: &[Value]) -> Result<(), ControlError> {
-        for row in rows {
-            let tier: Tier = read(TIER, row)?;
-            match self.tx.tier_version(&tier.slug, tier.version).await? {
-                None => self.tx.add_tier_version(&tier).await?,
-                Some(here) if here == tier => {}
-                Some(_) => {
-                    let what =
-                        format!("version {} of the tier {} is another one here", tier.version, tier.slug);
-                    return Err(ControlError::Conflict(what));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn import_resources(&mut self, rows: &[Value]) -> Result<(), ControlError> {
-        for row in rows {
-            let resource: ResourceType = read(RESOURCES, row)?;
-            match self.tx.resource_type(resource.slug).await? {
-                None => self.tx.add_resource_type(&resource).await?,
-                Some(here) if here.kind == resource.kind => {}
-                Some(_) => {
-                    let what = format!("the resource {} is of another kind here", resource.slug);
-                    return Err(ControlError::Conflict(what));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn import_settings(&mut self, tenant: TenantId, rows: &[Value]) -> Result<(), ControlError> {
-        for row in rows {
-            let ArchivedSetting { key, kind, value, version, updated_at } = read(SETTINGS, row)?;
-            let value = match (kind, value.as_str()) {
-                (SettingKind::Secret, Some(text)) => {
-                    let data_key = self.data_key(tenant).await?;
-                    let place = Place { tenant, name: &key, version };
-                    StoredValue::Sealed { data_key: data_key.id, bytes: data_key.seal(place, text)? }
-                }
-                _ => StoredValue::Plain(value.to_string()),
-            };
-            self.tx.set_setting(tenant, &StoredSetting { key, kind, value, version, updated_at }).await?;
-        }
-        Ok(())
     }
 
     async fn parent_is_here(&mut self, rows: &[Value]) -> Result<(), ControlError> {
@@ -477,10 +382,6 @@ fn batch<R: Read>(mut reader: ArchiveReader<R>) -> Result<Batch<R>, ControlError
 
 fn bad_part(part: &str) -> ControlError {
     ControlError::Invalid(vec![FieldFault::new(part, "there is no such part")])
-}
-
-fn read<T: serde::de::DeserializeOwned>(part: &str, row: &Value) -> Result<T, ControlError> {
-    T::deserialize(row).map_err(|error| ControlError::Invalid(vec![FieldFault::new(part, error.to_string())]))
 }
 
 // === impl Chain ===

@@ -170,9 +170,8 @@ impl Control {
         let StoredSetting { key, version, .. } = stored;
         let StoredValue::Sealed { data_key, bytes } = &stored.value else { return Err(no_setting(key)) };
         let keys = snapshot.data_keys(tenant).await?;
-        let wrapped = keys.iter().find(|wrapped| wrapped.id == *data_key).ok_or_else(|| no_setting(key))?;
         let place = Place { tenant, name: key, version: *version };
-        Ok(self.key_ring()?.unwrap(tenant, wrapped)?.open(place, bytes)?)
+        Ok(self.key_ring()?.open(&keys, *data_key, place, bytes)?)
     }
 
     /// Wraps all tenants' keys, and those of people's second factors, with the newest key of the ring, batch by batch. May be interrupted and run again, and

@@ -237,10 +237,8 @@ impl Courier {
         let keys = snapshot.data_keys(channel.tenant).await?;
         let name = channel.id.secret_name();
         let open = |secret: &ChannelSecret| {
-            let wrapped = keys.iter().find(|wrapped| wrapped.id == secret.data_key);
-            let key = self.secrets.unwrap(channel.tenant, wrapped.ok_or(SealError::Unopened)?)?;
             let place = seal::Place { tenant: channel.tenant, name: &name, version: secret.version };
-            key.open(place, &secret.sealed)
+            self.secrets.open(&keys, secret.data_key, place, &secret.sealed)
         };
         Ok(sealed.iter().map(open).collect::<Result<_, _>>()?)
     }

@@ -106,7 +106,7 @@ pub enum ChannelKind {
 }
 
 /// One row of `notification_channels`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Channel {
     pub id: ChannelId,
     pub tenant: TenantId,

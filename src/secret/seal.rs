@@ -139,6 +139,21 @@ impl KeyRing {
         Ok(WrappedKey { id: key.id, ring_version: *ring_version, bytes })
     }
 
+    /// What is sealed in `place` with the data key of that id, which is one of `keys`.
+    ///
+    /// # Errors
+    /// As [`KeyRing::unwrap`], and [`SealError::Unopened`] for what was sealed elsewhere, or with a key that is gone.
+    pub fn open(
+        &self,
+        keys: &[WrappedKey],
+        data_key: Uuid,
+        place: Place<'_>,
+        sealed: &[u8],
+    ) -> Result<String, SealError> {
+        let wrapped = keys.iter().find(|wrapped| wrapped.id == data_key).ok_or(SealError::Unopened)?;
+        self.unwrap(place.tenant, wrapped)?.open(place, sealed)
+    }
+
     /// # Errors
     /// [`SealError::NoKey`] for a version that is not in the ring; [`SealError::Unopened`].
     pub fn unwrap(&self, tenant: TenantId, wrapped: &WrappedKey) -> Result<DataKey, SealError> {

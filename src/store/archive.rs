@@ -59,7 +59,7 @@ pub struct Position(Vec<Value>);
 pub struct BadRow(pub &'static str);
 
 /// In the order in which they are imported: what others refer to comes first.
-pub static PARTS: [Part; 10] = [
+pub static PARTS: [Part; 11] = [
     Part {
         name: "tenant",
         table: "organizations",
@@ -105,6 +105,19 @@ pub static PARTS: [Part; 10] = [
             ("revoked_at", Kind::Instant),
             ("last_used_at", Kind::Instant),
             ("version", Kind::Integer),
+        ],
+        key: 1,
+        whose: Whose::TenantId,
+        by: By::Platform,
+    },
+    Part {
+        name: "roles",
+        table: "roles",
+        columns: &[
+            ("role", Kind::Text),
+            ("permissions", Kind::Json),
+            ("created_at", Kind::Instant),
+            ("updated_at", Kind::Instant),
         ],
         key: 1,
         whose: Whose::TenantId,

@@ -11,10 +11,13 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, TestClock};
 use crate::control::{
-    Attesting, CheckpointFile, Control, ControlError, NewKey, NewSetting, NewTenant, Permissions, Principal,
-    QuotaChange, Rights, TenantChange, TenantRef,
+    Attesting, CheckpointFile, Control, ControlError, NewChannel, NewKey, NewSetting, NewTenant, Permissions,
+    Principal, QuotaChange, Rights, TenantChange, TenantRef,
 };
-use crate::domain::{Actor, ActorKind, AuditOutcome, KeyLimits, Limit, Role, Tenant, TenantStatus, Units};
+use crate::domain::{
+    Actor, ActorKind, AuditOutcome, ChannelKind, KeyLimits, Limit, Membership, Role, Tenant, TenantStatus,
+    Units,
+};
 use crate::secret::archive::{ArchiveError, ArchiveReader, Item, Lock, Unlock};
 use crate::secret::ed25519::SigningKey;
 use crate::secret::hash::Pepper;
@@ -104,6 +107,7 @@ impl House {
             let new = NewSetting { value, is_encrypted, if_version: None };
             control.set_setting(owner, &of, name, new).await.unwrap();
         }
+        self.gather(tenant).await;
         for number in 0..520 {
             let name = Some(format!("Acme {number}"));
             let change = TenantChange { name, ..TenantChange::default() };
@@ -126,6 +130,29 @@ impl House {
         let account = self.account(tenant, "users");
         tx.add_held_units(&account, 3, self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// People with a role of the tenant's own, and where they are told.
+    async fn gather(&self, tenant: &Tenant) {
+        let (control, owner, of) = (&self.control, &self.owner, TenantRef::Id(tenant.id));
+        control.set_role(owner, &of, "watcher", &["tenant.read".to_owned()]).await.unwrap();
+        let mut tx = self.store.begin().await.unwrap();
+        for (number, role) in ["owner", "watcher"].into_iter().enumerate() {
+            let email = format!("{role}@acme.example");
+            let user = tx.insert_login(&control.new_user(&email, start())).await.unwrap();
+            let created_at = start().plus(Duration::from_secs(number as u64));
+            let role = role.parse().unwrap();
+            tx.set_member(&Membership { tenant: tenant.id, user, email, role, created_at }).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let channel = NewChannel {
+            name: "hook".to_owned(),
+            kind: ChannelKind::Webhook,
+            target: "https://hooks.acme.example/".to_owned(),
+            kinds: Vec::new(),
+        };
+        let made = control.create_channel(owner, &of, channel).await.unwrap();
+        control.rotate_channel(owner, &of, made.channel.id, Duration::from_secs(3_600)).await.unwrap();
     }
 
     async fn use_some(&self, tenant: &Tenant) {
@@ -192,7 +219,7 @@ fn lines(archive: &[u8], identity: &x25519::Identity) -> Vec<String> {
 
 async fn round_trip(from: TestStore, to: TestStore) {
     let (here, there) = (House::on(from, OWN), House::on(to, OTHER));
-    let acme = here.tenant("Acme", "pro").await;
+    let acme = here.tenant("Acme", "enterprise").await;
     here.furnish(&acme).await;
     let of = TenantRef::Id(acme.id);
     let archive = here.export(&of).await;
@@ -200,6 +227,9 @@ async fn round_trip(from: TestStore, to: TestStore) {
     for part in [
         "tier",
         "settings",
+        "members",
+        "channels",
+        "roles",
         "keys",
         "quotas",
         "quota_changes",
@@ -227,7 +257,7 @@ async fn round_trip(from: TestStore, to: TestStore) {
     let tenant = there.control.tenant(&there.owner, &of).await.unwrap();
     assert_eq!(tenant, here.control.tenant(&here.owner, &of).await.unwrap());
     let whole = there.verdict(&of).await;
-    assert!(matches!(whole, AuditVerdict::Whole { rows: 528, pruned: 0, .. }), "{whole:?}");
+    assert!(matches!(whole, AuditVerdict::Whole { rows: 531, pruned: 0, .. }), "{whole:?}");
     // It goes on from there: the chain, the counters, the names of events.
     there
         .control
@@ -235,7 +265,7 @@ async fn round_trip(from: TestStore, to: TestStore) {
         .await
         .unwrap();
     let whole = there.verdict(&of).await;
-    assert!(matches!(whole, AuditVerdict::Whole { rows: 529, .. }), "{whole:?}");
+    assert!(matches!(whole, AuditVerdict::Whole { rows: 532, .. }), "{whole:?}");
     let used =
         there.store.read().await.unwrap().account_units(&[there.account(&acme, "users")]).await.unwrap();
     assert_eq!(used, [Units::new(3).unwrap()]);
@@ -256,7 +286,7 @@ async fn an_export_of_postgres_makes_the_same_state_on_sqlite() {
 
 async fn what_is_not_genuine_or_here_already_is_refused_and_nothing_is_imported(store: TestStore) {
     let here = House::on(TestStore::sqlite().await, OWN);
-    let acme = here.tenant("Acme", "pro").await;
+    let acme = here.tenant("Acme", "enterprise").await;
     here.use_some(&acme).await;
     let of = TenantRef::Id(acme.id);
     let archive = here.export(&of).await;
@@ -301,7 +331,7 @@ async fn what_is_not_genuine_or_here_already_is_refused_and_nothing_is_imported(
 
 async fn a_tenants_owner_exports_its_own_tenant_and_imports_nothing(store: TestStore) {
     let house = House::on(store, OWN);
-    let (acme, other) = (house.tenant("Acme", "pro").await, house.tenant("Other", "pro").await);
+    let (acme, other) = (house.tenant("Acme", "enterprise").await, house.tenant("Other", "pro").await);
     house.furnish(&acme).await;
     let of = TenantRef::Id(acme.id);
     let actor = Actor { kind: ActorKind::ApiKey, ..Actor::system("ci") };
@@ -345,7 +375,7 @@ async fn a_tenants_owner_exports_its_own_tenant_and_imports_nothing(store: TestS
 async fn a_pruned_log_goes_on_where_it_was_imported(store: TestStore) {
     let here = House::on(store, OWN);
     here.clock.set("2024-01-01T00:00:00Z");
-    let acme = here.tenant("Acme", "pro").await;
+    let acme = here.tenant("Acme", "enterprise").await;
     here.control.keep_audit().await.unwrap();
     here.clock.advance(91 * DAY);
     assert_eq!(here.control.keep_audit().await.unwrap().pruned, 1);

@@ -6,27 +6,28 @@ use crate::store::testing::TestStore;
 use crate::store::values::get;
 
 /// What is a tenant's and in no part, and why.
-const APART: [(&str, &str); 20] = [
+const APART: [(&str, &str); 21] = [
     ("tenant_settings", "a part of their own, in which secrets are text"),
     ("tenant_data_keys", "made anew where the secrets are sealed anew"),
     ("audit_chains", "the end of the log that is imported"),
     ("audit_checkpoints", "signed by who keeps the log"),
     ("usage_quarantine", "an operator of this installation decides"),
     ("alert_events", "what was told, here"),
-    ("notification_channels", "whoever moves says anew where to"),
+    ("notification_channels", "a part of their own, with their secrets as text"),
     ("channel_secrets", "as the channels"),
     ("outbox", "what is on its way, from here"),
     ("tenant_health", "found out anew"),
     ("bulk_items", "what was done to many, here"),
-    ("memberships", "people are of the installation"),
-    ("roles", "as the people"),
-    ("invitations", "as the people"),
-    ("sessions", "as the people"),
-    ("logins", "as the people"),
+    ("memberships", "a part of their own, by addresses: people have other ids there"),
+    ("invitations", "their links lead to here"),
+    ("sessions", "of the installation"),
+    ("logins", "as the sessions"),
     ("subscription_segments", "who sells it there begins anew"),
     ("scheduled_tiers", "as the segments"),
     ("invoices", "of whom it owed, here"),
     ("invoice_lines", "as the invoices"),
+    ("billing_events", "what is brought to the collector of here"),
+    ("billing_standings", "how it stands with that collector"),
 ];
 
 async fn names(store: &TestStore, sql: &'static str, bound: &str) -> BTreeSet<String> {
