@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::Problem;
-use super::export::{self, Column};
+use super::export::{self, Column, Form, Formats};
 use super::extract::{AlertPath, Caller, Json, Params, RulePath, TenantPath};
 use super::openapi::{Paged, query};
 use super::router::Api;
@@ -94,7 +94,7 @@ const fn yes() -> bool {
 /// Lists what a tenant was told of, the newest first; as JSON, NDJSON or CSV.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/alerts",
-    params(AlertFilters, Paged),
+    params(AlertFilters, Paged, Formats),
     responses((status = 200, description = "One page", body = Listed<AlertView>, headers(("X-Next-Cursor" = String)))),
 )]
 pub(super) async fn list(
@@ -113,9 +113,10 @@ pub(super) async fn list(
         to: params.instant("to"),
     };
     let page = params.page();
+    let form = Form::asked(&mut params, &headers);
     params.finish()?;
     let listed = api.control.alerts(&principal, &tenant, &filter, &page).await?;
-    Ok(export::listed(&headers, viewed(listed, AlertView::from), &COLUMNS))
+    Ok(export::listed(form, viewed(listed, AlertView::from), &COLUMNS))
 }
 
 /// Shows an alert.

@@ -9,7 +9,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::Problem;
-use super::export::{self, Column};
+use super::export::{self, Column, Form, Formats};
 use super::extract::{Caller, Params, TenantPath};
 use super::openapi::query;
 use super::router::Api;
@@ -109,7 +109,7 @@ const COLUMNS: [Column; 13] = [
 /// Shows what was used as series, beside as long a time before; the series also as NDJSON or CSV.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/analytics",
-    params(AnalyticsParams),
+    params(AnalyticsParams, Formats),
     responses((
         status = 200, description = "Buckets that begin from `from` on and before `to`",
         content((AnalyticsView = "application/json"), (String = "application/x-ndjson"), (String = "text/csv; charset=utf-8")),
@@ -133,11 +133,12 @@ pub(super) async fn show(
         route: params.text("route"),
         by: params.read("group_by", "resource_type, key_id or route", SeriesBy::parse),
     };
+    let form = Form::asked(&mut params, &headers);
     params.finish()?;
     let found = api.control.analytics(&principal, &tenant, &query).await?;
     let items: Vec<_> = found.points.into_iter().map(PointView::from).collect();
-    if export::is_of_rows(&headers) {
-        return Ok(export::listed(&headers, whole(items), &COLUMNS));
+    if form.is_of_rows() {
+        return Ok(export::listed(form, whole(items), &COLUMNS));
     }
     let change = ChangeView {
         units_percent: change(found.total.units, found.previous.units),

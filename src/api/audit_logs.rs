@@ -10,7 +10,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::Problem;
-use super::export::{self, Column};
+use super::export::{self, Column, Form, Formats};
 use super::extract::{Caller, Json, Params, TenantPath};
 use super::openapi::{Paged, query, query_id};
 use super::router::Api;
@@ -99,7 +99,7 @@ const COLUMNS: [Column; 15] = [
 /// Lists who did what to a tenant, the newest first; as JSON, NDJSON or CSV.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/audit-logs",
-    params(AuditFilters, Paged),
+    params(AuditFilters, Paged, Formats),
     responses(
         (
             status = 200,
@@ -117,15 +117,16 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let (filter, page) = (filter(&mut params), params.page());
+    let form = Form::asked(&mut params, &headers);
     params.finish()?;
     let listed = api.control.audit_logs(&principal, &tenant, &filter, &page).await?;
-    Ok(export::listed(&headers, viewed(listed, AuditView::from), &COLUMNS))
+    Ok(export::listed(form, viewed(listed, AuditView::from), &COLUMNS))
 }
 
 /// What concerns no single tenant.
 #[utoipa::path(
     get, path = "/api/audit-logs",
-    params(AuditFilters, Paged),
+    params(AuditFilters, Paged, Formats),
     responses(
         (
             status = 200,
@@ -142,9 +143,10 @@ pub(super) async fn list_of_platform(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let (filter, page) = (filter(&mut params), params.page());
+    let form = Form::asked(&mut params, &headers);
     params.finish()?;
     let listed = api.control.platform_audit_logs(&principal, &filter, &page).await?;
-    Ok(export::listed(&headers, viewed(listed, AuditView::from), &COLUMNS))
+    Ok(export::listed(form, viewed(listed, AuditView::from), &COLUMNS))
 }
 
 /// Verifies the chain of a tenant's audit log.

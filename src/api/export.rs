@@ -1,4 +1,4 @@
-//! Lists in the form that is asked for by `Accept`: JSON, NDJSON or CSV.
+//! Lists in the form that is asked for, by `format` or else by `Accept`: JSON, NDJSON or CSV.
 //!
 //! NDJSON and CSV hold one page, like JSON; where the next one begins stands in `x-next-cursor`.
 
@@ -7,7 +7,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::extract::Params;
+use super::openapi::query;
 use crate::store::Listed;
 
 /// A column of CSV: its name, and where its value is.
@@ -28,14 +31,12 @@ pub(super) const CSV: &str = "text/csv";
 const CSV_UTF8: &str = "text/csv; charset=utf-8";
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
-/// Whether the caller wants rows and nothing around them: NDJSON or CSV.
-pub(super) fn is_of_rows(headers: &HeaderMap) -> bool {
-    matches!(Form::accepted(headers), Form::Ndjson | Form::Csv)
-}
+/// The parameter of every list that is not for programs of ours alone.
+pub(super) enum Formats {}
 
 /// The list as the caller wants it.
-pub(super) fn listed<T: Serialize>(headers: &HeaderMap, list: Listed<T>, columns: &[Column]) -> Response {
-    let (text, kind) = match Form::accepted(headers) {
+pub(super) fn listed<T: Serialize>(form: Form, list: Listed<T>, columns: &[Column]) -> Response {
+    let (text, kind) = match form {
         Form::Json | Form::Html => return Json(list).into_response(),
         Form::Ndjson => (lines(&list.items), NDJSON),
         Form::Csv => (table(&list.items, columns), CSV_UTF8),
@@ -84,9 +85,33 @@ fn cell(value: &Value) -> String {
     if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
+// === impl Formats ===
+
+impl utoipa::IntoParams for Formats {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![query::<String>("format", "json, ndjson or csv; if absent, as `Accept` says")]
+    }
+}
+
 // === impl Form ===
 
 impl Form {
+    /// A link says it in its query, a program in its header.
+    pub(super) fn asked(params: &mut Params, headers: &HeaderMap) -> Form {
+        let asked = params.read("format", "json, ndjson or csv", |text| match text {
+            "json" => Some(Form::Json),
+            "ndjson" => Some(Form::Ndjson),
+            "csv" => Some(Form::Csv),
+            _ => None,
+        });
+        asked.unwrap_or_else(|| Form::accepted(headers))
+    }
+
+    /// Whether it is of rows and nothing around them.
+    pub(super) const fn is_of_rows(self) -> bool {
+        matches!(self, Form::Ndjson | Form::Csv)
+    }
+
     /// The first of the accepted types that there is; JSON if there is none.
     pub(super) fn accepted(headers: &HeaderMap) -> Form {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

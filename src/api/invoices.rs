@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::Problem;
-use super::export::{self, Column, Form};
+use super::export::{self, Column, Form, Formats};
 use super::extract::{Caller, InvoicePath, Json, OptionalJson, Params, TenantPath};
 use super::openapi::{Paged, query};
 use super::router::Api;
@@ -145,7 +145,7 @@ pub(super) async fn preview(
 /// Lists a tenant's finalized invoices, the newest first; as JSON, NDJSON or CSV, of which the latter has a row per line.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/invoices",
-    params(Paged),
+    params(Paged, Formats),
     responses((status = 200, description = "One page", body = Listed<InvoiceView>, headers(("X-Next-Cursor" = String)))),
 )]
 pub(super) async fn list(
@@ -156,18 +156,19 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let page = params.page();
+    let form = Form::asked(&mut params, &headers);
     params.finish()?;
     let listed = viewed(api.control.invoices(&principal, &tenant, &page).await?, InvoiceView::from);
-    Ok(match Form::accepted(&headers) {
+    Ok(match form {
         Form::Csv => {
             let rows = Listed {
                 items: listed.items.iter().flat_map(InvoiceView::rows).collect(),
                 next_cursor: listed.next_cursor.clone(),
                 total: None,
             };
-            export::listed(&headers, rows, &COLUMNS)
+            export::listed(form, rows, &COLUMNS)
         }
-        Form::Json | Form::Ndjson | Form::Html => export::listed(&headers, listed, &COLUMNS),
+        Form::Json | Form::Ndjson | Form::Html => export::listed(form, listed, &COLUMNS),
     })
 }
 

@@ -14,8 +14,11 @@ use super::quotas::{self, QuotaView};
 use super::router::Api;
 use super::tag::{IfMatch, tagged};
 use crate::clock::Timestamp;
-use crate::control::{ControlError, FieldFault, NewTenant, Principal, TenantChange, TenantRef, TierWhen};
-use crate::domain::{Slug, Tenant, TenantId, TenantStatus, Zone};
+use crate::control::{
+    ControlError, FieldFault, Glance, GlanceSpan, LargestQuota, NewTenant, Principal, TenantChange,
+    TenantRef, TierWhen,
+};
+use crate::domain::{Health, Slug, Tenant, TenantId, TenantStatus, Zone};
 use crate::store::{Listed, TenantFilter, TenantSort};
 
 /// A tenant, as the API shows it.
@@ -36,6 +39,20 @@ pub(super) struct TenantView {
     created_at: Timestamp,
     updated_at: Timestamp,
     version: i64,
+}
+
+/// The same at a glance, as lists show it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TenantGlance {
+    #[serde(flatten)]
+    tenant: TenantView,
+    health: Health,
+    /// With `glance`; absent where nothing that has a limit was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    largest_quota: Option<LargestQuota>,
+    /// With `glance`: requests of each hour, or day, the present one last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<Vec<u64>>,
 }
 
 /// The same, with what it may use and has used.
@@ -143,7 +160,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get, path = "/api/tenants",
     params(TenantFilters, Paged),
-    responses((status = 200, description = "One page", body = Listed<TenantView>)),
+    responses((status = 200, description = "One page", body = Listed<TenantGlance>)),
 )]
 pub(super) async fn list(
     Caller(principal): Caller,
@@ -155,17 +172,23 @@ pub(super) async fn list(
         status: status.as_deref().and_then(TenantStatus::parse),
         tier: params.text("tier"),
         q: params.text("q"),
+        health: params.read("health", "healthy, warning or critical", Health::parse),
         ..TenantFilter::default()
     };
     if let (Some(text), None) = (&status, filter.status) {
         params.fault("status", no_status(text));
     }
-    let sort =
-        params.read("sort", "created_at, name or slug, with - before it for descending", TenantSort::parse);
+    let sort = params.read(
+        "sort",
+        "created_at, name, slug or health, with - before it for descending",
+        TenantSort::parse,
+    );
+    let glance = params.read("glance", "day or month", GlanceSpan::parse);
     let page = params.page();
     params.finish()?;
-    let listed = api.control.tenants(&principal, &filter, sort.unwrap_or_default(), &page).await?;
-    Ok(axum::Json(viewed(listed, TenantView::from)).into_response())
+    let sort = sort.unwrap_or_default();
+    let listed = api.control.tenants_at_a_glance(&principal, &filter, sort, &page, glance).await?;
+    Ok(axum::Json(viewed(listed, TenantGlance::from)).into_response())
 }
 
 /// Shows the credential's own tenant.
@@ -291,11 +314,7 @@ pub(super) async fn erase(
 
 /// The same part of a list, in the form that the API shows.
 pub(super) fn viewed<T, V>(listed: Listed<T>, view: impl FnMut(T) -> V) -> Listed<V> {
-    Listed {
-        items: listed.items.into_iter().map(view).collect(),
-        next_cursor: listed.next_cursor,
-        total: listed.total,
-    }
+    listed.map(view)
 }
 
 async fn shown(api: &Api, principal: &Principal, tenant: &TenantRef) -> Result<Response, Problem> {
@@ -338,8 +357,21 @@ impl utoipa::IntoParams for TenantFilters {
             query::<TenantStatus>("status", "Only those of this status"),
             query::<String>("tier", "Only those of this tier"),
             query::<String>("q", "Only those whose name, slug or billing address holds this"),
+            query::<Health>("health", "Only those who fare like that"),
+            query::<GlanceSpan>(
+                "glance",
+                "Each with its largest quota and its requests: of each hour of a day, or each day of a month",
+            ),
             query::<TenantSort>("sort", "The order; with - before it for descending"),
         ]
+    }
+}
+
+// === impl TenantGlance ===
+
+impl From<Glance> for TenantGlance {
+    fn from(Glance { tenant, health, largest_quota, requests }: Glance) -> Self {
+        TenantGlance { tenant: tenant.into(), health, largest_quota, requests }
     }
 }
 

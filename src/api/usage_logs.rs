@@ -9,7 +9,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::Problem;
-use super::export::{self, Column};
+use super::export::{self, Column, Form, Formats};
 use super::extract::{Caller, Params, TenantPath};
 use super::openapi::{Paged, query};
 use super::router::Api;
@@ -59,7 +59,7 @@ const COLUMNS: [Column; 13] = [
 /// Lists what a tenant has used, the newest first; as JSON, NDJSON or CSV.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/usage-logs",
-    params(UsageFilters, Paged),
+    params(UsageFilters, Paged, Formats),
     responses(
         (
             status = 200,
@@ -84,9 +84,10 @@ pub(super) async fn list(
         to: params.instant("to"),
     };
     let page = params.page();
+    let form = Form::asked(&mut params, &headers);
     params.finish()?;
     let listed = api.control.usage_logs(&principal, &tenant, &filter, &page).await?;
-    Ok(export::listed(&headers, viewed(listed, UsageView::from), &COLUMNS))
+    Ok(export::listed(form, viewed(listed, UsageView::from), &COLUMNS))
 }
 
 // === impl UsageFilters ===

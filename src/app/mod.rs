@@ -14,6 +14,7 @@ mod metrics;
 mod reload;
 mod running;
 mod settings;
+mod sightings;
 mod sockets;
 mod start;
 mod tasks;

@@ -486,6 +486,7 @@ pub fn watch(config: &config::AlertsConfig) -> WatchSettings {
         quota_critical,
         errors_warning,
         errors_critical,
+        denials_warning,
         requests_min,
     } = config.health;
     WatchSettings {
@@ -498,11 +499,14 @@ pub fn watch(config: &config::AlertsConfig) -> WatchSettings {
             quota_critical,
             errors_warning,
             errors_critical,
+            denials_warning,
             requests_min,
         },
         refusals_min: config.refusals_min,
         surge_factor: config.surge_factor,
         surge_requests_min: config.surge_requests_min,
+        bad_keys_min: config.bad_keys_min,
+        forecast_interval: config.forecast_interval,
     }
 }
 

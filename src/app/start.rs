@@ -18,6 +18,7 @@ use super::metrics::{ProcessMetrics, Rooms};
 use super::reload::Reload;
 use super::running::Running;
 use super::settings::BadAttesting;
+use super::sightings::SightingsKeeper;
 use super::sockets::Handed;
 use super::tasks::{self, AuditKeeper, BooksKeeper, PartitionKeeper};
 use super::{authority, settings};
@@ -34,8 +35,8 @@ use crate::directory::{Directory, Refresh};
 use crate::exporter::Exporter;
 use crate::flush::{self, Balanced, Flush};
 use crate::gateway::{
-    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, MemoryStanding, Strangers, Table, Tokens,
-    UpstreamKeeper,
+    BadIssuer, BadRoutes, Gateway, GatewayMetrics, GatewayShared, MemoryStanding, SightingsShared, Strangers,
+    Table, Tokens, UpstreamKeeper,
 };
 use crate::journal::{Journal, JournalError, Writer};
 use crate::listener::{Admittance, BadTls, Entrance, Phase, ProxyProtocol, Purpose, Tls, spawn};
@@ -215,6 +216,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         identity: settings::identity(&config),
         tokens: tokens.clone(),
         strangers: Strangers::new(clock.clone()),
+        sightings: SightingsShared::default(),
         peppers,
         headers: headers.clone(),
         limits: settings::limits(&config),
@@ -260,6 +262,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         config.alerts.interval,
     );
     let bulk = BulkKeeper::register(&registry, control.clone(), store.clone(), clock.clone());
+    let sightings = SightingsKeeper::new(shared.clone(), store.clone(), clock.clone());
     ProcessMetrics::register(&registry, rooms, config.telemetry.tenants_max);
     let (memory_limit, memory_limits) = watch::channel(limits.memory_bytes);
     let memory = MemoryKeeper::register(&registry, shared.clone(), memory_limits, readiness.clone());
@@ -274,6 +277,7 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
     running.spawn("billing", billing.run());
     running.spawn("bulk", bulk.run());
     running.spawn("courier", async move { courier.run().await });
+    running.spawn("sightings", sightings.run());
     if let Some(exporter) = exporter {
         running.spawn("exporter", async move { exporter.run().await });
     }

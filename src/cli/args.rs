@@ -281,6 +281,9 @@ pub struct TenantList {
     /// Text in the name or slug
     #[arg(long, value_name = "TEXT")]
     pub search: Option<String>,
+    /// healthy, warning or critical
+    #[arg(long)]
+    pub health: Option<String>,
     /// What to sort by, with - in front for descending; see the API's `sort`
     #[arg(long, allow_hyphen_values = true)]
     pub sort: Option<String>,

@@ -228,6 +228,7 @@ fn tenants_path(list: &args::TenantList) -> String {
         ("status", list.status.clone()),
         ("tier", list.tier.clone()),
         ("q", list.search.clone()),
+        ("health", list.health.clone()),
         ("sort", list.sort.clone()),
         ("limit", list.page.limit.map(|limit| limit.to_string())),
         cursor(&list.page),

@@ -114,7 +114,7 @@ fn the_other_forms_mean_these_requests() {
         &[
             "tollgate tenant create Acme --slug a --billing-email a@b.ch --contact-phone 1 --timezone UTC --locale de",
             "tollgate tenant list",
-            "tollgate tenant list --status active --tier pro --search \"a & b\" --sort -name --limit 5 --cursor 00ff",
+            "tollgate tenant list --status active --tier pro --search \"a & b\" --health critical --sort -name --limit 5",
             "tollgate tenant show ../tiers?x#y",
             "tollgate tenant show ..",
             "tollgate quota set acme alerts --limit unlimited --period day --enforcement soft --reason r --expires 2027-01-01T00:00:00Z",
@@ -136,8 +136,8 @@ fn the_other_forms_mean_these_requests() {
               POST /api/tenants {"billing_email":"a@b.ch","contact_phone":"1","locale":"de","organization_name":"Acme","slug":"a","tenant_tier":"free","timezone":"UTC"}
             tollgate tenant list
               GET /api/tenants
-            tollgate tenant list --status active --tier pro --search "a & b" --sort -name --limit 5 --cursor 00ff
-              GET /api/tenants?status=active&tier=pro&q=a%20%26%20b&sort=-name&limit=5&cursor=00ff
+            tollgate tenant list --status active --tier pro --search "a & b" --health critical --sort -name --limit 5
+              GET /api/tenants?status=active&tier=pro&q=a%20%26%20b&health=critical&sort=-name&limit=5
             tollgate tenant show ../tiers?x#y
               GET /api/tenants/..%2Ftiers%3Fx%23y
             tollgate tenant show ..

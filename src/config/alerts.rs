@@ -26,12 +26,17 @@ pub struct AlertsConfig {
     /// How often the audit logs of all tenants are verified.
     #[serde(with = "One::<Duration>")]
     pub audit_interval: Duration,
+    /// How often it is foreseen, from what was used in the weeks before, which quotas will be used up.
+    #[serde(with = "One::<Duration>")]
+    pub forecast_interval: Duration,
     pub health: TenantHealthConfig,
     /// So many refusals of one actor within ten minutes are told of.
     pub refusals_min: u64,
     /// So many times as many requests as usual are told of, from `surge_requests_min` within five minutes on.
     pub surge_factor: u64,
     pub surge_requests_min: u64,
+    /// So many uses of keys that don't work, from one network within an hour, are told of.
+    pub bad_keys_min: u64,
     /// How often the outbox is looked at.
     #[serde(with = "One::<Duration>")]
     pub delivery_interval: Duration,
@@ -64,6 +69,8 @@ pub struct TenantHealthConfig {
     /// A tenant of whose requests of the last five minutes more than so many percent failed.
     pub errors_warning: u32,
     pub errors_critical: u32,
+    /// A tenant of whose requests of the last five minutes more than so many percent were denied for want of units.
+    pub denials_warning: u32,
     /// Of fewer requests nothing is said.
     pub requests_min: u64,
 }
@@ -107,10 +114,12 @@ impl Default for AlertsConfig {
             interval: Duration::from_secs(5),
             slow_interval: Duration::from_secs(60),
             audit_interval: Duration::from_secs(86_400),
+            forecast_interval: Duration::from_secs(3_600),
             health: TenantHealthConfig::default(),
             refusals_min: 10,
             surge_factor: 10,
             surge_requests_min: 500,
+            bad_keys_min: 100,
             delivery_interval: Duration::from_secs(1),
             // As Standard Webhooks suggests: ten attempts within about three days.
             retries: [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]
@@ -137,6 +146,8 @@ impl AlertsConfig {
         at.key("interval").positive(self.interval);
         at.key("slow_interval").positive(self.slow_interval);
         at.key("audit_interval").positive(self.audit_interval);
+        at.key("forecast_interval").positive(self.forecast_interval);
+        at.key("bad_keys_min").within(self.bad_keys_min, 1, 1_000_000_000);
         at.key("refusals_min").within(self.refusals_min, 1, 1_000_000);
         at.key("surge_factor").within(self.surge_factor, 2, 1_000_000);
         self.health.validate(&at.key("health"));
@@ -162,6 +173,7 @@ impl Default for TenantHealthConfig {
             quota_critical: 100,
             errors_warning: 2,
             errors_critical: 10,
+            denials_warning: 1,
             requests_min: 50,
         }
     }
@@ -172,6 +184,7 @@ impl TenantHealthConfig {
         at.key("quota_warning").within(self.quota_warning, 1, 1_000);
         at.key("quota_critical").within(self.quota_critical, self.quota_warning, 1_000);
         at.key("errors_warning").within(self.errors_warning, 0, 100);
+        at.key("denials_warning").within(self.denials_warning, 0, 100);
         at.key("errors_critical").within(self.errors_critical, self.errors_warning, 100);
     }
 }

@@ -6,7 +6,7 @@ use axum::response::Response;
 use uuid::Uuid;
 
 use super::filters;
-use super::forms::{Form, Posted};
+use super::forms::{Asked, Form, Posted};
 use super::layout::Layout;
 use super::lists::{done, of_form};
 use super::page::html;
@@ -107,9 +107,9 @@ pub(super) async fn change_password(visit: Visit, Posted(form): Posted) -> Resul
 }
 
 /// `GET /console/account/second-factor`
-pub(super) async fn second_factor(visit: Visit) -> Result<Response, Refusal> {
+pub(super) async fn second_factor(visit: Visit, Asked(form): Asked) -> Result<Response, Refusal> {
     let step = if visit.visitor.user.is_multi_factor { Step::On } else { Step::Off };
-    second_factor_page(&visit, step, Form::default())
+    second_factor_page(&visit, step, form)
 }
 
 fn second_factor_page(visit: &Visit, step: Step, form: Form) -> Result<Response, Refusal> {

@@ -13,7 +13,7 @@ use super::page::html;
 use super::refusal::Refusal;
 use super::session::TenantVisit;
 use crate::control::{NewAlertRule, RuleInForce};
-use crate::domain::{Alert, AlertId, AlertKind, AlertRule, Resource, RuleId, Severity};
+use crate::domain::{Alert, AlertId, AlertKind, AlertRule, ResourceNames, RuleId, Severity};
 use crate::store::AlertFilter;
 
 #[derive(Template)]
@@ -22,6 +22,7 @@ struct AlertsPage {
     layout: Layout,
     here: String,
     alerts: Vec<Alert>,
+    names: ResourceNames,
     next: Option<String>,
     form: Form,
     is_filtered: bool,
@@ -83,6 +84,7 @@ pub(super) async fn show(here: TenantVisit, filters: Filters) -> Result<Response
         next: filters.next(&address, listed.next_cursor),
         here: address,
         alerts: listed.items,
+        names: here.visit.names().await?,
         is_filtered: filter != AlertFilter::default(),
         states: any_of(["open", "seen"].map(word)),
         kinds: any_of(AlertKind::ALL.map(|kind| word(kind.as_str()))),
@@ -112,13 +114,15 @@ async fn rules_page(here: &TenantVisit, form: Form) -> Result<Response, Refusal>
     let (control, who) = (&here.visit.control, &here.visit.principal);
     let rules = control.alert_rules(who, &here.named).await?;
     let quotas = control.quotas(who, &here.named).await?;
-    let mut resources: Vec<_> = quotas.iter().map(|quota| word(quota.resource_type.as_str())).collect();
+    let names = here.visit.names().await?;
+    let resources = quotas.iter().map(|quota| quota.resource_type);
+    let mut resources: Vec<_> = resources.map(|of| (of.to_string(), names.display(of))).collect();
     resources.dedup();
     let page = RulesPage {
         layout: here.layout("Alert rules", Tab::Alerts),
         alerts: here.address(PATH),
         here: here.address(RULES),
-        rules: RuleRow::all(&rules),
+        rules: RuleRow::all(&rules, &names),
         resources: any_of(resources),
         may_create: here.may("alert_rule.create"),
         may_change: here.may("alert_rule.change"),
@@ -175,10 +179,12 @@ const fn about(kind: AlertKind) -> &'static str {
         AlertKind::Quota => "a quota is used up to a threshold",
         AlertKind::Health => "the tenant’s health changes",
         AlertKind::Probing => "somebody asks again and again for what is not theirs",
-        AlertKind::Escalation => "a key or a member is given the right to administrate",
+        AlertKind::Escalation => "a key, a member or a role may do more than before",
         AlertKind::Surge => "there are far more requests than is usual",
         AlertKind::AuditChain => "the audit log is not what was written",
         AlertKind::Message => "the platform’s people write to you",
+        AlertKind::Network => "a key is used from where it never was",
+        AlertKind::BadKeys => "many keys that don’t work are tried",
         AlertKind::Test => "somebody tries out a channel",
     }
 }
@@ -187,7 +193,7 @@ const fn about(kind: AlertKind) -> &'static str {
 
 impl RuleRow {
     /// A rule of the tenant's own that turns a built-in one off is told with that one.
-    fn all(rules: &[RuleInForce]) -> Vec<RuleRow> {
+    fn all(rules: &[RuleInForce], names: &ResourceNames) -> Vec<RuleRow> {
         let own = || {
             rules.iter().filter_map(|rule| match rule {
                 RuleInForce::Own(rule) => Some(rule),
@@ -206,15 +212,14 @@ impl RuleRow {
             }
         }
         let built_in: Vec<_> = rows.iter().filter_map(|row| row.switch).collect();
-        rows.extend(own().filter(|rule| !built_in.contains(&rule.id)).map(RuleRow::from));
+        rows.extend(own().filter(|rule| !built_in.contains(&rule.id)).map(|rule| RuleRow::own(rule, names)));
         rows
     }
-}
 
-impl From<&AlertRule> for RuleRow {
-    fn from(rule: &AlertRule) -> Self {
+    fn own(rule: &AlertRule, names: &ResourceNames) -> RuleRow {
+        let resource = rule.resource.map(|resource| names.display(resource));
         RuleRow {
-            sentence: sentence(rule.kind, rule.resource.as_ref().map(Resource::as_str), rule.threshold),
+            sentence: sentence(rule.kind, resource.as_deref(), rule.threshold),
             is_on: rule.enabled,
             id: Some(rule.id),
             switch: Some(rule.id),

@@ -32,10 +32,11 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 /// For an address of another version of the program, while a fleet is being renewed.
 const ASK_AGAIN: &str = "no-cache";
 
-pub(super) static ASSETS: LazyLock<[Asset; 3]> = LazyLock::new(|| {
+pub(super) static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
     [
         Asset::new("console.css", "text/css; charset=utf-8", include_bytes!("assets/console.css")),
         Asset::new("htmx.js", "text/javascript; charset=utf-8", include_bytes!("assets/htmx.js")),
+        Asset::new("live.js", "text/javascript; charset=utf-8", include_bytes!("assets/live.js")),
         Asset::new("icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
     ]
 });

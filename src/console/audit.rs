@@ -12,11 +12,11 @@ use super::layout::{Layout, Tab};
 use super::lists::{Filters, any_of, word};
 use super::page::html;
 use super::refusal::Refusal;
-use super::session::{TenantVisit, Visit};
+use super::session::{TenantVisit, Visit, form_encoded};
 use crate::clock::Timestamp;
 use crate::control::{Control, ControlError, Principal, TenantRef};
 use crate::domain::{ActorKind, AuditOutcome, AuditRow};
-use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Listed};
+use crate::store::{AuditEntry, AuditFilter, AuditVerdict, Listed, Page};
 
 #[derive(Template)]
 #[template(path = "audit.html")]
@@ -31,6 +31,9 @@ struct AuditPage {
     is_filtered: bool,
     actors: Vec<(String, String)>,
     outcomes: Vec<(String, String)>,
+    /// Where the API has the newest of these rows to take along.
+    csv: String,
+    ndjson: String,
     /// What became of the verification, if one was asked for.
     chain: Option<AuditVerdict>,
     /// The address that asks for it.
@@ -46,6 +49,16 @@ struct Row {
     together: String,
 }
 
+/// Filters as the page's address names them, and as the API does.
+const FIELDS: [(&str, &str); 7] = [
+    ("actor_kind", "actor_kind"),
+    ("actor_id", "actor_id"),
+    ("action", "action"),
+    ("target_kind", "target_kind"),
+    ("target_id", "target_id"),
+    ("outcome", "outcome"),
+    ("correlation", "request_id"),
+];
 const VERIFY: &str = "verify";
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -55,7 +68,8 @@ pub(super) async fn show(here: TenantVisit, filters: Filters) -> Result<Response
     let listed = control.audit_logs(who, &here.named, &filter(&filters.0), &filters.page()?).await?;
     let chain = verified(control, who, Some(&here.named), &filters.0).await?;
     let layout = here.layout("Audit log", Tab::Audit);
-    html(&AuditPage::of(layout, "Audit log", here.address("/audit"), filters, listed, chain))
+    let (title, address, api) = ("Audit log", here.address("/audit"), here.api("/audit-logs"));
+    html(&AuditPage::of(layout, title, address, &api, filters, listed, chain))
 }
 
 /// `GET /console/audit`: what concerns no single tenant.
@@ -64,7 +78,7 @@ pub(super) async fn show_platform(visit: Visit, filters: Filters) -> Result<Resp
     let listed = control.platform_audit_logs(who, &filter(&filters.0), &filters.page()?).await?;
     let chain = verified(control, who, None, &filters.0).await?;
     let (title, here) = ("The platform’s audit log", "/console/audit".to_owned());
-    html(&AuditPage::of(visit.layout(title), title, here, filters, listed, chain))
+    html(&AuditPage::of(visit.layout(title), title, here, "/api/audit-logs", filters, listed, chain))
 }
 
 /// Only when it is asked for: it reads the whole log.
@@ -96,6 +110,26 @@ fn filter(form: &Form) -> AuditFilter {
     }
 }
 
+/// The same rows at the API, as many as it tells at once.
+fn exported(api: &str, form: &Form, format: &str) -> String {
+    let mut address = format!("{api}?format={format}&limit={}", Page::LIMIT_MAX);
+    let mut say = |name: &str, value: String| {
+        address.push_str(&format!("&{name}={}", form_encoded(&value)));
+    };
+    for (name, there) in FIELDS {
+        if let Some(value) = form.optional(name) {
+            say(there, value);
+        }
+    }
+    let AuditFilter { from, to, .. } = filter(form);
+    for (name, at) in [("from", from), ("to", to)] {
+        if let Some(at) = at {
+            say(name, at.to_string());
+        }
+    }
+    address
+}
+
 /// The beginning of a day of UTC.
 fn day(text: &str) -> Option<Timestamp> {
     Timestamp::parse(&format!("{text}T00:00:00Z"))
@@ -108,12 +142,15 @@ impl AuditPage {
         layout: Layout,
         title: &'static str,
         here: String,
+        api: &str,
         filters: Filters,
         listed: Listed<AuditEntry>,
         chain: Option<AuditVerdict>,
     ) -> AuditPage {
         let outcomes = [AuditOutcome::Done, AuditOutcome::Denied];
         AuditPage {
+            csv: exported(api, &filters.0, "csv"),
+            ndjson: exported(api, &filters.0, "ndjson"),
             next: filters.next(&here, listed.next_cursor),
             verify: filters.with(&here, VERIFY, "yes"),
             rows: listed.items.into_iter().map(|entry| Row::of(&here, entry)).collect(),

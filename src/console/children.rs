@@ -7,12 +7,11 @@ use axum::response::Response;
 use super::filters;
 use super::forms::{Form, Posted};
 use super::layout::{Layout, Tab};
-use super::lists::{Filters, done, of_form, word};
+use super::lists::{Filters, done, of_form};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
-use super::text;
 use crate::control::{NewTenant, QuotaChange, QuotaUse, TenantRef};
-use crate::domain::{Limit, Resource, Tenant, Units};
+use crate::domain::{Limit, Resource, ResourceNames, Tenant, Units};
 
 #[derive(Template)]
 #[template(path = "children.html")]
@@ -40,7 +39,8 @@ struct Pool {
 /// A child, and its limits in the order of the pools.
 struct Child {
     tenant: Tenant,
-    slices: Vec<String>,
+    /// Of what, and how much.
+    slices: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -68,6 +68,7 @@ async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Respo
     for child in &listed.items {
         quotas.push(control.quotas(who, &TenantRef::Id(child.id)).await?);
     }
+    let names = here.visit.names().await?;
     let tiers = control.tiers(who).await?;
     // Only the platform makes resellers.
     let tiers = tiers.into_iter().filter(|tier| here.visit.is_platforms() || !tier.resells());
@@ -76,12 +77,12 @@ async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Respo
         layout: here.layout("Tenants below", Tab::Children),
         next: filters.next(&address, listed.next_cursor),
         here: address,
-        pools: own.iter().map(|quota| Pool::of(quota, &quotas)).collect(),
+        pools: own.iter().map(|quota| Pool::of(quota, &quotas, &names)).collect(),
         children: listed
             .items
             .into_iter()
             .zip(&quotas)
-            .map(|(child, has)| Child::of(child, &own, has))
+            .map(|(child, has)| Child::of(child, &own, has, &names))
             .collect(),
         tiers: tiers.map(|tier| (tier.slug.clone(), tier.slug)).collect(),
         may_create: here.may("children.manage"),
@@ -120,7 +121,9 @@ pub(super) async fn show_child(
 
 async fn child_page(here: &TenantVisit, child: Tenant, form: Form) -> Result<Response, Refusal> {
     let own = here.visit.control.quotas(&here.visit.principal, &here.named).await?;
-    let mut resources: Vec<_> = own.iter().map(|quota| word(quota.resource_type.as_str())).collect();
+    let names = here.visit.names().await?;
+    let resources = own.iter().map(|quota| quota.resource_type);
+    let mut resources: Vec<_> = resources.map(|of| (of.to_string(), names.display(of))).collect();
     resources.dedup();
     let page = ChildPage {
         layout: here.layout(&child.name, Tab::Children),
@@ -192,30 +195,21 @@ fn beside<'q>(pool: &QuotaUse, quotas: &'q [QuotaUse]) -> Option<&'q QuotaUse> {
     quotas.iter().find(is_same)
 }
 
-fn told(limit: Limit) -> String {
-    match limit {
-        Limit::Of(units) => text::grouped(units.get()),
-        Limit::Unlimited => "all of it".to_owned(),
-    }
-}
-
 // === impl Pool ===
 
 impl Pool {
-    fn of(pool: &QuotaUse, children: &[Vec<QuotaUse>]) -> Pool {
+    fn of(pool: &QuotaUse, children: &[Vec<QuotaUse>], names: &ResourceNames) -> Pool {
+        let told = |units| names.told(pool.resource_type, units);
         let limits = || children.iter().filter_map(|quotas| beside(pool, quotas)).map(|quota| quota.limit);
         let sum = limits().try_fold(0_u64, |sum, limit| match limit {
             Limit::Of(units) => Some(sum.saturating_add(units.get())),
             Limit::Unlimited => None,
         });
         Pool {
-            resource: pool.resource_type.as_str().replace('_', " "),
-            used: text::grouped(pool.used.get()),
-            limit: match pool.limit {
-                Limit::Of(units) => text::grouped(units.get()),
-                Limit::Unlimited => "no limit".to_owned(),
-            },
-            promised: sum.map_or_else(|| "all of it".to_owned(), text::grouped),
+            resource: names.display(pool.resource_type),
+            used: told(pool.used.get()),
+            limit: pool.limit.units().map_or_else(|| "no limit".to_owned(), |units| told(units.get())),
+            promised: sum.map_or_else(|| "all of it".to_owned(), told),
         }
     }
 }
@@ -223,8 +217,15 @@ impl Pool {
 // === impl Child ===
 
 impl Child {
-    fn of(tenant: Tenant, pools: &[QuotaUse], quotas: &[QuotaUse]) -> Child {
-        let slice = |pool| beside(pool, quotas).map_or_else(|| "–".to_owned(), |quota| told(quota.limit));
+    fn of(tenant: Tenant, pools: &[QuotaUse], quotas: &[QuotaUse], names: &ResourceNames) -> Child {
+        let told = |quota: &QuotaUse| {
+            let limit = quota.limit.units();
+            limit.map_or_else(|| "all of it".to_owned(), |units| names.told(quota.resource_type, units.get()))
+        };
+        let slice = |pool: &QuotaUse| {
+            let slice = beside(pool, quotas).map_or_else(|| "–".to_owned(), told);
+            (names.display(pool.resource_type), slice)
+        };
         Child { tenant, slices: pools.iter().map(slice).collect() }
     }
 }

@@ -21,8 +21,7 @@ pub(super) fn words(name: impl Display, _: &dyn Values) -> askama::Result<String
 /// An instant to the minute, and to the microsecond for programs.
 #[askama::filter_fn]
 pub(super) fn when(at: &Timestamp, _: &dyn Values) -> askama::Result<Safe<String>> {
-    let told = at.to_jiff().strftime("%-d %b %Y, %H:%M UTC");
-    Ok(Safe(format!("<time datetime=\"{at}\">{told}</time>")))
+    Ok(Safe(format!("<time datetime=\"{at}\">{}</time>", text::instant(*at))))
 }
 
 /// A number with its thousands apart.

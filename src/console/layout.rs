@@ -29,6 +29,8 @@ pub(super) struct Layout {
     pub(super) look: Look,
     pub(super) who: Option<Who>,
     pub(super) place: Option<Place>,
+    /// Of a page that is of no tenant, and for a tenant's people all the same.
+    brand: Option<Brand>,
 }
 
 /// Who looks.
@@ -108,7 +110,7 @@ impl Look {
 impl Layout {
     /// Without anybody who has logged in.
     pub(super) fn bare(title: impl Into<String>, look: &Look) -> Layout {
-        Layout { title: title.into(), look: look.clone(), who: None, place: None }
+        Layout { title: title.into(), look: look.clone(), who: None, place: None, brand: None }
     }
 
     pub(super) fn of(self, who: Who) -> Layout {
@@ -117,6 +119,10 @@ impl Layout {
 
     pub(super) fn at(self, place: Place) -> Layout {
         Layout { place: Some(place), ..self }
+    }
+
+    pub(super) fn branded(self, brand: Brand) -> Layout {
+        Layout { brand: Some(brand), ..self }
     }
 
     pub(super) fn theme(&self) -> &'static str {
@@ -135,9 +141,9 @@ impl Layout {
         self.look.flash.as_deref()
     }
 
-    /// The brand of the tenant that the page is about; elsewhere it is ours.
+    /// The brand of the tenant that the page is about, or for; elsewhere it is ours.
     pub(super) fn brand(&self) -> Option<&Brand> {
-        self.place.as_ref().map(|place| &place.brand)
+        self.place.as_ref().map(|place| &place.brand).or(self.brand.as_ref())
     }
 
     /// The value of every form's field `csrf`.

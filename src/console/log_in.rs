@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use super::brand::Brand;
 use super::forms::{Asked, Form, Posted};
 use super::layout::{Layout, flash};
 use super::lists::of_form;
@@ -13,7 +14,7 @@ use super::refusal::Refusal;
 use super::router::Console;
 use super::session::{HOME, Passerby, Visit, local};
 use crate::control::{ControlError, Credentials, FieldFault, LoggedIn, Person, Principal, Rights};
-use crate::domain::Role;
+use crate::domain::{Role, TenantRef};
 use crate::web;
 
 #[derive(Template)]
@@ -22,6 +23,8 @@ struct LogInPage {
     layout: Layout,
     form: Form,
     next: String,
+    /// Whose people are expected, by slug.
+    tenant: String,
     has_oidc: bool,
 }
 
@@ -32,13 +35,14 @@ struct FirstLogInPage {
     form: Form,
 }
 
-/// `GET /console/log-in?next=…`
+/// `GET /console/log-in?next=…&tenant=…`: it looks like the tenant that is named, or whose page comes next.
 pub(super) async fn show(
     passerby: Passerby,
     State(console): State<Console>,
     Asked(query): Asked,
 ) -> Result<Response, Refusal> {
-    log_in_page(&console, &passerby, Form::default(), local(query.text("next")))
+    let next = local(query.text("next")).to_owned();
+    log_in_page(&console, &passerby, query, &next).await
 }
 
 /// `POST /console/log-in`
@@ -69,12 +73,31 @@ pub(super) async fn log_in(
         }
         error => form.refused(error)?,
     };
-    Ok((status, log_in_page(&console, &passerby, form, &next)?).into_response())
+    Ok((status, log_in_page(&console, &passerby, form, &next).await?).into_response())
 }
 
-fn log_in_page(console: &Console, passerby: &Passerby, form: Form, next: &str) -> Result<Response, Refusal> {
+async fn log_in_page(
+    console: &Console,
+    passerby: &Passerby,
+    form: Form,
+    next: &str,
+) -> Result<Response, Refusal> {
+    let tenant = expected(&form, next).to_owned();
     let layout = Layout::bare("Log in", &passerby.look);
-    html(&LogInPage { layout, form, next: next.to_owned(), has_oidc: console.control.has_oidc() })
+    let layout = match tenant.parse::<TenantRef>() {
+        Ok(named) => layout.branded(Brand::of(&console.control.branding(&named).await?)),
+        Err(()) => layout,
+    };
+    let has_oidc = console.control.has_oidc();
+    html(&LogInPage { layout, form, next: next.to_owned(), tenant, has_oidc })
+}
+
+/// The tenant that the form names, or else that the next page is of; empty if it is none. Nothing is told by it: one without
+/// a brand looks like one that is not there.
+fn expected<'f>(form: &'f Form, next: &'f str) -> &'f str {
+    let of_next = next.strip_prefix("/console/tenants/").unwrap_or_default();
+    let of_next = of_next.split(['/', '?']).next().unwrap_or_default();
+    Some(form.text("tenant")).filter(|tenant| !tenant.is_empty()).unwrap_or(of_next)
 }
 
 fn entered(console: &Console, made: &LoggedIn, next: &str) -> Response {

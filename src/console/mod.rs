@@ -32,6 +32,7 @@ mod join;
 mod keys;
 mod layout;
 mod lists;
+mod live;
 mod log_in;
 mod members;
 mod new_tenant;

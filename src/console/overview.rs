@@ -4,12 +4,11 @@ use askama::Template;
 use axum::response::Response;
 
 use super::layout::{Layout, Tab};
+use super::live::Live;
 use super::page::html;
-use super::quotas::{Card, cards};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
-use super::text::{grouped, instant};
-use crate::control::TenantHealth;
+use super::text::instant;
 use crate::domain::Tenant;
 use crate::store::{AlertFilter, Page};
 
@@ -23,19 +22,6 @@ struct OverviewPage {
     /// When and what; `None` for who may not read them.
     alerts: Option<Vec<(String, String)>>,
     may_set_status: bool,
-}
-
-/// What changes while one looks.
-#[derive(Template)]
-#[template(path = "live.html")]
-struct Live {
-    /// Where it comes from again.
-    address: String,
-    health: TenantHealth,
-    requests: String,
-    errors: String,
-    as_of: String,
-    cards: Vec<Card>,
 }
 
 /// Alerts that are shown.
@@ -55,28 +41,10 @@ pub(super) async fn show(place: TenantVisit) -> Result<Response, Refusal> {
     };
     html(&OverviewPage {
         layout: place.layout("Overview", Tab::Overview),
-        live: live_part(&place).await?,
+        live: Live::of(&place).await?,
         alerts,
         may_set_status: place.may("tenant.set_status"),
         since: instant(place.tenant.created_at),
         tenant: place.tenant,
-    })
-}
-
-/// `GET /console/tenants/{tenant}/live`: the part of the overview that a script asks for each second.
-pub(super) async fn live(place: TenantVisit) -> Result<Response, Refusal> {
-    html(&live_part(&place).await?)
-}
-
-async fn live_part(place: &TenantVisit) -> Result<Live, Refusal> {
-    let visit = &place.visit;
-    let health = visit.control.health(&visit.principal, &place.named).await?;
-    Ok(Live {
-        address: place.address("/live"),
-        requests: grouped(health.requests),
-        errors: grouped(health.errors),
-        as_of: instant(health.as_of),
-        health,
-        cards: cards(place).await?,
     })
 }

@@ -12,10 +12,10 @@ use super::lists::{done, of_form};
 use super::page::html;
 use super::refusal::Refusal;
 use super::session::TenantVisit;
-use super::text::{day, grouped, instant, span, words};
+use super::text::{day, grouped, instant, span};
 use crate::clock::Timestamp;
 use crate::control::{ControlError, QuotaChange, QuotaForecast, QuotaUse};
-use crate::domain::{Enforcement, Limit, Period, Resource, ResourceType, Units};
+use crate::domain::{Enforcement, Limit, Period, Resource, ResourceNames, Units};
 use crate::store::QuotaSource;
 
 /// A quota, as cards and lists show it.
@@ -24,6 +24,8 @@ pub(super) struct Card {
     pub(super) title: String,
     pub(super) used: String,
     pub(super) limit: String,
+    /// The same to the last unit, where that was left out.
+    pub(super) exact: Option<String>,
     /// Of the bar, 0 to 100; `None` without a limit.
     pub(super) percent: Option<f64>,
     /// How near the limit is: a style.
@@ -84,9 +86,9 @@ pub(super) async fn cards(place: &TenantVisit) -> Result<Vec<Card>, Refusal> {
     let visit = &place.visit;
     let quotas = visit.control.quotas(&visit.principal, &place.named).await?;
     let forecasts = visit.control.forecasts(&visit.principal, &place.named).await?;
-    let kinds = visit.control.resource_types(&visit.principal).await?;
+    let names = visit.names().await?;
     let of_tenant = quotas.into_iter().filter(|quota| quota.key_id.is_none());
-    Ok(of_tenant.map(|quota| Card::of(&quota, &forecasts, &kinds, visit.now)).collect())
+    Ok(of_tenant.map(|quota| Card::of(&quota, &forecasts, &names, visit.now)).collect())
 }
 
 /// `GET /console/tenants/{tenant}/quotas/{resource}`
@@ -107,7 +109,7 @@ pub(super) async fn edit(place: TenantVisit, path: Path<(String, String)>) -> Re
         ]),
         None => Form::filled([("version", version)]),
     };
-    page(&place, resource, form)
+    page(&place, resource, form).await
 }
 
 /// `POST /console/tenants/{tenant}/quotas/{resource}`
@@ -126,7 +128,7 @@ pub(super) async fn set(
     };
     match outcome {
         Ok(_) => back(&place, "The limit is in force at every gateway within a second."),
-        Err(error) => page(&place, resource, form.refused(error)?),
+        Err(error) => page(&place, resource, form.refused(error)?).await,
     }
 }
 
@@ -147,8 +149,8 @@ fn back(place: &TenantVisit, message: &str) -> Result<Response, Refusal> {
     done(&place.visit, &place.address("/quotas"), message)
 }
 
-fn page(place: &TenantVisit, resource: Resource, form: Form) -> Result<Response, Refusal> {
-    let title = format!("Own limit of {resource}");
+async fn page(place: &TenantVisit, resource: Resource, form: Form) -> Result<Response, Refusal> {
+    let title = format!("Own limit of {}", place.visit.names().await?.display(resource));
     let page = QuotaPage {
         layout: place.layout(&title, Tab::Quotas),
         address: place.address(&format!("/quotas/{resource}")),
@@ -202,8 +204,17 @@ const fn enforcement(kind: Enforcement) -> &'static str {
     }
 }
 
+/// How near the limit so many percent are: a style.
+pub(super) fn level(percent: Option<f64>) -> &'static str {
+    match percent {
+        Some(percent) if percent >= VERY_NEAR => "bad",
+        Some(percent) if percent >= NEAR => "warning",
+        _ => "good",
+    }
+}
+
 /// What is to be expected, or why nothing is said.
-fn forecast(quota: &QuotaUse, forecasts: &[QuotaForecast]) -> String {
+fn forecast(quota: &QuotaUse, forecasts: &[QuotaForecast], names: &ResourceNames) -> String {
     let is_same = |of: &&QuotaForecast| {
         (of.quota.resource_type, of.quota.period) == (quota.resource_type, quota.period)
     };
@@ -211,7 +222,8 @@ fn forecast(quota: &QuotaUse, forecasts: &[QuotaForecast]) -> String {
         return "No forecast: only days, weeks and months have one.".to_owned();
     };
     let Some(found) = of.forecast else { return "No forecast below three days of use.".to_owned() };
-    let (units, low, high) = (grouped(found.units), grouped(found.low), grouped(found.high));
+    let told = |units| names.told(quota.resource_type, units);
+    let (units, low, high) = (told(found.units), told(found.low), told(found.high));
     let exhausts = quota.limit.units().is_some_and(|limit| found.units >= limit.get());
     let warning = if exhausts { " The limit is reached before." } else { "" };
     format!("About {units} by then (nine times in ten {low} to {high}).{warning}")
@@ -220,28 +232,29 @@ fn forecast(quota: &QuotaUse, forecasts: &[QuotaForecast]) -> String {
 // === impl Card ===
 
 impl Card {
-    fn of(quota: &QuotaUse, forecasts: &[QuotaForecast], kinds: &[ResourceType], now: Timestamp) -> Card {
-        let kind = kinds.iter().find(|kind| kind.slug == quota.resource_type);
+    fn of(quota: &QuotaUse, forecasts: &[QuotaForecast], names: &ResourceNames, now: Timestamp) -> Card {
         let percent = quota.percent;
+        let limit = quota.limit.units().map(Units::get);
+        let told = |units| names.told(quota.resource_type, units);
         let is_own = quota.source == QuotaSource::Override;
         let until = quota.expires_at.map(|end| format!(", until {}", instant(end))).unwrap_or_default();
         let reason = quota.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         Card {
             resource: quota.resource_type,
-            title: kind.map_or_else(|| words(quota.resource_type.as_str()), |kind| kind.display.clone()),
-            used: grouped(quota.used.get()),
-            limit: quota.limit.units().map_or_else(|| "no limit".to_owned(), |units| grouped(units.get())),
+            title: names.display(quota.resource_type),
+            used: told(quota.used.get()),
+            limit: limit.map_or_else(|| "no limit".to_owned(), told),
+            exact: names.is_in_bytes(quota.resource_type).then(|| {
+                let of = limit.map_or_else(String::new, |limit| format!(" of {}", grouped(limit)));
+                format!("{}{of} bytes", grouped(quota.used.get()))
+            }),
             percent: percent.map(|percent| percent.min(100.0)),
-            level: match percent {
-                Some(percent) if percent >= VERY_NEAR => "bad",
-                Some(percent) if percent >= NEAR => "warning",
-                _ => "good",
-            },
+            level: level(percent),
             resets: match quota.period {
                 Period::Forever => "Held until it is given back".to_owned(),
                 period => format!("Each {}, again in {}", period.as_str(), span(quota.window.end.since(now))),
             },
-            forecast: forecast(quota, forecasts),
+            forecast: forecast(quota, forecasts, names),
             enforcement: enforcement(quota.enforcement).to_owned(),
             is_own,
             source: if is_own {

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::layout::{Layout, Look};
+use super::page::see_other;
 use crate::control::ControlError;
 use crate::store::StoreError;
 use crate::web::RequestId;
@@ -22,6 +23,8 @@ pub(super) enum Refusal {
     NotFound(String),
     /// The visitor sees it and may not do that.
     Forbidden(String),
+    /// The tenant lets in whoever has a second factor, which the visitor can have.
+    SecondFactor,
     /// A form that did not come from a page of ours.
     Forged,
     /// The address or the form can't be read, or has faults that no field shows.
@@ -37,6 +40,9 @@ pub(super) enum Refusal {
     Internal(Arc<dyn std::error::Error + Send + Sync>),
 }
 
+/// Where a second factor is set up, and told why.
+const SECOND_FACTOR: &str = "/console/account/second-factor?wanted=yes";
+
 #[derive(Template)]
 #[template(path = "refusal.html")]
 struct RefusalPage {
@@ -51,7 +57,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::Forbidden(_) | Refusal::Forged => StatusCode::FORBIDDEN,
+            Refusal::Forbidden(_) | Refusal::Forged | Refusal::SecondFactor => StatusCode::FORBIDDEN,
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
             Refusal::Conflict(_) => StatusCode::CONFLICT,
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -65,7 +71,7 @@ impl Refusal {
     fn title(&self) -> &'static str {
         match self {
             Refusal::NotFound(_) => "Not found",
-            Refusal::Forbidden(_) => "Not allowed",
+            Refusal::Forbidden(_) | Refusal::SecondFactor => "Not allowed",
             Refusal::Forged => "This form can't be accepted",
             Refusal::Malformed(_) => "This can't be read",
             Refusal::Conflict(_) => "Something is in the way",
@@ -81,6 +87,7 @@ impl Refusal {
         match self {
             Refusal::NotFound(what) => format!("There is no {what}, or you may not see it."),
             Refusal::Forbidden(why) | Refusal::Malformed(why) | Refusal::Conflict(why) => why.clone(),
+            Refusal::SecondFactor => "The tenant wants a second factor first.".to_owned(),
             Refusal::Forged => {
                 "It did not come from a page of this console, or you have logged in again since. Nothing was changed: \
                  go back, reload the page, and try again."
@@ -103,6 +110,9 @@ impl Refusal {
     /// The page, and the line in the log, of which there is one.
     pub(super) fn written(self, look: &Look, id: RequestId) -> Response {
         let status = self.status();
+        if matches!(self, Refusal::SecondFactor) {
+            return see_other(SECOND_FACTOR);
+        }
         match &self {
             Refusal::Internal(error) => {
                 tracing::error!(request.id = %id.0, %error, "a page of the console can't be made: {error}");

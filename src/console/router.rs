@@ -8,11 +8,13 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 
 use super::fleet::Process;
+use super::live::Streams;
 use super::page::{method_not_allowed, no_such_page, seal};
 use super::session::authenticate;
 use super::{
     account, alerts, assets, audit, billing, brand, channels, children, fleet, home, invoices, join, keys,
-    log_in, members, new_tenant, overview, quotas, roles, settings, status, tenants, theme, upgrade, usage,
+    live, log_in, members, new_tenant, overview, quotas, roles, settings, status, tenants, theme, upgrade,
+    usage,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -23,6 +25,7 @@ pub(super) struct Console {
     pub(super) control: Control,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) process: Process,
+    pub(super) streams: Streams,
 }
 
 /// The longest form that is read.
@@ -57,13 +60,13 @@ fn guarded() -> Router<Console> {
         .route("/console/tenants", get(tenants::list))
         .route("/console/new-tenant", get(new_tenant::show).post(new_tenant::create))
         .route("/console/tenants/{tenant}", get(overview::show))
-        .route("/console/tenants/{tenant}/live", get(overview::live))
+        .route("/console/tenants/{tenant}/live", get(live::show))
+        .route("/console/tenants/{tenant}/live/events", get(live::events))
         .route("/console/tenants/{tenant}/quotas", get(quotas::show))
         .route("/console/tenants/{tenant}/quotas/{resource}", get(quotas::edit).post(quotas::set))
         .route("/console/tenants/{tenant}/quotas/{resource}/remove", post(quotas::remove))
         .route("/console/tenants/{tenant}/upgrade", get(upgrade::show).post(upgrade::confirm))
         .route("/console/tenants/{tenant}/usage", get(usage::show))
-        .route("/console/tenants/{tenant}/usage/export", get(usage::export))
         .route("/console/tenants/{tenant}/keys", get(keys::list))
         .route("/console/tenants/{tenant}/keys/new", get(keys::show_new).post(keys::create))
         .route("/console/tenants/{tenant}/keys/{key}", get(keys::show).post(keys::change))
@@ -132,7 +135,7 @@ fn open() -> Router<Console> {
 
 /// The console: `/` and everything below `/console`. `clock` is what the ids of requests are made of.
 pub fn router(control: Control, clock: Arc<dyn Clock>, process: Process) -> Router {
-    let console = Console { control, clock, process };
+    let console = Console { control, clock, process, streams: Streams::default() };
     guarded()
         .route_layer(from_fn_with_state(console.clone(), authenticate))
         .merge(open())

@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 use super::router::Console;
 use crate::clock::Timestamp;
 use crate::control::{Branding, Control, Permissions, Person, Principal, Visitor};
-use crate::domain::{ActorKind, Tenant, TenantRef};
+use crate::domain::{ActorKind, ResourceNames, Tenant, TenantRef};
 use crate::web;
 
 /// Whoever's session it is. Only [`authenticate`] makes one.
@@ -159,6 +159,11 @@ impl Visit {
         self.principal.rights.permissions.has(permission)
     }
 
+    /// What people call resources.
+    pub(super) async fn names(&self) -> Result<ResourceNames, Refusal> {
+        Ok(ResourceNames::of(self.control.resource_types(&self.principal).await?))
+    }
+
     pub(super) fn is_platforms(&self) -> bool {
         self.principal.rights.tenant.is_none()
     }
@@ -245,6 +250,11 @@ impl TenantVisit {
         self.within.rights.permissions
     }
 
+    /// An address of the API below the tenant's: with a slash in front.
+    pub(super) fn api(&self, below: &str) -> String {
+        format!("/api/tenants/{}{below}", self.tenant.slug)
+    }
+
     /// An address below the tenant's own: empty, or with a slash in front.
     pub(super) fn address(&self, below: &str) -> String {
         format!("/console/tenants/{}{below}", self.tenant.slug)
@@ -259,6 +269,9 @@ impl FromRequestParts<Console> for TenantVisit {
         let none = || Refusal::NotFound("such tenant".to_owned());
         let named = wanted_tenant(parts).await.ok_or_else(none)?;
         let within = visit.control.within(&visit.principal, &named).await?;
+        if within.rights.lacks_second_factor && visit.visitor.user.has_password {
+            return Err(Refusal::SecondFactor);
+        }
         let tenant = visit.control.tenant(&visit.principal, &named).await?;
         let resells = visit.control.tier_traits(&visit.principal, &named).await?.resells;
         let branding = visit.control.branding(&named).await?;

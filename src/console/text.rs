@@ -6,26 +6,7 @@ use crate::clock::Timestamp;
 use crate::domain::Zone;
 use crate::domain::billing::{BillingPeriod, Money};
 
-/// A name of ours as words: `past_due` is “Past due”.
-pub(super) fn words(name: &str) -> String {
-    let spaced = name.replace(['_', '-'], " ");
-    let mut letters = spaced.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}", letters.as_str())
-}
-
-/// A number with its thousands apart: 12,345.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut told = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            told.push(',');
-        }
-        told.push(digit);
-    }
-    told
-}
+pub(super) use crate::domain::{grouped, in_words as words};
 
 /// An amount with its thousands apart: 2,999.00 USD.
 pub(super) fn money(money: Money) -> String {
@@ -46,7 +27,12 @@ pub(super) fn days(period: BillingPeriod, zone: &Zone) -> String {
 
 /// An instant to the minute.
 pub(super) fn instant(at: Timestamp) -> String {
-    at.to_jiff().strftime("%Y-%m-%d %H:%M UTC").to_string()
+    at.to_jiff().strftime("%-d %b %Y, %H:%M UTC").to_string()
+}
+
+/// The day of an instant.
+pub(super) fn date(at: Timestamp) -> String {
+    at.to_jiff().strftime("%-d %b %Y").to_string()
 }
 
 /// The day of an instant, as fields of dates have it.
@@ -70,15 +56,13 @@ pub(super) fn span(length: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{days, grouped, money, span, words};
+    use super::{days, money, span};
     use crate::clock::Timestamp;
     use crate::domain::Zone;
     use crate::domain::billing::{BillingPeriod, Currency, Money};
 
     #[test]
-    fn values_read_well() {
-        assert_eq!(words("past_due"), "Past due");
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    fn spans_read_well() {
         assert_eq!(
             [59, 3_600, 90_000, 259_200].map(|s| span(Duration::from_secs(s))),
             ["59 seconds", "60 minutes", "25 hours", "3 days"]

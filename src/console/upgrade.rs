@@ -8,12 +8,10 @@ use super::layout::{Layout, Tab};
 use super::lists::{done, of_form};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
-use super::text::{self, day, grouped};
-use crate::control::{
-    ControlError, LimitChange, OfferedTier, Principal, TenantChange, TierChangePreview, TierWhen,
-};
+use super::text;
+use crate::control::{ControlError, LimitChange, OfferedTier, TenantChange, TierChangePreview, TierWhen};
 use crate::domain::billing::{Currency, Money};
-use crate::domain::{Limit, TierQuota};
+use crate::domain::{Limit, Resource, ResourceNames, TierQuota};
 
 #[derive(Template)]
 #[template(path = "upgrade.html")]
@@ -86,9 +84,10 @@ async fn page(place: &TenantVisit, form: Form) -> Result<Response, Refusal> {
     let visit = &place.visit;
     let tiers = visit.control.offered_tiers(&visit.principal).await?;
     let (current, chosen) = (tier_of(&tiers, &place.tenant.tier), tier_of(&tiers, form.text("tier")));
+    let names = visit.names().await?;
     let preview = match (current, chosen) {
         (Some(current), Some(chosen)) if current.slug != chosen.slug => {
-            Some(Preview::of(place, &visit.principal, current, chosen).await?)
+            Some(Preview::of(place, current, chosen, &names).await?)
         }
         _ => None,
     };
@@ -97,7 +96,7 @@ async fn page(place: &TenantVisit, form: Form) -> Result<Response, Refusal> {
         address: place.address("/upgrade"),
         back: place.address("/quotas"),
         version: place.tenant.version,
-        offers: tiers.iter().map(|tier| Offer::of(tier, current, chosen)).collect(),
+        offers: tiers.iter().map(|tier| Offer::of(tier, current, chosen, &names)).collect(),
         preview,
         form,
         may_change: place.may("tenant.change_terms"),
@@ -116,13 +115,13 @@ fn cost(preview: &TierChangePreview) -> String {
     match (preview.when, preview.period) {
         (TierWhen::PeriodEnd, _) => format!(
             "In force when the period ends, on {}: {then} a month instead of {now}. Until then nothing changes.",
-            day(preview.effective_at)
+            text::date(preview.effective_at)
         ),
         (TierWhen::Now, Some(period)) => format!(
             "In force at once; what was used still counts. {} for the rest of the period, which ends on {}; after that \
              {then} a month instead of {now}.",
             money(preview.prorated_minor),
-            day(period.end)
+            text::date(period.end)
         ),
         (TierWhen::Now, None) => format!(
             "In force at once; what was used still counts. Nothing is charged now; {then} a month instead of {now} \
@@ -131,16 +130,24 @@ fn cost(preview: &TierChangePreview) -> String {
     }
 }
 
-fn shown(limit: Limit) -> String {
-    limit.units().map_or_else(|| "no limit".to_owned(), |units| grouped(units.get()))
+fn shown(resource: Resource, limit: Limit, names: &ResourceNames) -> String {
+    limit.units().map_or_else(|| "no limit".to_owned(), |units| names.told(resource, units.get()))
 }
 
 // === impl Offer ===
 
 impl Offer {
-    fn of(tier: &OfferedTier, current: Option<&OfferedTier>, chosen: Option<&OfferedTier>) -> Offer {
+    fn of(
+        tier: &OfferedTier,
+        current: Option<&OfferedTier>,
+        chosen: Option<&OfferedTier>,
+        names: &ResourceNames,
+    ) -> Offer {
         let is = |other: Option<&OfferedTier>| other.is_some_and(|other| other.slug == tier.slug);
-        let limits = tier.quotas.iter().map(|quota| (quota.resource.to_string(), shown(quota.limit)));
+        let limits = tier
+            .quotas
+            .iter()
+            .map(|quota| (names.display(quota.resource), shown(quota.resource, quota.limit, names)));
         let currency = tier.currency.as_deref().and_then(Currency::parse);
         let price = tier.price_minor.zip(currency);
         Offer {
@@ -160,14 +167,17 @@ impl Preview {
     /// Who may not read invoices is told the limits alone.
     async fn of(
         place: &TenantVisit,
-        principal: &Principal,
         current: &OfferedTier,
         chosen: &OfferedTier,
+        names: &ResourceNames,
     ) -> Result<Preview, Refusal> {
-        let control = &place.visit.control;
+        let (control, principal) = (&place.visit.control, &place.visit.principal);
         let (cost, rows) = match control.tier_change_preview(principal, &place.named, &chosen.slug).await {
-            Ok(preview) => (Some(cost(&preview)), preview.changes.iter().map(PreviewRow::of).collect()),
-            Err(ControlError::Forbidden { .. }) => (None, PreviewRow::between(current, chosen)),
+            Ok(preview) => {
+                let rows = preview.changes.iter().map(|change| PreviewRow::of(change, names));
+                (Some(cost(&preview)), rows.collect())
+            }
+            Err(ControlError::Forbidden { .. }) => (None, PreviewRow::between(current, chosen, names)),
             Err(error) => return Err(error.into()),
         };
         Ok(Preview { tier: chosen.slug.clone(), display: chosen.display.clone(), cost, rows })
@@ -177,25 +187,28 @@ impl Preview {
 // === impl PreviewRow ===
 
 impl PreviewRow {
-    fn of(change: &LimitChange) -> PreviewRow {
-        let limit = |limit: Option<Limit>| limit.map_or_else(|| "no limit".to_owned(), shown);
+    fn of(change: &LimitChange, names: &ResourceNames) -> PreviewRow {
+        let resource = change.resource_type;
+        let limit = |limit: Option<Limit>| {
+            limit.map_or_else(|| "no limit".to_owned(), |limit| shown(resource, limit, names))
+        };
         PreviewRow {
-            resource: change.resource_type.to_string(),
-            used: Some(grouped(change.used.get())),
+            resource: names.display(resource),
+            used: Some(names.told(resource, change.used.get())),
             now: limit(change.limit_now),
             then: limit(change.limit_then),
             is_above: change.is_exceeded,
         }
     }
 
-    fn between(current: &OfferedTier, chosen: &OfferedTier) -> Vec<PreviewRow> {
+    fn between(current: &OfferedTier, chosen: &OfferedTier, names: &ResourceNames) -> Vec<PreviewRow> {
         let row = |then: &TierQuota| {
             let now = current.quotas.iter().find(|now| now.resource == then.resource);
             PreviewRow {
-                resource: then.resource.to_string(),
+                resource: names.display(then.resource),
                 used: None,
-                now: now.map_or_else(|| "no limit".to_owned(), |now| shown(now.limit)),
-                then: shown(then.limit),
+                now: now.map_or_else(|| "no limit".to_owned(), |now| shown(now.resource, now.limit, names)),
+                then: shown(then.resource, then.limit, names),
                 is_above: false,
             }
         };

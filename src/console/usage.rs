@@ -5,9 +5,7 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use axum::response::Response;
 
 use super::forms::{Asked, Form};
 use super::layout::{Layout, Tab};
@@ -17,7 +15,7 @@ use super::session::{TenantVisit, form_encoded};
 use super::text::{grouped, instant, words};
 use crate::clock::Timestamp;
 use crate::control::{Analytics, AnalyticsQuery, ControlError};
-use crate::store::{RollupPeriod, SeriesBy, SeriesPoint, UsageSums};
+use crate::store::{RollupPeriod, SeriesBy, UsageSums};
 
 #[derive(Template)]
 #[template(path = "usage.html")]
@@ -77,6 +75,7 @@ const HEIGHT: u64 = 100;
 const PERIODS: [RollupPeriod; 4] =
     [RollupPeriod::Day, RollupPeriod::Hour, RollupPeriod::Minute, RollupPeriod::Month];
 /// What is asked for, as the address names it.
+const DAYS: [&str; 2] = ["from", "to"];
 const FIELDS: [&str; 7] = ["period", "resource_type", "group_by", "from", "to", "key_id", "route"];
 
 /// `GET /console/tenants/{tenant}/usage?period=&resource_type=&group_by=&from=&to=`
@@ -87,15 +86,7 @@ pub(super) async fn show(place: TenantVisit, Asked(form): Asked) -> Result<Respo
         (form, Ok((query, analytics))) => (form, Some(Found::of(&query, &analytics))),
         (form, Err(error)) => (form.refused(error)?, None),
     };
-    let export = |format: &str| {
-        let mut address = format!("{}?format={format}", place.address("/usage/export"));
-        for name in FIELDS {
-            if let Some(value) = form.optional(name) {
-                address.push_str(&format!("&{name}={}", form_encoded(&value)));
-            }
-        }
-        address
-    };
+    let export = |format: &str| exported(&place, &form, format);
     html(&UsagePage {
         layout: place.layout("Usage", Tab::Usage),
         base: place.address("/usage"),
@@ -116,20 +107,18 @@ pub(super) async fn show(place: TenantVisit, Asked(form): Asked) -> Result<Respo
     })
 }
 
-/// `GET /console/tenants/{tenant}/usage/export?format=csv|ndjson&…`
-pub(super) async fn export(place: TenantVisit, Asked(form): Asked) -> Result<Response, Refusal> {
-    let is_csv = form.text("format") == "csv";
-    let (_, outcome) = asked(&place, form).await?;
-    let (_, analytics) = outcome?;
-    let (kind, text) = if is_csv {
-        ("text/csv; charset=utf-8", csv(&analytics.points))
-    } else {
-        ("application/x-ndjson", ndjson(&analytics.points))
-    };
-    let end = if is_csv { "csv" } else { "ndjson" };
-    let name = format!("attachment; filename=\"usage-{}.{end}\"", place.tenant.slug);
-    let about = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
-    Ok((about, text).into_response())
+/// Where the API has the same to take along: as many rows as there are.
+fn exported(place: &TenantVisit, form: &Form, format: &str) -> String {
+    let mut address = format!("{}?format={format}", place.api("/analytics"));
+    for name in FIELDS {
+        let Some(value) = form.optional(name) else { continue };
+        let value = if DAYS.contains(&name) { format!("{value}T00:00:00Z") } else { value };
+        // Resources that are told apart are all of them.
+        if name != "resource_type" || form.text("group_by") != name {
+            address.push_str(&format!("&{name}={}", form_encoded(&value)));
+        }
+    }
+    address
 }
 
 type Asking = (Form, Result<(AnalyticsQuery, Analytics), ControlError>);
@@ -166,30 +155,6 @@ fn change(now: u64, before: u64) -> String {
 
 fn named(group: Option<&str>) -> String {
     group.map_or_else(|| "—".to_owned(), str::to_owned)
-}
-
-fn csv(points: &[SeriesPoint]) -> String {
-    let mut text = String::from("start,group,units,overage,requests,errors,2xx,3xx,4xx,5xx\r\n");
-    for SeriesPoint { start, group, sums } in points {
-        let [a, b, c, d] = sums.statuses;
-        let group = group.as_deref().unwrap_or_default().replace('"', "\"\"");
-        let UsageSums { units, overage, requests, errors, .. } = sums;
-        text.push_str(&format!(
-            "{start},\"{group}\",{units},{overage},{requests},{errors},{a},{b},{c},{d}\r\n"
-        ));
-    }
-    text
-}
-
-fn ndjson(points: &[SeriesPoint]) -> String {
-    let line = |SeriesPoint { start, group, sums }: &SeriesPoint| {
-        let value = json!({
-            "start": start, "group": group, "units": sums.units, "overage": sums.overage,
-            "requests": sums.requests, "errors": sums.errors, "statuses": sums.statuses,
-        });
-        format!("{value}\n")
-    };
-    points.iter().map(line).collect()
 }
 
 /// One bar for each bucket, whatever it is grouped by.

@@ -9,7 +9,7 @@ use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::forecast::{Forecast, HISTORY_HOURS};
 use crate::domain::{Anchor, ApiKeyId, Owner, Period, Resource, Tenant, TenantId, Zone};
-use crate::store::{RollupPeriod, SeriesBy, SeriesFilter, SeriesPoint, Snapshot, UsageSums};
+use crate::store::{NearLimit, RollupPeriod, SeriesBy, SeriesFilter, SeriesPoint, Snapshot, UsageSums};
 
 /// What is asked for. `None` of an instant: until now, and as long as is usual for the period.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +95,22 @@ impl Control {
         Ok(forecasts)
     }
 
+    /// Whether that much of a quota will be used up before it begins anew; not of one of which nothing can be foreseen.
+    pub(super) async fn runs_out(
+        &self,
+        snapshot: &mut Snapshot,
+        used: &NearLimit,
+    ) -> Result<bool, ControlError> {
+        let window = used.account.window;
+        if !begins_anew(window.period) {
+            return Ok(false);
+        }
+        let now = self.now();
+        let history = history(snapshot, used.tenant, used.account.resource, now).await?;
+        let forecast = Forecast::of(&history, used.used.get(), hours_until(window.end, now));
+        Ok(forecast.is_some_and(|forecast| forecast.units >= used.limit.get()))
+    }
+
     /// The tenant's quotas of a day or longer, each with its forecast if it begins anew.
     pub(super) async fn forecasts_of(
         &self,
@@ -115,8 +131,7 @@ impl Control {
                 continue;
             }
             let history = history(snapshot, tenant.id, quota.resource_type, now).await?;
-            let ahead = quota.window.end.since(now).as_secs_f64() / HOUR.as_secs_f64();
-            let forecast = Forecast::of(&history, quota.used.get(), ahead);
+            let forecast = Forecast::of(&history, quota.used.get(), hours_until(quota.window.end, now));
             forecasts.push(QuotaForecast { forecast, error: Forecast::error(&history), quota });
         }
         Ok(forecasts)
@@ -126,6 +141,10 @@ impl Control {
 /// Whether use of it can be foreseen: a rate is too short for that, and a gauge has no end.
 const fn begins_anew(period: Period) -> bool {
     matches!(period, Period::Day | Period::Week | Period::Month)
+}
+
+fn hours_until(end: Timestamp, now: Timestamp) -> f64 {
+    end.since(now).as_secs_f64() / HOUR.as_secs_f64()
 }
 
 /// The units of each whole hour of the last weeks, from the first in which there were any.

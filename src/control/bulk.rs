@@ -305,7 +305,7 @@ impl Work<'_> {
         for (at, named) in filter.tenants.iter().enumerate() {
             only.extend(self.named(faults, &format!("filter.tenants[{at}]"), named).await?);
         }
-        Ok(TenantFilter { status: filter.status, tier, q: filter.q.clone(), parent, only })
+        Ok(TenantFilter { status: filter.status, tier, q: filter.q.clone(), parent, only, health: None })
     }
 
     async fn named(

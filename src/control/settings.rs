@@ -469,6 +469,7 @@ impl Work<'_> {
         let mut after = Tenant { name, billing_email, contact_phone, ..before.clone() };
         self.tx.shred_settings(before.id).await?;
         self.tx.remove_people_of(before.id).await?;
+        self.tx.forget_networks_of(before.id).await?;
         if after == before {
             return Ok(before);
         }

@@ -12,7 +12,7 @@ use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::domain::billing::Segment;
 use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Tier, Zone};
-use crate::store::{Listed, Page, Reach, TenantFilter, TenantSort, Visible};
+use crate::store::{Listed, Page, Reach, Snapshot, TenantFilter, TenantSort, Visible};
 
 /// What a new tenant is made of. Text as it was typed: [`Control::create_tenant`] checks it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -99,6 +99,16 @@ impl Control {
         sort: TenantSort,
         page: &Page,
     ) -> Result<Listed<Tenant>, ControlError> {
+        let (mut snapshot, filter) = self.begin_listing(principal, filter).await?;
+        Ok(snapshot.tenants(principal.visible(), &filter, sort, page).await??)
+    }
+
+    /// The store, as far as the caller's tenants reach, and what is asked for in the store's words.
+    pub(super) async fn begin_listing(
+        &self,
+        principal: &Principal,
+        filter: &TenantFilter,
+    ) -> Result<(Snapshot, TenantFilter), ControlError> {
         self.allow(principal, Operation::ReadTenant, &Target::platform("tenant")).await?;
         // Tenants below a reseller's are out of its reach.
         let mut snapshot = match principal.visible() {
@@ -110,7 +120,7 @@ impl Control {
             let tier = snapshot.tier(alias).await?;
             filter.tier = tier.map(|tier| tier.slug).or(filter.tier);
         }
-        Ok(snapshot.tenants(principal.visible(), &filter, sort, page).await??)
+        Ok((snapshot, filter))
     }
 
     /// # Errors

@@ -4,6 +4,7 @@ mod alerts;
 mod analytics;
 mod billing;
 mod bulk;
+mod glance;
 mod people;
 mod reports;
 mod sessions;

@@ -10,26 +10,34 @@
 //! asked nothing could be written down either.
 //!
 //! # What it can't see
-//! The address that a key is used from is in no record, so a key in a new network is not told of. Keys that nobody has
-//! belong to no tenant: their bursts are in `tollgate_refusals_total`. Who only reads what is not theirs leaves no
-//! audit row.
+//! Who only reads what is not theirs leaves no audit row. A key with a wrong checksum is nobody's and is guessed by
+//! nobody: it stands in `tollgate_refusals_total` alone. Keys that are nobody's belong to no tenant that could be told:
+//! the platform's audit log says where many of them came from.
+//!
+//! # When a network is new
+//! A key is at home in the networks of the first day that it was seen: whoever is given a key tries it here and there,
+//! and where a database is new to this, or a key's networks were forgotten since it rested for months, every network
+//! would be new at once. After that day each further one is told of, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::health::{HealthReason, TenantHealthSettings, assessed};
+use super::health::{HealthReason, TenantHealthSettings, assessed, counted};
+use super::permissions::Operation;
 use super::quotas::percent;
-use super::{Control, ControlError};
+use super::roles::permissions_of;
+use super::{Control, ControlError, Permissions};
 use crate::clock::Timestamp;
 use crate::domain::{
-    Alert, AlertId, AlertKind, AlertRule, Anchor, Enforcement, Health, Owner, Period, Resource, Severity,
-    Tenant, TenantId, TenantStatus, Zone,
+    Actor, Alert, AlertId, AlertKind, AlertRule, Anchor, AuditOutcome, AuditRow, Enforcement, Health, Owner,
+    Period, Resource, ResourceNames, Severity, Tenant, TenantId, TenantStatus, Units, UserId, Zone,
 };
 use crate::store::{
-    AuditVerdict, Evidence, Granted, KnownHealth, NearLimit, Page, RecentRequests, Refused, Snapshot,
-    TenantFilter, TenantSort, TenantSortBy, Visible,
+    AuditVerdict, BadKeys, Evidence, Exhaustion, Granted, KnownHealth, NearLimit, NewNetwork, Page,
+    RecentRequests, Refused, Snapshot, TenantFilter, TenantSort, TenantSortBy, Visible,
 };
 
 /// What is looked for.
@@ -50,6 +58,10 @@ pub struct WatchSettings {
     pub surge_factor: u64,
     /// from so many within five minutes on.
     pub surge_requests_min: u64,
+    /// So many keys that don't work, from one network within an hour, are told of.
+    pub bad_keys_min: u64,
+    /// How often it is foreseen which quotas will be used up.
+    pub forecast_interval: Duration,
 }
 
 /// Something to be told of.
@@ -69,6 +81,7 @@ struct Seen {
     status: Option<TenantStatus>,
     recent: RecentRequests,
     near: Vec<NearLimit>,
+    foreseen: Vec<Exhaustion>,
     known: Option<KnownHealth>,
 }
 
@@ -88,6 +101,11 @@ const USED_UP: u32 = 100;
 const QUOTAS: &str = "watch_quotas";
 const SLOW: &str = "watch_slow";
 const AUDIT: &str = "watch_audit";
+const FORECASTS: &str = "watch_forecasts";
+/// In percent. Of a quota of which less is used nothing is foreseen: what will be is mostly what was before it began.
+const FORESEEN_FROM: u32 = 25;
+/// A key is at home where it was used within so long of its first use; what comes later is somewhere new.
+const SETTLES_WITHIN: Duration = Duration::from_secs(86_400);
 
 // === impl WatchSettings ===
 
@@ -102,6 +120,8 @@ impl Default for WatchSettings {
             refusals_min: 10,
             surge_factor: 10,
             surge_requests_min: 500,
+            bad_keys_min: 100,
+            forecast_interval: Duration::from_secs(3_600),
         }
     }
 }
@@ -121,11 +141,16 @@ impl Control {
         if self.take_round(QUOTAS, settings.interval).await? {
             self.watch_quotas(&mut told).await?;
         }
+        if self.take_round(FORECASTS, settings.forecast_interval).await? {
+            self.foresee().await?;
+        }
         if self.take_round(SLOW, settings.slow_interval).await? {
             self.watch_health(&mut told).await?;
             self.watch_refusals(&mut told).await?;
             self.watch_grants(&mut told).await?;
             self.watch_surges(&mut told).await?;
+            self.watch_networks(&mut told).await?;
+            self.watch_bad_keys(&mut told).await?;
         }
         if self.take_round(AUDIT, settings.audit_interval).await? {
             self.watch_audit(&mut told).await?;
@@ -146,6 +171,7 @@ impl Control {
         let mut snapshot = self.read().await?;
         let lowest = snapshot.lowest_threshold().await?.into_iter().chain(built_in.iter().copied()).min();
         let Some(lowest) = lowest else { return Ok(()) };
+        let names = ResourceNames::of(snapshot.resource_types().await?);
         let mut by_tenant = BTreeMap::<TenantId, Vec<NearLimit>>::new();
         for near in snapshot.near_limit(lowest, now).await? {
             by_tenant.entry(near.tenant).or_default().push(near);
@@ -157,7 +183,7 @@ impl Control {
             for near in near.iter().filter(|near| near.is_current(&tenant, now)) {
                 let thresholds = AlertRule::thresholds(built_in, &rules, near.account.resource);
                 let passed = thresholds.into_iter().filter(|threshold| near.has_passed(*threshold));
-                happenings.extend(passed.map(|threshold| near.happening(threshold, &tenant, now)));
+                happenings.extend(passed.map(|threshold| near.happening(threshold, &tenant, &names, now)));
             }
             happenings.retain(|happening| self.is_news(id, happening));
             self.recommend(&mut snapshot, &tenant, &mut happenings).await?;
@@ -170,8 +196,9 @@ impl Control {
     async fn watch_health(&self, told: &mut Vec<Alert>) -> Result<(), ControlError> {
         let now = self.now();
         let mut snapshot = self.read().await?;
+        let names = ResourceNames::of(snapshot.resource_types().await?);
         for (id, seen) in self.seen(&mut snapshot, now).await? {
-            let reasons = seen.reasons(&self.watch_settings().health);
+            let reasons = seen.reasons(&names, &self.watch_settings().health);
             let before = seen.known.unwrap_or(KnownHealth::unknown(id, now));
             let after = before.having_seen(assessed(&reasons), now);
             if after == before {
@@ -199,14 +226,38 @@ impl Control {
             all.entry(id).or_default().status = Some(status);
         }
         for (id, recent) in snapshot.busy_tenants(now.minus(RECENT), requests_min).await? {
-            if recent.errors > 0 {
+            if recent.errors + recent.denied > 0 {
                 all.entry(id).or_default().recent = recent;
             }
         }
-        for near in snapshot.near_limit(quota_warning, now).await? {
+        for near in snapshot.near_limit(FORESEEN_FROM.min(quota_warning), now).await? {
             all.entry(near.tenant).or_default().near.push(near);
         }
+        for foreseen in snapshot.exhaustions(None, now).await? {
+            all.entry(foreseen.tenant).or_default().foreseen.push(foreseen);
+        }
         Ok(all)
+    }
+
+    /// Writes down which quotas will be used up before they begin anew. Those that are near their limits are told of
+    /// anyway.
+    async fn foresee(&self) -> Result<(), ControlError> {
+        let now = self.now();
+        let near_from = self.watch_settings().health.quota_warning;
+        let mut snapshot = self.read().await?;
+        let mut foreseen = Vec::new();
+        for used in snapshot.near_limit(FORESEEN_FROM, now).await? {
+            if used.has_passed(near_from) || !matches!(used.account.owner, Owner::Tenant(_)) {
+                continue;
+            }
+            let Some(tenant) = snapshot.tenant(used.tenant).await? else { continue };
+            if used.is_current(&tenant, now) && self.runs_out(&mut snapshot, &used).await? {
+                foreseen.push(used.exhaustion());
+            }
+        }
+        let mut tx = self.parts.store.begin().await?;
+        tx.set_exhaustions(&foreseen).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Tells of those who were refused again and again, once an hour each.
@@ -221,15 +272,68 @@ impl Control {
         Ok(())
     }
 
-    /// Tells of keys that may administer and could not before.
+    /// Tells of keys, members and roles that may do what they could not before.
     async fn watch_grants(&self, told: &mut Vec<Alert>) -> Result<(), ControlError> {
         let mut snapshot = self.read().await?;
-        for granted in snapshot.keys_made_or_changed(self.now().minus(GRANTS_WITHIN)).await? {
-            if granted.administers_now() {
-                let happening = Happening::escalation(&granted);
+        for granted in snapshot.granted(self.now().minus(GRANTS_WITHIN)).await? {
+            if let Some(what) = granted.gained(&mut snapshot).await? {
+                let happening = Happening::escalation(&granted, &what);
                 told.extend(self.note(&mut snapshot, granted.tenant, vec![happening], None).await?);
             }
         }
+        Ok(())
+    }
+
+    /// Tells of keys that are used from a network where they never were: each network of each key once.
+    async fn watch_networks(&self, told: &mut Vec<Alert>) -> Result<(), ControlError> {
+        let mut snapshot = self.read().await?;
+        for new in snapshot.new_networks(self.now().minus(GRANTS_WITHIN)).await? {
+            if new.known_since.plus(SETTLES_WITHIN) <= new.first_seen_at {
+                let happening = Happening::network(&new);
+                told.extend(self.note(&mut snapshot, new.tenant, vec![happening], None).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of many keys that don't work from one network, once an hour: whose they were, or else the platform.
+    async fn watch_bad_keys(&self, told: &mut Vec<Alert>) -> Result<(), ControlError> {
+        let mut snapshot = self.read().await?;
+        let times_min = self.watch_settings().bad_keys_min;
+        for bad in snapshot.bad_keys(self.now().minus(GRANTS_WITHIN), times_min).await? {
+            match bad.tenant {
+                Some(tenant) => {
+                    let happening = Happening::bad_keys(&bad);
+                    told.extend(self.note(&mut snapshot, tenant, vec![happening], None).await?);
+                }
+                None => self.tell_platform(&bad).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys that are nobody's belong to no tenant that could be told: it stands in the platform's audit log.
+    async fn tell_platform(&self, bad: &BadKeys) -> Result<(), ControlError> {
+        let mut tx = self.parts.store.begin().await?;
+        if !tx.tell_bad_keys(bad).await? {
+            return Ok(());
+        }
+        tx.audit(&AuditRow {
+            at: self.now(),
+            tenant: None,
+            actor: Actor::system("watch"),
+            action: "key.guess".to_owned(),
+            target_kind: "network".to_owned(),
+            target_id: bad.network.to_string(),
+            outcome: AuditOutcome::Denied,
+            before: None,
+            after: Some(json!({ "times": bad.times, "hour": bad.hour })),
+            reason: Some("keys that are nobody's".to_owned()),
+            correlation: self.new_id(),
+        })
+        .await?;
+        tx.commit().await?;
+        tracing::warn!(network = %bad.network, times = bad.times, "{} keys that are nobody's came from {}", bad.times, bad.network);
         Ok(())
     }
 
@@ -247,7 +351,7 @@ impl Control {
             }
             let spans = (known_for.as_secs() / RECENT.as_secs()).max(1);
             let usual = requests.div_ceil(spans);
-            if recent.requests >= surge_factor.saturating_mul(usual) {
+            if recent.requests >= surge_requests_min.max(surge_factor.saturating_mul(usual)) {
                 let happening = Happening::surge(recent.requests, usual, now);
                 told.extend(self.note(&mut snapshot, id, vec![happening], None).await?);
             }
@@ -352,12 +456,22 @@ impl NearLimit {
         u128::from(self.used.get()) * 100 >= u128::from(self.limit.get()) * u128::from(threshold)
     }
 
+    fn exhaustion(&self) -> Exhaustion {
+        Exhaustion {
+            tenant: self.tenant,
+            resource: self.account.resource,
+            period: self.account.window.period,
+            limit: self.limit,
+            window_end: self.account.window.end,
+        }
+    }
+
     /// Not of an account whose windows were moved since.
-    fn is_current(&self, tenant: &Tenant, now: Timestamp) -> bool {
+    pub(super) fn is_current(&self, tenant: &Tenant, now: Timestamp) -> bool {
         self.account.window == self.account.window.period.window(tenant.anchor, &tenant.timezone, now)
     }
 
-    fn happening(&self, threshold: u32, tenant: &Tenant, now: Timestamp) -> Happening {
+    fn happening(&self, threshold: u32, tenant: &Tenant, names: &ResourceNames, now: Timestamp) -> Happening {
         let window = self.account.window;
         // A window that never ends would be told of once and never again: once in each month of the tenant.
         let month = match window.period {
@@ -370,7 +484,8 @@ impl NearLimit {
         };
         let (resource, period) = (self.account.resource, window.period);
         let resets_at = (period != Period::Forever).then_some(window.end);
-        let resets = resets_at.map_or(String::new(), |end| format!(" until {end}"));
+        let resets = resets_at.map_or(String::new(), |end| format!(" until {}", tenant.timezone.told(end)));
+        let told = |units: Units| names.told(resource, units.get());
         let is_out = threshold >= USED_UP && self.enforcement == Enforcement::Hard;
         Happening {
             occasion: format!("quota:{}:{threshold}:{}:{month}", self.account, self.limit_version),
@@ -378,8 +493,10 @@ impl NearLimit {
             severity: if is_out { Severity::Critical } else { Severity::Warning },
             resource: Some(resource),
             summary: format!(
-                "{threshold} % of {resource} per {period}{whose} are used: {} of {}{resets}.",
-                self.used, self.limit
+                "{threshold} % of {}{whose} are used: {} of {}{resets}.",
+                counted(resource, period, names),
+                told(self.used),
+                told(self.limit)
             ),
             details: json!({
                 "threshold": threshold,
@@ -426,7 +543,7 @@ impl KnownHealth {
 
 impl Seen {
     /// The worst first.
-    fn reasons(&self, settings: &TenantHealthSettings) -> Vec<HealthReason> {
+    fn reasons(&self, names: &ResourceNames, settings: &TenantHealthSettings) -> Vec<HealthReason> {
         let of_near = |near: &NearLimit| {
             let (resource, period) = (near.account.resource, near.account.window.period);
             HealthReason::of_share(
@@ -434,12 +551,23 @@ impl Seen {
                 period,
                 percent(near.used, near.limit),
                 near.enforcement,
+                names,
                 settings,
             )
         };
         let mut reasons: Vec<_> = self.near.iter().filter_map(of_near).collect();
+        let to_come = self.near.iter().filter(|near| {
+            matches!(near.account.owner, Owner::Tenant(_))
+                && self.foreseen.contains(&near.exhaustion())
+                && of_near(near).is_none()
+        });
+        let of_forecast = |near: &NearLimit| {
+            HealthReason::of_forecast(near.account.resource, near.account.window.period, names)
+        };
+        reasons.extend(to_come.map(of_forecast));
         reasons.extend(self.status.and_then(HealthReason::of_status));
         reasons.extend(HealthReason::of_errors(self.recent, settings));
+        reasons.extend(HealthReason::of_denials(self.recent, settings));
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
         reasons
     }
@@ -448,6 +576,38 @@ impl Seen {
 // === impl Granted ===
 
 impl Granted {
+    /// What somebody may do now and could not before, as far as that is worth telling: a key to administer, somebody who
+    /// came in to change who belongs here, a member more than before, and whoever has a role what was added to it.
+    async fn gained(&self, snapshot: &mut Snapshot) -> Result<Option<String>, ControlError> {
+        let Granted { target_id, .. } = self;
+        Ok(match self.action.as_str() {
+            "member.join" => {
+                let (email, role) = self.member();
+                let may = self.may(snapshot, self.after.as_ref()).await?;
+                may.contains(Operation::ChangeMember).then(|| format!("{email} came in as {role}"))
+            }
+            "member.change" => {
+                let (email, role) = (self.email(snapshot).await?, self.member().1);
+                let before = self.may(snapshot, self.before.as_ref()).await?;
+                let after = self.may(snapshot, self.after.as_ref()).await?;
+                (!after.is_within(before)).then(|| format!("made {email} {role}"))
+            }
+            "role.set" => {
+                let of = |shown: &Option<Value>| {
+                    let names = shown.as_ref().and_then(|shown| shown["permissions"].as_array());
+                    let names = names.into_iter().flatten().filter_map(Value::as_str);
+                    names.map(str::to_owned).collect::<BTreeSet<_>>()
+                };
+                let gained: Vec<_> = of(&self.after).difference(&of(&self.before)).cloned().collect();
+                let was_there = self.before.is_some() && !gained.is_empty();
+                was_there.then(|| {
+                    format!("let everybody with the role {target_id} do more: {}", gained.join(", "))
+                })
+            }
+            _ => self.administers_now().then(|| format!("gave the key {target_id} the right to administer")),
+        })
+    }
+
     /// Whether the key may administer and could not before.
     fn administers_now(&self) -> bool {
         let may = |shown: &Option<Value>| {
@@ -455,6 +615,29 @@ impl Granted {
             scopes.is_some_and(|scopes| scopes.iter().any(|scope| scope == "admin"))
         };
         may(&self.after) && !may(&self.before)
+    }
+
+    /// Who it is about, and what they are now.
+    fn member(&self) -> (&str, &str) {
+        let of = |name| self.after.as_ref().and_then(|shown| shown[name].as_str()).unwrap_or_default();
+        (of("email"), of("role"))
+    }
+
+    /// Of a member whose row tells only what was changed.
+    async fn email(&self, snapshot: &mut Snapshot) -> Result<String, ControlError> {
+        let user = Uuid::try_parse(&self.target_id).map(UserId);
+        let member = match user {
+            Ok(user) => snapshot.member(self.tenant, user).await?,
+            Err(_) => None,
+        };
+        Ok(member.map_or_else(|| self.target_id.clone(), |member| member.email))
+    }
+
+    /// What the member of the row may do; a role that is gone does nothing.
+    async fn may(&self, snapshot: &mut Snapshot, shown: Option<&Value>) -> Result<Permissions, ControlError> {
+        let role = shown.and_then(|shown| shown["role"].as_str()).and_then(|role| role.parse().ok());
+        let Some(role) = role else { return Ok(Permissions::NONE) };
+        Ok(permissions_of(snapshot, self.tenant, &role).await?.unwrap_or(Permissions::NONE))
     }
 }
 
@@ -493,15 +676,48 @@ impl Happening {
         }
     }
 
-    fn escalation(granted: &Granted) -> Happening {
+    fn escalation(granted: &Granted, what: &str) -> Happening {
         let Granted { seq, at, actor_name, action, target_id, .. } = granted;
+        let target = if action.starts_with("key.") { "key_id" } else { "target_id" };
         Happening {
             occasion: format!("escalation:{seq}"),
             kind: AlertKind::Escalation,
             severity: Severity::Warning,
             resource: None,
-            summary: format!("{actor_name} gave the key {target_id} the right to administer."),
-            details: json!({ "audit_seq": seq, "at": at, "action": action, "key_id": target_id }),
+            summary: if action == "member.join" {
+                format!("{what}.")
+            } else {
+                format!("{actor_name} {what}.")
+            },
+            details: json!({ "audit_seq": seq, "at": at, "action": action, target: target_id }),
+        }
+    }
+
+    fn network(new: &NewNetwork) -> Happening {
+        let NewNetwork { key, key_name, network, first_seen_at, known_since, .. } = new;
+        Happening {
+            occasion: format!("network:{key}:{network}"),
+            kind: AlertKind::Network,
+            severity: Severity::Warning,
+            resource: None,
+            summary: format!("The key {key_name} is used from {network}, where it never was."),
+            details: json!({
+                "key_id": key, "key": key_name, "network": network, "at": first_seen_at, "known_since": known_since,
+            }),
+        }
+    }
+
+    fn bad_keys(bad: &BadKeys) -> Happening {
+        let BadKeys { network, hour, times, .. } = bad;
+        Happening {
+            occasion: format!("bad_keys:{network}:{}", hour.seconds()),
+            kind: AlertKind::BadKeys,
+            severity: Severity::Warning,
+            resource: None,
+            summary: format!(
+                "Keys that are revoked, expired or turned off were used {times} times within an hour from {network}."
+            ),
+            details: json!({ "network": network, "hour": hour, "times": times }),
         }
     }
 

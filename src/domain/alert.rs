@@ -40,10 +40,14 @@ pub enum AlertKind {
     Health,
     /// Somebody asked for what is not theirs, again and again.
     Probing,
-    /// A key or a member was given the right to administer.
+    /// A key, a member or a role may do more than before.
     Escalation,
     /// Far more requests than is usual.
     Surge,
+    /// A key is used from where it never was.
+    Network,
+    /// Many keys that don't work, from one network.
+    BadKeys,
     /// The audit log is not what was written.
     AuditChain,
     /// Written by the platform's people to many tenants.
@@ -177,12 +181,14 @@ impl fmt::Display for DeliveryId {
 // === impl AlertKind ===
 
 impl AlertKind {
-    pub const ALL: [AlertKind; 8] = [
+    pub const ALL: [AlertKind; 10] = [
         AlertKind::Quota,
         AlertKind::Health,
         AlertKind::Probing,
         AlertKind::Escalation,
         AlertKind::Surge,
+        AlertKind::Network,
+        AlertKind::BadKeys,
         AlertKind::AuditChain,
         AlertKind::Message,
         AlertKind::Test,
@@ -195,6 +201,8 @@ impl AlertKind {
             AlertKind::Probing => "probing",
             AlertKind::Escalation => "escalation",
             AlertKind::Surge => "surge",
+            AlertKind::Network => "network",
+            AlertKind::BadKeys => "bad_keys",
             AlertKind::AuditChain => "audit_chain",
             AlertKind::Message => "message",
             AlertKind::Test => "test",

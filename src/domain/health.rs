@@ -22,6 +22,19 @@ impl Health {
         }
     }
 
+    /// The worse, the higher: by what lists are sorted.
+    pub const fn level(self) -> i64 {
+        match self {
+            Health::Healthy => 0,
+            Health::Warning => 1,
+            Health::Critical => 2,
+        }
+    }
+
+    pub fn of_level(level: i64) -> Option<Self> {
+        Health::ALL.into_iter().find(|health| health.level() == level)
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         Health::ALL.into_iter().find(|health| health.as_str() == text)
     }

@@ -210,6 +210,12 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
+    /// The instant as clocks there show it, to the minute: `1 Dec 2026, 00:00 Europe/Zurich`.
+    pub fn told(&self, at: Timestamp) -> String {
+        let there = self.0.to_datetime(at.to_jiff());
+        format!("{} {}", there.strftime("%-d %b %Y, %H:%M"), self.name())
+    }
+
     /// The day that it is there.
     pub fn date(&self, at: Timestamp) -> Date {
         self.0.to_datetime(at.to_jiff()).date()

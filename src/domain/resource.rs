@@ -41,6 +41,77 @@ pub struct ResourceType {
     pub display: String,
 }
 
+/// What people call resources, and how much of them they read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ResourceNames(Vec<ResourceType>);
+
+// === impl ResourceNames ===
+
+impl ResourceNames {
+    pub fn of(kinds: Vec<ResourceType>) -> ResourceNames {
+        ResourceNames(kinds)
+    }
+
+    pub fn all(&self) -> &[ResourceType] {
+        &self.0
+    }
+
+    /// For example `API calls`; of one that nobody has named, its own name as words.
+    pub fn display(&self, resource: Resource) -> String {
+        self.find(resource).map_or_else(|| in_words(resource.as_str()), |kind| kind.display.clone())
+    }
+
+    /// For example `12,345`; of bytes, `9.87 GB`: 10^9 of them, rounded down.
+    pub fn told(&self, resource: Resource, units: u64) -> String {
+        if self.is_in_bytes(resource) { bytes(units) } else { grouped(units) }
+    }
+
+    /// Whether [`ResourceNames::told`] leaves something out.
+    pub fn is_in_bytes(&self, resource: Resource) -> bool {
+        self.find(resource).is_some_and(|kind| kind.unit == "byte")
+    }
+
+    fn find(&self, resource: Resource) -> Option<&ResourceType> {
+        self.0.iter().find(|kind| kind.slug == resource)
+    }
+}
+
+/// A name of ours as words: `past_due` is `Past due`.
+pub fn in_words(name: &str) -> String {
+    let spaced = name.replace(['_', '-'], " ");
+    let mut letters = spaced.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}", letters.as_str())
+}
+
+/// A number with its thousands apart: 12,345.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut told = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            told.push(',');
+        }
+        told.push(digit);
+    }
+    told
+}
+
+fn bytes(units: u64) -> String {
+    const SIZES: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let Some((size, name)) = SIZES.into_iter().find(|(size, _)| units >= *size) else {
+        return format!("{units} B");
+    };
+    let (whole, hundredths) = (units / size, units % size * 100 / size);
+    let part = match hundredths {
+        0 => String::new(),
+        part if part % 10 == 0 => format!(".{}", part / 10),
+        part => format!(".{part:02}"),
+    };
+    format!("{}{part} {name}", grouped(whole))
+}
+
 // === impl Resource ===
 
 impl Resource {
@@ -125,7 +196,31 @@ impl ResourceKind {
 
 #[cfg(test)]
 mod tests {
-    use super::Resource;
+    use super::{Resource, ResourceKind, ResourceNames, ResourceType, grouped};
+
+    #[test]
+    fn amounts_and_names_read_well() {
+        let kind = |slug: &str, unit: &str, display: &str| ResourceType {
+            slug: slug.parse().unwrap(),
+            kind: ResourceKind::Counter,
+            unit: unit.to_owned(),
+            display: display.to_owned(),
+        };
+        let names = ResourceNames::of(vec![
+            kind("api_calls", "call", "API calls"),
+            kind("storage", "byte", "Storage"),
+        ]);
+        assert_eq!(names.display("api_calls".parse().unwrap()), "API calls");
+        assert_eq!(names.display("own_thing".parse().unwrap()), "Own thing");
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        let storage = |units| names.told("storage".parse().unwrap(), units);
+        assert_eq!(storage(999), "999 B");
+        assert_eq!(storage(1_500), "1.5 kB");
+        assert_eq!(storage(1_000_000_000), "1 GB");
+        assert_eq!(storage(9_999_999_999), "9.99 GB", "never more than it is");
+        assert_eq!(storage(1_050_000_000_000), "1.05 TB");
+        assert_eq!(names.told("api_calls".parse().unwrap(), 12_345), "12,345");
+    }
 
     #[test]
     fn names_are_lowercase_words_of_at_most_31_bytes() {

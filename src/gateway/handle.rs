@@ -23,6 +23,7 @@ use super::random::RequestIds;
 use super::refusal::{Denial, Refusal, Shortage};
 use super::regulars::Regulars;
 use super::route::{Route, Table};
+use super::sightings::{SightingsOfWorker, SightingsShared};
 use super::strangers::Strangers;
 use super::tokens::Tokens;
 use super::tunnel::Upgrade;
@@ -46,6 +47,7 @@ pub struct GatewayShared {
     pub identity: IdentitySettings,
     pub tokens: Arc<Tokens>,
     pub strangers: Strangers,
+    pub sightings: SightingsShared,
     pub peppers: Peppers,
     pub headers: HeaderSettings,
     pub limits: GatewayLimits,
@@ -78,6 +80,7 @@ pub struct Gateway {
     writer: Rc<Writer>,
     ids: RequestIds,
     regulars: Regulars,
+    sightings: SightingsOfWorker,
     /// Exchanged when a reload has swapped the shared table; requests on their way keep theirs.
     serving: RefCell<Rc<Serving>>,
     wakes: Wakes,
@@ -155,6 +158,7 @@ impl Gateway {
             writer: Rc::new(writer),
             ids: RequestIds::seeded(),
             regulars: Regulars::default(),
+            sightings: SightingsOfWorker::default(),
             serving,
             wakes: Wakes::default(),
             pressure: Cell::default(),
@@ -186,8 +190,7 @@ impl Gateway {
             let forward = Forward::public(self, serving, call);
             return forward.run(client, head).await;
         }
-        let caller = self.recognize(call).await?;
-        policy::permit(&caller, route, call, call.admitted_at)?;
+        let caller = self.permitted(route, call).await?;
         self.check_rate(route, &caller)?;
         let charges = policy::charges(&caller, route, call)?;
         let reserved = admission::reserve(&self.shared.admission, &charges, call.admitted_at).await;
@@ -280,6 +283,18 @@ impl Gateway {
         self.serving.borrow().clone()
     }
 
+    /// Whoever calls, if they may call that.
+    async fn permitted(&self, route: &Route, call: &Call) -> Result<Caller, Refusal> {
+        let seen = &self.sightings;
+        let recognized = self.recognize(call).await;
+        let caller = recognized.inspect_err(|refusal| seen.refused(refusal, None, call.client))?;
+        let tenant = caller.entitlements().tenant();
+        policy::permit(&caller, route, call, call.admitted_at)
+            .inspect_err(|refusal| seen.refused(refusal, Some(tenant), call.client))?;
+        seen.passes(&caller, call.client);
+        Ok(caller)
+    }
+
     pub(super) async fn recognize(&self, call: &Call) -> Result<Caller, Refusal> {
         call.presented.resolve(self.registers(), call.client, call.admitted_at).await
     }
@@ -310,7 +325,10 @@ impl Gateway {
         let mut lines = self.parts.buffers.take();
         self.shared.headers.push_limits(&mut lines, caller, charges, call.admitted_at);
         let refusal = match refusal {
-            Refusal::Exceeded(denial) => Refusal::Exceeded(Box::new(told(*denial, caller.entitlements()))),
+            Refusal::Exceeded(denial) => {
+                self.sightings.denied(caller.entitlements().tenant());
+                Refusal::Exceeded(Box::new(told(*denial, caller.entitlements())))
+            }
             refusal => refusal,
         };
         Refused { refusal, lines: Some(lines) }
@@ -335,6 +353,7 @@ impl Service for Gateway {
         serving.meters.flush();
         self.writer.tick();
         self.regulars.tick(self.shared.clock.now());
+        self.sightings.tick(&self.shared.sightings, self.shared.clock.now());
         self.bear(self.shared.memory.get());
         self.wakes.tick(self.shared.directory.changes(), &self.parts.alarms);
         let now = self.shared.clock.monotonic();
@@ -347,6 +366,7 @@ impl Service for Gateway {
     }
 
     fn end(&self) {
+        self.sightings.tick(&self.shared.sightings, self.shared.clock.now());
         self.serving().meters.flush();
     }
 }

@@ -24,6 +24,7 @@ mod random;
 mod refusal;
 mod regulars;
 mod route;
+mod sightings;
 mod strangers;
 mod streams;
 mod tokens;
@@ -37,6 +38,7 @@ pub use meters::GatewayMetrics;
 pub use policy::{ChargeSettings, UnitsOf};
 pub use pressure::{MemoryPressure, MemoryStanding};
 pub use route::{BadRoutes, ChargeOn, RatePer, RouteRate, RouteSettings, Table, TableSettings};
+pub use sightings::SightingsShared;
 pub use strangers::Strangers;
 pub use tokens::{BadIssuer, IssuerSettings, KeySource, Rejected, Tokens, Verified};
 pub use upstream::{

@@ -106,6 +106,12 @@ impl<T> Listed<T> {
         let next_cursor = rows.last().filter(|_| more).map(|last| cursor(last).to_string());
         Listed { items: rows, next_cursor, total: None }
     }
+
+    /// The same part of the list, with other items.
+    pub fn map<V>(self, view: impl FnMut(T) -> V) -> Listed<V> {
+        let Listed { items, next_cursor, total } = self;
+        Listed { items: items.into_iter().map(view).collect(), next_cursor, total }
+    }
 }
 
 // === impl Cursor ===

@@ -103,6 +103,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0014_export.sql"),
         sqlite: include_str!("../../migrations/sqlite/0014_export.sql"),
     },
+    Migration {
+        number: 16,
+        name: "0016_told",
+        postgres: include_str!("../../migrations/postgres/0016_told.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0016_told.sql"),
+    },
 ];
 
 impl Store {

@@ -48,6 +48,7 @@ mod rows;
 mod series;
 mod sessions;
 mod settings;
+mod sightings;
 mod sql;
 mod sqlite;
 mod tenants;
@@ -83,6 +84,7 @@ pub use renewal::{Found, Peppered};
 pub use series::{SeriesBy, SeriesFilter, SeriesPoint};
 pub use sessions::StoredTotp;
 pub use settings::{StoredSetting, StoredValue};
+pub use sightings::{BadKeys, NewNetwork};
 pub use tenants::{TenantCount, TenantFilter, TenantSort, TenantSortBy, Visible};
 pub use tokens::PlatformToken;
 #[cfg(test)]
@@ -91,4 +93,4 @@ pub use usage::{
     AccountUse, Fault, Inserted, JournalRange, ParkedRecord, RecentRequests, Rollup, RollupPeriod,
     UsageBatch, UsageFilter, UsageLog, UsageRow, UsageSums,
 };
-pub use watch::{Granted, KnownHealth, NearLimit, Refused};
+pub use watch::{Exhaustion, Granted, KnownHealth, NearLimit, Refused};

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::sql::{Bind, Query, Row, Value, query, select};
 use super::values::{get, parsed, whole};
+use super::watch::health;
 use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::domain::{Anchor, Slug, Tenant, TenantId, TenantStatus, Zone};
+use crate::domain::{Anchor, Health, Slug, Tenant, TenantId, TenantStatus, Zone};
 
 /// Which tenants. `None` is all of them, except that deleted ones are only found when `status` asks for them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct TenantFilter {
     pub tier: Option<String>,
     /// Part of the name, slug or e-mail address, in any case.
     pub q: Option<String>,
+    /// Who fares like that, as it was [told](super::KnownHealth).
+    pub health: Option<Health>,
     /// Right below that one.
     pub parent: Option<TenantId>,
     /// Only these; empty is no restriction.
@@ -54,10 +57,12 @@ pub enum TenantSortBy {
     CreatedAt,
     Name,
     Slug,
+    /// Descending, the worst come first.
+    Health,
 }
 
 const COLUMNS: &str = "tenant_id, name, slug, status, tier, tier_version, parent_id, billing_email, contact_phone, \
-     timezone, locale, anchored_at, created_at, updated_at, version";
+     timezone, locale, anchored_at, created_at, updated_at, version, health_level";
 
 /// Tenants above one: a request is charged for each, and has few places for charges.
 const LEVELS_MAX: usize = 3;
@@ -73,19 +78,20 @@ impl Default for TenantSort {
 
 impl PartialSchema for TenantSort {
     fn schema() -> RefOr<Schema> {
-        let all = ["created_at", "-created_at", "name", "-name", "slug", "-slug"];
+        let all = ["created_at", "-created_at", "name", "-name", "slug", "-slug", "health", "-health"];
         ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).into()
     }
 }
 
 impl TenantSort {
-    /// `created_at`, `name` or `slug`, with a `-` before it for descending.
+    /// `created_at`, `name`, `slug` or `health`, with a `-` before it for descending.
     pub fn parse(text: &str) -> Option<TenantSort> {
         let (descending, by) = text.strip_prefix('-').map_or((false, text), |by| (true, by));
         let by = match by {
             "created_at" => TenantSortBy::CreatedAt,
             "name" => TenantSortBy::Name,
             "slug" => TenantSortBy::Slug,
+            "health" => TenantSortBy::Health,
             _ => return None,
         };
         Some(TenantSort { by, descending })
@@ -100,14 +106,16 @@ impl TenantSortBy {
             TenantSortBy::CreatedAt => "created_at",
             TenantSortBy::Name => "name",
             TenantSortBy::Slug => "slug",
+            TenantSortBy::Health => "health_level",
         }
     }
 
-    fn cursor(self, tenant: &Tenant) -> Cursor {
+    fn cursor(self, (tenant, health): &(Tenant, Health)) -> Cursor {
         let after = match self {
             TenantSortBy::CreatedAt => tenant.created_at.to_string(),
             TenantSortBy::Name => tenant.name.clone(),
             TenantSortBy::Slug => tenant.slug.to_string(),
+            TenantSortBy::Health => health.level().to_string(),
         };
         Cursor { after, id: tenant.id.to_string() }
     }
@@ -175,6 +183,21 @@ impl Snapshot {
         sort: TenantSort,
         page: &Page,
     ) -> Result<Result<Listed<Tenant>, BadPage>, StoreError> {
+        let listed = self.tenants_and_health(visible, filter, sort, page).await?;
+        Ok(listed.map(|listed| listed.map(|(tenant, _)| tenant)))
+    }
+
+    /// The same, each with how it fares.
+    ///
+    /// # Errors
+    /// As [`Snapshot::tenants`].
+    pub async fn tenants_and_health(
+        &mut self,
+        visible: Visible,
+        filter: &TenantFilter,
+        sort: TenantSort,
+        page: &Page,
+    ) -> Result<Result<Listed<(Tenant, Health)>, BadPage>, StoreError> {
         let Ok(after) = page.cursor().map(|cursor| position(sort.by, cursor)).transpose() else {
             return Ok(Err(BadPage::Cursor));
         };
@@ -185,7 +208,8 @@ impl Snapshot {
         }
         push_order(&mut query, sort, page);
         let rows = query.fetch_all(self.connection()).await?;
-        let tenants = rows.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
+        let tenants = rows.iter().map(|row| Ok((tenant(row)?, health(row)?)));
+        let tenants = tenants.collect::<Result<Vec<_>, StoreError>>()?;
         let mut listed = Listed::of(tenants, page, |last| sort.by.cursor(last));
         if page.cursor().is_none() {
             listed.total = Some(self.count_tenants(visible, filter).await?);
@@ -238,6 +262,9 @@ pub(super) fn push_filter(query: &mut Query, visible: Visible, filter: &TenantFi
             query.push(" SELECT id FROM tree)");
         }
     }
+    if let Some(health) = filter.health {
+        query.push(" AND health_level = ").push_bind(health.level());
+    }
     if let Some(parent) = filter.parent {
         query.push(" AND parent_id = ").push_bind(parent.0);
     }
@@ -280,6 +307,7 @@ fn position(by: TenantSortBy, cursor: &Cursor) -> Result<(Value, Uuid), ()> {
     let after = match by {
         TenantSortBy::CreatedAt => Timestamp::parse(&cursor.after).ok_or(())?.value(),
         TenantSortBy::Name | TenantSortBy::Slug => cursor.after.as_str().value(),
+        TenantSortBy::Health => cursor.after.parse::<i64>().map_err(drop)?.value(),
     };
     Ok((after, Uuid::try_parse(&cursor.id).map_err(drop)?))
 }

@@ -60,8 +60,11 @@ pub struct UsageRow {
 /// Requests of the last minutes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RecentRequests {
+    /// Without those that were denied.
     pub requests: u64,
     pub errors: u64,
+    /// For want of units.
+    pub denied: u64,
 }
 
 /// What of a record in `usage_quarantine` the books need. Who set it aside wrote it.
@@ -141,14 +144,16 @@ impl Snapshot {
     ) -> Result<RecentRequests, StoreError> {
         let row = query(
             "SELECT CAST(COALESCE(SUM(requests), 0) AS BIGINT) AS requests,
-                 CAST(COALESCE(SUM(errors), 0) AS BIGINT) AS errors
+                 CAST(COALESCE(SUM(errors), 0) AS BIGINT) AS errors,
+                 (SELECT CAST(COALESCE(SUM(denied), 0) AS BIGINT) FROM denials
+                  WHERE denials.tenant_id = $1 AND minute >= $2) AS denied
              FROM usage_rollups WHERE tenant_id = $1 AND period = 'minute' AND bucket_start >= $2",
         )
         .bind(tenant.0)
         .bind(from)
         .fetch_one(self.connection())
         .await?;
-        Ok(RecentRequests { requests: whole(&row, "requests")?, errors: whole(&row, "errors")? })
+        recent(&row)
     }
 
     /// What all tills together used of each account, as far as their journals were flushed.
@@ -267,6 +272,14 @@ fn push_filter(query: &mut Query, filter: &UsageFilter) {
 fn position(cursor: &Cursor) -> Result<(Timestamp, Uuid), ()> {
     let date = Timestamp::parse(&cursor.after).ok_or(())?;
     Ok((date, Uuid::try_parse(&cursor.id).map_err(drop)?))
+}
+
+pub(super) fn recent(row: &Row) -> Result<RecentRequests, StoreError> {
+    Ok(RecentRequests {
+        requests: whole(row, "requests")?,
+        errors: whole(row, "errors")?,
+        denied: whole(row, "denied")?,
+    })
 }
 
 fn usage_row(row: &Row) -> Result<UsageRow, StoreError> {

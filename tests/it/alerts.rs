@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::store::set_up_and_migrated;
 use crate::support::redis::RedisServer;
-use crate::support::{Answer, Customer, Fleet, Recorded, StubUpstream, TestGateway, load_while, until};
+use crate::support::{
+    Answer, Customer, Fleet, Recorded, StubUpstream, TestGateway, charging_all, load_while, psql, until,
+};
 
 /// Looks and delivers often, and to this machine; repeats soon.
 const ALERTS: &str = "[alerts]\ninterval = \"200ms\"\ndelivery_interval = \"100ms\"\nallow_http = true\n\
@@ -133,4 +135,52 @@ fn a_test_reaches_a_webhook_and_what_never_arrives_can_be_sent_again() {
         receiver.recorded().iter().map(|message| header(message, "webhook-id").to_owned()).collect();
     assert_eq!(ids, [delivery, delivery]);
     assert_eq!(gateway.metric("tollgate_alert_deliveries_total", "outcome=\"delivered\""), 1.0);
+}
+
+#[test]
+fn what_gateways_see_beside_charges_is_told_denials_networks_and_keys_that_do_not_work() {
+    let (postgres, store) = set_up_and_migrated();
+    let superuser = postgres.url("postgres", "tollgate");
+    let upstream = StubUpstream::start();
+    let own = "[listen.trust]\nproxies = [\"127.0.0.0/8\"]\n[alerts]\ninterval = \"100ms\"\nslow_interval = \"200ms\"\n\
+        bad_keys_min = 3\n[alerts.health]\nrequests_min = 5\n";
+    let gateway = TestGateway::start_in(&store, &format!("{}{own}", charging_all(&upstream)));
+    let acme = gateway.customer_with_limit("Acme", 3);
+    let asks = |key: &str, from: &str| {
+        let (key, from) = (format!("x-api-key: {key}"), format!("x-forwarded-for: {from}"));
+        gateway.client().request(&["GET / HTTP/1.1", "host: a", &key, &from], b"").status
+    };
+    let of_kind = |kind: &str| {
+        let listed = gateway.json(&["alert", "list", &acme.slug, "--kind", kind]);
+        listed["items"].as_array().expect("a list").clone()
+    };
+    for status in [200, 200, 200, 429, 429, 429] {
+        assert_eq!(asks(&acme.key, "192.0.2.1"), status);
+    }
+    until("denials are known", || {
+        let (_, health) = gateway.api(&format!("GET /api/tenants/{}/health", acme.slug), None);
+        let is_told = health["reasons"].as_array()?.iter().any(|reason| reason["kind"] == "denials");
+        (is_told && health["denied"] == 3 && health["requests"] == 3).then_some(())
+    });
+    let networks = || psql(&superuser, "SELECT string_agg(network, ' ' ORDER BY network) FROM key_networks");
+    until("the network is known", || (networks() == "192.0.2.0/24").then_some(()));
+    // It has been at home there for two days.
+    psql(&superuser, "UPDATE key_networks SET first_seen_at = first_seen_at - interval '2 days'");
+    for from in ["192.0.2.99", "203.0.113.7", "203.0.113.8"] {
+        asks(&acme.key, from);
+    }
+    let told = until("the network is told of", || of_kind("network").first().cloned());
+    assert_eq!(told["details"]["network"], "203.0.113.0/24", "{told:#}");
+    assert_eq!(networks(), "192.0.2.0/24 203.0.113.0/24");
+
+    let keys = gateway.json(&["key", "list", &acme.slug]);
+    let key = keys["items"][0]["key_id"].as_str().expect("an id").to_owned();
+    gateway.json(&["key", "revoke", &key]);
+    until("it is refused", || (asks(&acme.key, "198.51.100.1") == 401).then_some(()));
+    for _ in 0..3 {
+        assert_eq!(asks(&acme.key, "198.51.100.1"), 401);
+    }
+    let told = until("bad keys are told of", || of_kind("bad_keys").first().cloned());
+    assert_eq!(told["details"]["network"], "198.51.100.0/24", "{told:#}");
+    assert_eq!((of_kind("bad_keys").len(), of_kind("network").len()), (1, 1));
 }

@@ -39,3 +39,25 @@ async fn children_meet_the_console_under_the_name_and_in_the_color_of_their_rese
         assert_eq!(ann.get(none).await.status, 404, "{none}");
     }
 }
+
+#[tokio::test]
+async fn who_is_sent_to_log_in_meets_the_tenants_brand_and_of_others_nothing() {
+    let console = TestConsole::new().await;
+    let acme = console.tenant("Acme", "pro").await;
+    console.tenant("Globex", "pro").await;
+    let new = NewSetting { value: json!("Acme Cloud"), is_encrypted: None, if_version: None };
+    let (machine, named) = (TestConsole::machine(), TenantRef::Id(acme.id));
+    console.control.set_setting(&machine, &named, "branding_name", new).await.unwrap();
+    let mut browser = console.browser();
+    for address in ["?tenant=acme", "?next=/console/tenants/acme/keys%3Fa=b", "?next=/console/tenants/acme"] {
+        let page = browser.page(&format!("/console/log-in{address}")).await;
+        page.shows("Acme Cloud").is_a_good_page(address);
+    }
+    let wrong = [("email", "ann@example.com"), ("password", "wrong wrong wrong"), ("tenant", "acme")];
+    browser.post("/console/log-in", &wrong).await.shows("Acme Cloud");
+    // A tenant without a brand and one that is not there look the same.
+    let is_there = browser.page("/console/log-in?tenant=globex").await.text;
+    let is_not = browser.page("/console/log-in?tenant=nobody").await.text;
+    assert_eq!(is_there.replace("globex", "x"), is_not.replace("nobody", "x"));
+    browser.page("/console/log-in?tenant=%3Cscript%3E").await.is_a_good_page("/console/log-in");
+}

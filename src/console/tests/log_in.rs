@@ -122,3 +122,17 @@ async fn appearance_is_kept_without_a_script_and_comes_back_to_this_site_only() 
     browser.post("/console/theme", &away).await.leads_to("/console/");
     browser.page("/console/log-in").await.shows(r#"data-theme="auto""#);
 }
+
+#[tokio::test]
+async fn whoever_lacks_a_second_factor_that_the_tenant_wants_is_led_to_set_it_up() {
+    let console = TestConsole::new().await;
+    let big = console.tenant("Big", "business").await;
+    let mut ann = console.member(&big, "ann@example.com", "owner").await;
+    for address in ["/console/tenants/big", "/console/tenants/big/keys"] {
+        ann.get(address).await.leads_to("/console/account/second-factor?wanted=yes");
+    }
+    let page = ann.page("/console/account/second-factor?wanted=yes").await;
+    page.shows("Your tenant lets in only who has one").shows("Set up a second factor");
+    page.is_a_good_page("/console/account/second-factor");
+    assert!(!ann.page("/console/account/second-factor").await.text.contains("lets in only"));
+}

@@ -4,6 +4,7 @@ mod assets;
 mod billing;
 mod brand;
 mod keys;
+mod live;
 mod log_in;
 mod pages;
 mod parsed;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -128,6 +130,13 @@ impl Browser<'_> {
         let csrf = shown.value_of("csrf");
         let fields: Vec<_> = [("csrf", csrf.as_str())].into_iter().chain(fields.iter().copied()).collect();
         self.post(address, &fields).await
+    }
+
+    /// An answer that is read as it comes.
+    pub(super) async fn stream(&self, address: &str) -> Response {
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = Request::get(address).header(header::COOKIE, cookies.join("; "));
+        self.console.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     pub(super) async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {

@@ -19,7 +19,7 @@ async fn an_own_limit_is_set_for_a_reason_and_taken_back() {
     let good =
         [("limit", "7777"), ("reason", "a large launch"), ("expires_at", "2026-12-31"), ("version", "1")];
     owner.submit(own, own, &good).await.leads_to(quotas);
-    owner.page(quotas).await.shows("7,777").shows("a large launch, until 2026-12-31");
+    owner.page(quotas).await.shows("7,777").shows("a large launch, until 31 Dec 2026, 00:00 UTC");
     owner.submit(own, own, &good).await.shows("Somebody has changed it meanwhile");
 
     let page = owner.page(quotas).await;
@@ -78,7 +78,7 @@ async fn a_member_sees_a_preview_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn usage_without_any_says_so_and_is_taken_along_as_csv() {
+async fn usage_without_any_says_so() {
     let console = TestConsole::new().await;
     console.tenant("Acme", "free").await;
     let mut owner = console.owner("root@example.com").await;
@@ -91,7 +91,4 @@ async fn usage_without_any_says_so_and_is_taken_along_as_csv() {
     }
     let backwards = owner.page("/console/tenants/acme/usage?from=2026-11-20&to=2026-11-01").await;
     backwards.shows("it must be before");
-    let csv = owner.page("/console/tenants/acme/usage/export?format=csv").await;
-    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
-    assert!(csv.text.starts_with("start,group,units,"), "{}", csv.text);
 }

@@ -6,18 +6,19 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{House, QuotaChange, by_id, limit, quota, resource, ring};
+use super::{House, QuotaChange, by_id, limit, named, quota, resource, ring};
 use crate::clock::{Clock, Timestamp};
 use crate::control::{
-    Control, ControlError, KeyChange, NewAlertRule, NewChannel, NewKey, Principal, RuleInForce,
+    Control, ControlError, KeyChange, NewAlertRule, NewChannel, NewKey, NewTenant, Principal, RuleInForce,
 };
 use crate::domain::{
-    AccountKey, Alert, AlertKind, ChannelKind, KeyLimits, Owner, Period, Severity, Tenant, TenantStatus,
+    AccountKey, Alert, AlertKind, ChannelKind, Health, KeyLimits, KeySeen, Owner, Period, Severity,
+    Sightings, Tenant, TenantStatus, network_of,
 };
 use crate::secret::hash::Pepper;
 use crate::store::testing::{TestStore, on_both};
 use crate::store::{
-    AccountUse, AlertFilter, JournalRange, Page, Rollup, RollupPeriod, UsageBatch, UsageSums,
+    AccountUse, AlertFilter, AuditFilter, JournalRange, Page, Rollup, RollupPeriod, UsageBatch, UsageSums,
 };
 
 on_both! {
@@ -29,6 +30,11 @@ on_both! {
     a_change_of_health_is_told_of_when_it_was_seen_twice,
     who_is_refused_again_and_again_is_told_of_once_an_hour,
     a_key_that_may_administer_is_told_of,
+    a_member_that_may_do_more_and_a_role_that_lets_do_more_are_told_of,
+    a_key_in_a_network_where_it_never_was_is_told_of_once_by_however_many_gateways,
+    many_bad_keys_from_one_network_are_told_to_whose_they_were_and_else_to_the_platform,
+    denials_are_a_warning_from_more_than_one_in_a_hundred_on,
+    a_quota_that_is_foreseen_to_run_out_is_a_warning,
     far_more_requests_than_usual_are_told_of,
     a_broken_audit_log_is_told_of,
     an_alert_is_acknowledged_by_the_first_who_does,
@@ -70,7 +76,7 @@ impl House {
     }
 
     /// What is new when the next round of looking is over.
-    async fn looks(&self) -> Vec<Alert> {
+    pub(super) async fn looks(&self) -> Vec<Alert> {
         self.clock.advance(Duration::from_secs(60));
         self.control.watch().await.unwrap()
     }
@@ -80,7 +86,7 @@ impl House {
         self.control.alerts(&self.owner, &by_id(tenant), &filter, &Page::default()).await.unwrap().items
     }
 
-    async fn requests(
+    pub(super) async fn requests(
         &self,
         tenant: &Tenant,
         period: RollupPeriod,
@@ -96,8 +102,9 @@ impl House {
     }
 }
 
-/// No threshold.
+/// No threshold, and no address.
 const NONE: [u64; 0] = [];
+const NOBODY: [&str; 0] = [];
 
 pub(super) async fn of_acme(store: TestStore) -> (House, Tenant) {
     let house = House::on(store);
@@ -143,7 +150,9 @@ async fn each_threshold_is_told_of_once_however_often_and_by_whomever_it_is_look
     let out = all.iter().find(|alert| alert.details["threshold"] == 100).unwrap();
     assert_eq!(out.severity, Severity::Critical);
     assert!(
-        out.summary.starts_with("100 % of api_calls per month are used: 1000 of 1000 until "),
+        out.summary.starts_with(
+            "100 % of API calls per month are used: 1,000 of 1,000 until 23 Dec 2026, 00:00 UTC."
+        ),
         "{}",
         out.summary
     );
@@ -324,6 +333,160 @@ async fn a_key_that_may_administer_is_told_of(store: TestStore) {
     let renamed = KeyChange { name: Some("cd".to_owned()), ..KeyChange::default() };
     house.control.change_key(&house.owner, plain.key.id, renamed).await.unwrap();
     assert_eq!(kinds(&house.looks().await), []);
+}
+
+async fn a_member_that_may_do_more_and_a_role_that_lets_do_more_are_told_of(store: TestStore) {
+    let house = House::on(store);
+    let new = NewTenant { tier: Some("enterprise".to_owned()), ..named("Acme") };
+    let acme = house.control.create_tenant(&house.owner, new).await.unwrap();
+    let summaries = |alerts: Vec<Alert>| alerts.into_iter().map(|alert| alert.summary).collect::<Vec<_>>();
+    let ann = house.joined(&acme, "ann@example.com", "viewer").await.user;
+    assert_eq!(kinds(&house.looks().await), [], "who comes in to look is no news");
+    let becomes = async |role: &str| {
+        house.control.change_member(&house.owner, &by_id(&acme), ann, role).await.unwrap();
+    };
+    becomes("admin").await;
+    assert_eq!(summaries(house.looks().await), ["test made ann@example.com admin."]);
+    becomes("viewer").await;
+    assert_eq!(kinds(&house.looks().await), [], "less is no news either");
+    house.joined(&acme, "bob@example.com", "owner").await;
+    assert_eq!(summaries(house.looks().await), ["bob@example.com came in as owner."]);
+
+    let sets = async |permissions: &[&str]| {
+        let permissions: Vec<_> = permissions.iter().map(|&name| name.to_owned()).collect();
+        house.control.set_role(&house.owner, &by_id(&acme), "on-call", &permissions).await.unwrap();
+    };
+    sets(&["alert.read"]).await;
+    assert_eq!(kinds(&house.looks().await), [], "nobody has it yet");
+    sets(&["alert.read", "key.create"]).await;
+    let told = house.looks().await;
+    assert_eq!(kinds(&told), [(AlertKind::Escalation, Severity::Warning)]);
+    assert_eq!(told[0].summary, "test let everybody with the role on-call do more: key.create.");
+    sets(&["alert.read"]).await;
+    assert_eq!(kinds(&house.looks().await), []);
+}
+
+async fn a_key_in_a_network_where_it_never_was_is_told_of_once_by_however_many_gateways(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let new = NewKey { name: "ci".to_owned(), ..NewKey::default() };
+    let key = house.control.create_key(&house.owner, &by_id(&acme), new).await.unwrap().key;
+    let is_seen = async |address: &str| {
+        let network = network_of(address.parse().unwrap());
+        let networks = [KeySeen { tenant: acme.id, key: key.id, network }].into();
+        let seen = Sightings { networks, ..Sightings::default() };
+        house.store.note_sightings(&seen, house.clock.now()).await.unwrap();
+    };
+    let day = Duration::from_secs(86_400);
+    house.clock.advance(day * 7);
+    is_seen("192.0.2.1").await;
+    is_seen("198.51.100.1").await;
+    assert_eq!(kinds(&house.looks().await), [], "where it is at home is learned within a day");
+    house.clock.advance(day);
+    is_seen("192.0.2.99").await;
+    assert_eq!(kinds(&house.looks().await), [], "the network is known");
+    is_seen("203.0.113.7").await;
+    let other = house.another_control();
+    house.clock.advance(Duration::from_secs(60));
+    let (one, two) = tokio::join!(house.control.watch(), other.watch());
+    let told = [one.unwrap(), two.unwrap()].concat();
+    assert_eq!(kinds(&told), [(AlertKind::Network, Severity::Warning)]);
+    assert_eq!(told[0].summary, "The key ci is used from 203.0.113.0/24, where it never was.");
+    is_seen("203.0.113.8").await;
+    house.store.raw("DELETE FROM rounds").await;
+    assert_eq!(kinds(&house.another_control().watch().await.unwrap()), []);
+    for third in 0..70 {
+        is_seen(&format!("100.64.{third}.1")).await;
+    }
+    assert_eq!(house.looks().await.len(), 64 - 3, "one that is used from everywhere has no new networks");
+    // What was not seen for long is forgotten, and where the key is at home is learned anew.
+    house.store.forget_sightings(Timestamp::default(), house.clock.now().plus(day)).await.unwrap();
+    is_seen("203.0.113.8").await;
+    is_seen("100.127.0.1").await;
+    assert_eq!(kinds(&house.looks().await), []);
+}
+
+async fn many_bad_keys_from_one_network_are_told_to_whose_they_were_and_else_to_the_platform(
+    store: TestStore,
+) {
+    let (house, acme) = of_acme(store).await;
+    let network = network_of("192.0.2.1".parse().unwrap());
+    let are_tried = async |whose, times| {
+        let seen = Sightings { bad_keys: [((whose, network), times)].into(), ..Sightings::default() };
+        house.store.note_sightings(&seen, house.clock.now()).await.unwrap();
+    };
+    let guesses = async || {
+        let filter = AuditFilter { action: Some("key.guess".to_owned()), ..AuditFilter::default() };
+        let page = Page::default();
+        let listed = house.control.platform_audit_logs(&house.owner, &filter, &page).await.unwrap();
+        listed.items.into_iter().map(|entry| entry.row.target_id).collect::<Vec<_>>()
+    };
+    are_tried(Some(acme.id), 99).await;
+    are_tried(None, 99).await;
+    assert_eq!(kinds(&house.looks().await), []);
+    assert_eq!(guesses().await, NOBODY);
+    are_tried(Some(acme.id), 1).await;
+    are_tried(None, 1).await;
+    let other = house.another_control();
+    house.clock.advance(Duration::from_secs(60));
+    let (one, two) = tokio::join!(house.control.watch(), other.watch());
+    let told = [one.unwrap(), two.unwrap()].concat();
+    assert_eq!(kinds(&told), [(AlertKind::BadKeys, Severity::Warning)]);
+    assert_eq!(
+        told[0].summary,
+        "Keys that are revoked, expired or turned off were used 100 times within an hour from 192.0.2.0/24."
+    );
+    house.store.raw("DELETE FROM rounds").await;
+    assert_eq!(kinds(&house.another_control().watch().await.unwrap()), []);
+    assert_eq!(guesses().await, ["192.0.2.0/24"]);
+}
+
+async fn denials_are_a_warning_from_more_than_one_in_a_hundred_on(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    let is_denied = async |times| {
+        let seen = Sightings { denied: [(acme.id, times)].into(), ..Sightings::default() };
+        house.store.note_sightings(&seen, house.clock.now()).await.unwrap();
+    };
+    house.requests(&acme, RollupPeriod::Minute, house.clock.now(), 990, 0).await;
+    is_denied(10).await;
+    house.looks().await;
+    assert_eq!(kinds(&house.looks().await), []);
+    is_denied(1).await;
+    let health = house.control.health(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!((health.health, health.denied), (Health::Warning, 11));
+    assert_eq!(kinds(&house.looks().await), [], "a single look is no news");
+    let told = house.looks().await;
+    assert_eq!(kinds(&told), [(AlertKind::Health, Severity::Warning)]);
+    assert_eq!(told[0].details["reasons"][0]["kind"], "denials");
+}
+
+async fn a_quota_that_is_foreseen_to_run_out_is_a_warning(store: TestStore) {
+    let (house, acme) = of_acme(store).await;
+    house.clock.set("2026-12-10T00:00:00Z");
+    let set = async |units| {
+        house.control.set_quota(&house.owner, &by_id(&acme), quota("api_calls", limit(units))).await.unwrap();
+    };
+    set(1_000).await;
+    let units = |back: u64| {
+        let start = house.clock.now().minus(Duration::from_secs(back * 3_600));
+        let sums = UsageSums { units: 2, requests: 2, ..UsageSums::default() };
+        let (key, route, period) = (None, "orders".to_owned(), RollupPeriod::Hour);
+        Rollup { tenant: acme.id, period, start, resource: resource("api_calls"), key, route, sums }
+    };
+    house.flushes(1, (1..=9 * 24).map(units).collect(), Vec::new()).await;
+    // Two an hour until the month ends.
+    house.uses(&acme, 1, 432).await;
+    house.looks().await;
+    let told = house.looks().await;
+    let of_health = told.iter().find(|alert| alert.kind == AlertKind::Health).expect("a change of health");
+    assert_eq!(of_health.details["reasons"][0]["kind"], "forecast");
+    let health = house.control.health(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(health.health, Health::Warning);
+    // Of another limit nothing was foreseen.
+    set(1_700).await;
+    let health = house.control.health(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(health.health, Health::Healthy, "{:?}", health.reasons);
+    house.looks().await;
+    assert_eq!(kinds(&house.looks().await), [(AlertKind::Health, Severity::Info)]);
 }
 
 async fn far_more_requests_than_usual_are_told_of(store: TestStore) {

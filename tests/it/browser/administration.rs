@@ -77,7 +77,7 @@ fn a_channel_brings_a_test_and_a_rule_is_turned_off() {
     tab.choose("Quota", "api_calls");
     tab.fill("From how many percent of the limit", "50");
     tab.press("Add");
-    tab.sees("When the quota of api_calls is used to 50 %");
+    tab.sees("When the quota of API calls is used to 50 %");
 }
 
 #[test]
@@ -109,6 +109,39 @@ fn an_enterprise_makes_roles_and_a_reseller_tenants() {
     tab.press("Set the limit");
     tab.sees("321");
     assert!(tab.offers("Status of Small Shop"));
+}
+
+#[test]
+fn usage_and_the_audit_log_are_taken_along_as_the_page_shows_them() {
+    let site = Site::start();
+    let acme = site.gateway.customer("Acme", "free");
+    assert_eq!(site.gateway.client().get("/", &acme.key).status, 200);
+    until("the usage is in the database", || (!site.gateway.usage_rows(&acme).is_empty()).then_some(()));
+    let tab = site.owner(&Profile::without_scripts());
+    let taken = |name: &str| {
+        let script = format!(
+            "(() => {{ const asked = new XMLHttpRequest(); \
+             asked.open('GET', document.querySelector('a[download=\"{name}\"]').href, false); asked.send(); \
+             return asked.getResponseHeader('content-type') + '|' + asked.responseText; }})()"
+        );
+        tab.tell(&script).as_str().expect("text").to_owned()
+    };
+    let today = tab.tell("new Date().toISOString().slice(0, 10)").as_str().expect("a day").to_owned();
+    for group in ["", "&group_by=resource_type", &format!("&from={today}")] {
+        tab.open(&format!("/console/tenants/acme/usage?period=hour{group}"));
+        let csv = taken("usage.csv");
+        let rows: Vec<_> = csv.lines().collect();
+        assert!(rows[0].starts_with("text/csv; charset=utf-8|start,group,units,"), "{csv}");
+        assert_eq!(rows.len(), 2, "{csv}");
+        assert!(taken("usage.ndjson").starts_with("application/x-ndjson|{"));
+    }
+    tab.open(&format!("/console/tenants/acme/audit?action=key.create&from={today}&to={today}"));
+    let csv = taken("audit.csv");
+    assert!(csv.starts_with("text/csv; charset=utf-8|seq,at,"), "{csv}");
+    assert_eq!(csv.lines().count(), 2, "{csv}");
+    assert_eq!(taken("audit.ndjson").lines().count(), 1);
+    tab.open("/console/audit");
+    assert!(taken("audit.csv").lines().count() > 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::{Profile, RawClient, Tab, until};
 
 impl Calendar {
     /// A new tenant of that name, and its key.
-    fn subscriber(&self, name: &str, tier: &str) -> String {
+    pub(super) fn subscriber(&self, name: &str, tier: &str) -> String {
         let control = self.gateway().control();
         let test = Principal::platform(Actor::system("test"), uuid::Uuid::nil());
         self.wait_for(async {
@@ -22,14 +22,14 @@ impl Calendar {
         })
     }
 
-    fn tab(&self, profile: &Profile) -> Tab {
+    pub(super) fn tab(&self, profile: &Profile) -> Tab {
         profile.tab(&format!("http://{}", self.gateway().report().admin))
     }
 }
 
 /// Sessions end sooner than months.
 #[track_caller]
-fn log_in(tab: &Tab) {
+pub(super) fn log_in(tab: &Tab) {
     tab.open("/console/log-in");
     tab.fill("E-mail address", OWNER);
     tab.fill("Password", PASSWORD);

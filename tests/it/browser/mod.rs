@@ -2,6 +2,7 @@
 
 mod administration;
 mod billing;
+mod forms;
 mod instrument;
 mod journey;
 mod pages;

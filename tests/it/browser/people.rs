@@ -93,6 +93,7 @@ fn a_second_factor_is_set_up_from_the_page_asked_for_at_the_log_in_and_removed()
     tab.fill("The code that it shows", &code(&secret));
     tab.press("Turn it on");
     let recovery = tab.text_of(".codes code");
+    let spare = tab.text_of(".codes li:nth-child(2) code");
     tab.press("I have kept them");
     tab.sees("On.");
 
@@ -111,6 +112,11 @@ fn a_second_factor_is_set_up_from_the_page_asked_for_at_the_log_in_and_removed()
     other.sees("That session has ended.");
     tab.open("/console/account");
     tab.sees("Log in");
+    other.open("/console/account/second-factor");
+    other.fill("Your password", PASSWORD);
+    other.fill("A code", &spare);
+    other.press("Remove");
+    other.sees("No code is asked for any more.");
 }
 
 /// What an app of somebody else's makes of a secret now.

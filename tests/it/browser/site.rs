@@ -38,7 +38,13 @@ impl Site {
     /// The platform's owner, who came with the token.
     #[track_caller]
     pub(super) fn owner(&self, profile: &Profile) -> Tab {
-        let tab = self.tab(profile);
+        self.owner_at(&self.address(), profile)
+    }
+
+    /// The same, by another way.
+    #[track_caller]
+    pub(super) fn owner_at(&self, address: &str, profile: &Profile) -> Tab {
+        let tab = profile.tab(address);
         begin(&tab);
         tab
     }

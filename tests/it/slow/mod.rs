@@ -1,6 +1,7 @@
 //! What takes its time: many rounds, many clients, figures of how long things take.
 
 mod bulk;
+mod console;
 mod fleet;
 mod flood;
 mod revocation;

@@ -13,11 +13,12 @@ CREATE FUNCTION pg_temp.instant(n bigint) RETURNS timestamptz LANGUAGE sql STABL
           FROM (SELECT date_trunc('month', CURRENT_TIMESTAMP, 'UTC') AS month) AS this $$;
 
 INSERT INTO organizations (tenant_id, name, slug, status, tier, tier_version, parent_id, billing_email, timezone, locale,
-    retention_class, version, created_at, updated_at)
+    retention_class, version, created_at, updated_at, health_level)
 SELECT pg_temp.id('0001', n), 'Tenant ' || n, 'tenant-' || n,
     (ARRAY['active', 'active', 'active', 'trial', 'suspended'])[1 + n % 5],
     (ARRAY['free', 'pro', 'business', 'msp'])[1 + n % 4], 1, CASE WHEN n % 100 = 2 THEN pg_temp.id('0001', 1) END,
-    'billing-' || n || '@example.com', 'UTC', 'en', 30, 1, CURRENT_TIMESTAMP - n * interval '1 minute', CURRENT_TIMESTAMP
+    'billing-' || n || '@example.com', 'UTC', 'en', 30, 1, CURRENT_TIMESTAMP - n * interval '1 minute', CURRENT_TIMESTAMP,
+    (ARRAY[0, 0, 0, 0, 0, 0, 0, 0, 1, 2])[1 + n % 10]
 FROM generate_series(1, pg_temp.number('tenants')) AS n;
 -- The first one is served and may have others below it.
 UPDATE organizations SET status = 'active', tier = 'msp' WHERE tenant_id = pg_temp.id('0001', 1);
