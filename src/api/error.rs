@@ -209,6 +209,7 @@ impl From<ControlError> for Problem {
             },
             ControlError::BadCredentials => Problem::new(ProblemKind::Unauthenticated, error.to_string()),
             ControlError::SecondFactor => Problem::new(ProblemKind::SecondFactor, error.to_string()),
+            ControlError::Unbelievable(_) => Problem::new(ProblemKind::Malformed, error.to_string()),
             ControlError::Stopped(_) => Problem::new(ProblemKind::Suspended, error.to_string()),
             ControlError::NoGateway => Problem::new(ProblemKind::Conflict, error.to_string()),
             ControlError::Unanswered(_) => Problem::ours(ProblemKind::Unavailable, error),

@@ -92,6 +92,9 @@ pub(super) struct Json<T>(pub(super) T);
 /// The same, where no body at all means `T::default()`.
 pub(super) struct OptionalJson<T>(pub(super) T);
 
+/// The body, byte for byte.
+pub(super) struct Whole(pub(super) Bytes);
+
 /// The query. A handler takes the parameters that it knows; [`Params::finish`] refuses the rest, and reports all
 /// faults at once.
 pub(super) struct Params {
@@ -444,6 +447,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             ));
         }
         from_json(&bytes).map(Json)
+    }
+}
+
+// === impl Whole ===
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        body(request, state).await.map(Whole)
     }
 }
 

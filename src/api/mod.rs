@@ -11,6 +11,7 @@ mod apply;
 mod archives;
 mod audit_logs;
 mod billing_events;
+mod billing_news;
 mod bulk;
 mod channels;
 mod client;

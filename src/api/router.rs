@@ -17,9 +17,9 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, analytics, apply, archives, audit_logs, billing_events, bulk, channels, health, invoices, keys,
-    members, oidc, openapi, quotas, reconcile, reported, reports, sessions, settings, tenants, tiers,
-    usage_logs, users,
+    alerts, analytics, apply, archives, audit_logs, billing_events, billing_news, bulk, channels, health,
+    invoices, keys, members, oidc, openapi, quotas, reconcile, reported, reports, sessions, settings,
+    tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -136,6 +136,7 @@ pub(super) fn open() -> OpenApiRouter<Api> {
         .routes(routes!(oidc::finish))
         .routes(routes!(members::accept))
         .routes(routes!(users::set_password))
+        .routes(routes!(billing_news::hear))
 }
 
 /// What the API says of itself: OpenAPI 3.1.

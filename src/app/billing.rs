@@ -1,4 +1,4 @@
-//! What is due, looked for again and again: subscriptions, tiers that are to change, invoices.
+//! What is due, looked for again and again: subscriptions, tiers that are to change, invoices, graces that are over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,9 @@ impl BillingKeeper {
             match self.control.keep_billing().await {
                 Ok(kept) => self.count(kept),
                 Err(error) => tracing::warn!("what is due can't be billed: {}", with_causes(&error)),
+            }
+            if let Err(error) = self.control.end_graces().await {
+                tracing::warn!("whose grace is over can't be looked for: {}", with_causes(&error));
             }
             tokio::time::sleep(INTERVAL).await;
         }

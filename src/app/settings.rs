@@ -16,8 +16,8 @@ use crate::config::{
     self, ApiKeyConfig, AuditConfig, ChargeUnits, Config, ControlConfig, RouteConfig, Secret, SessionsConfig,
 };
 use crate::control::{
-    Attesting, BillingSettings, ChannelSettings, CheckpointFile, Granted, GroupGrant, OidcSettings,
-    SessionSettings, TenantHealthSettings, WatchSettings,
+    Attesting, BillingSettings, ChannelSettings, CheckpointFile, Granted, GroupGrant, NewsSettings,
+    OidcSettings, OnEnd, SessionSettings, TenantHealthSettings, WatchSettings,
 };
 use crate::courier::{CourierSettings, MailSecurity, MailSettings};
 use crate::directory::DirectorySettings;
@@ -472,6 +472,20 @@ pub(super) fn collector(config: &config::BillingExportConfig) -> CollectorSettin
         meters: config.meters.clone(),
         timeout: config.timeout,
         ca: config.ca.clone(),
+    }
+}
+
+/// What is made of its messages.
+pub(super) fn news(config: &config::BillingConfig, export: &config::BillingExportConfig) -> NewsSettings {
+    NewsSettings {
+        secrets: export.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect(),
+        tiers: export.tiers.clone(),
+        on_end: match export.on_end {
+            config::OnEndConfig::Suspend => OnEnd::Suspend,
+            config::OnEndConfig::Cancel => OnEnd::Cancel,
+            config::OnEndConfig::Keep => OnEnd::Keep,
+        },
+        grace: Duration::from_secs(u64::from(config.grace_days) * 86_400),
     }
 }
 

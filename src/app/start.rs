@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::config::{Config, Loaded, Secret, Source, StoreUrl};
 use crate::console::{self, Process};
-use crate::control::{Control, ControlError, Counting, Oidc, OidcError};
+use crate::control::{Control, ControlError, Counting, News, Oidc, OidcError};
 use crate::courier::{BadCourier, Courier};
 use crate::directory::{Directory, Refresh};
 use crate::exporter::Exporter;
@@ -174,14 +174,17 @@ pub(super) async fn start(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Runni
         .ensure_platform_token(config.control.platform_token.as_ref().map(Secret::expose))
         .await
         .map_err(StartError::Token)?;
-    let exporter = match &config.billing.export {
+    let (exporter, control) = match &config.billing.export {
         Some(export) => {
             let collector = Collector::new(settings::collector(export)).map_err(StartError::Collector)?;
-            let (collector, settings) = (Arc::new(collector), settings::exporter(export));
+            let collector = Arc::new(collector);
+            let news = News::new(collector.clone(), settings::news(&config.billing, export), &registry);
+            let (settings, ready) = (settings::exporter(export), readiness.clone());
             let (store, clock) = (store.clone(), clock.clone());
-            Some(Exporter::new(store, clock, collector, settings, &registry, readiness.clone()))
+            let exporter = Exporter::new(store, clock, collector, settings, &registry, ready);
+            (Some(exporter), control.with_news(news))
         }
-        None => None,
+        None => (None, control),
     };
     let delivery = settings::courier(&config.alerts);
     let courier = Courier::new(store.clone(), clock.clone(), secrets, delivery, &registry)?;

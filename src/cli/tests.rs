@@ -620,7 +620,6 @@ fn forms_of_billing_mean_these_requests() {
             "tollgate billing events --tenant acme --state dead --limit 2",
             "tollgate billing resend e",
             "tollgate billing unbilled --limit 2",
-            "tollgate settings set acme billing_account cus_1",
         ],
         &expect![[r#"
             tollgate billing status
@@ -633,8 +632,6 @@ fn forms_of_billing_mean_these_requests() {
               POST /api/billing-events/e/resend {}
             tollgate billing unbilled --limit 2
               GET /api/reports/unbilled-tenants?limit=2
-            tollgate settings set acme billing_account cus_1
-              PUT /api/tenants/acme/settings/billing_account {"setting_value":"cus_1"}
         "#]],
     );
 }

@@ -25,6 +25,8 @@ pub struct BillingConfig {
     pub proration: ProrationConfig,
     /// What happens to half a cent.
     pub rounding: RoundingConfig,
+    /// For so many days a tenant is served that has not paid; then it is suspended.
+    pub grace_days: u32,
     /// Who collects what is owed, and is brought what was used. Absent: nobody.
     pub export: Option<BillingExportConfig>,
 }
@@ -58,6 +60,25 @@ pub struct BillingExportConfig {
     pub timeout: Duration,
     /// Certificates (PEM) that the collector's must descend from; the system's if absent.
     pub ca: Option<PathBuf>,
+    /// What Stripe signs its messages with (`whsec_…`), two of them while one takes the other's place. With them it is
+    /// heard at POST /api/billing/stripe/events of what becomes of subscriptions.
+    pub webhook_secrets: Vec<Secret>,
+    /// Which tier a price of Stripe's is of, by the price's id (`price_…`): a subscription's price is its tenant's tier.
+    pub tiers: BTreeMap<String, String>,
+    /// What becomes of a tenant whose subscription at Stripe is over.
+    pub on_end: OnEndConfig,
+}
+
+/// What becomes of a tenant whose subscription is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnEndConfig {
+    /// It is suspended until it has another one.
+    #[default]
+    Suspend,
+    Cancel,
+    /// Nothing.
+    Keep,
 }
 
 /// Who collects what is owed.
@@ -100,6 +121,7 @@ impl Default for BillingConfig {
             grace: Duration::from_secs(3_600),
             proration: ProrationConfig::default(),
             rounding: RoundingConfig::default(),
+            grace_days: 7,
             export: None,
         }
     }
@@ -108,6 +130,7 @@ impl Default for BillingConfig {
 impl BillingConfig {
     pub(super) fn validate(&self, at: &Check<'_>) {
         at.key("grace").ensure(self.grace <= GRACE_MAX, "must be 30 days at most");
+        at.key("grace_days").within(self.grace_days, 0, 365);
         if let Some(export) = &self.export {
             export.validate(&at.key("export"));
         }
@@ -127,6 +150,9 @@ impl Default for BillingExportConfig {
             delay: Duration::from_secs(300),
             timeout: Duration::from_secs(15),
             ca: None,
+            webhook_secrets: Vec::new(),
+            tiers: BTreeMap::new(),
+            on_end: OnEndConfig::default(),
         }
     }
 }
@@ -160,5 +186,16 @@ impl BillingExportConfig {
         at.key("interval").positive(self.interval);
         at.key("delay").ensure(self.delay <= Self::DELAY_MAX, "must be 24 hours at most");
         at.key("timeout").positive(self.timeout);
+        self.validate_news(at);
+    }
+
+    fn validate_news(&self, at: &Check<'_>) {
+        let is_told = !self.webhook_secrets.is_empty() || !self.tiers.is_empty();
+        let is_good = self.kind == CollectorConfig::Stripe || !is_told;
+        at.key("kind").ensure(is_good, "must be \"stripe\" for `webhook_secrets` and `tiers`");
+        let secrets = at.key("webhook_secrets");
+        for (index, secret) in self.webhook_secrets.iter().enumerate() {
+            secrets.item(index).not_empty(secret.expose());
+        }
     }
 }

@@ -39,7 +39,9 @@ mod tests;
 
 pub use alerts::{AlertsConfig, SmtpConfig, SmtpSecurity, TenantHealthConfig};
 pub use authority::{AuthorityConfig, AuthorityUrl, RedisForm, RedisUrl};
-pub use billing::{BillingConfig, BillingExportConfig, CollectorConfig, ProrationConfig, RoundingConfig};
+pub use billing::{
+    BillingConfig, BillingExportConfig, CollectorConfig, OnEndConfig, ProrationConfig, RoundingConfig,
+};
 pub use control::{AuditConfig, ControlConfig, GroupRoleConfig, OidcConfig, SecretKeyConfig, SessionsConfig};
 pub use data::DataConfig;
 pub use fault::{Fault, Faults, Position};

@@ -153,7 +153,7 @@ impl From<ControlError> for Refusal {
                 Refusal::Forbidden(format!("You may not do that ({operation}): {needs}."))
             }
             ControlError::Throttled { again_after } => Refusal::Throttled(again_after),
-            ControlError::Invalid(_) => Refusal::Malformed(error.to_string()),
+            ControlError::Invalid(_) | ControlError::Unbelievable(_) => Refusal::Malformed(error.to_string()),
             ControlError::Conflict(_)
             | ControlError::IllegalMove(_)
             | ControlError::Stale { .. }

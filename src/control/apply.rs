@@ -225,6 +225,7 @@ impl Plan {
             | ControlError::Throttled { .. }
             | ControlError::BadCredentials
             | ControlError::SecondFactor
+            | ControlError::Unbelievable(_)
             | ControlError::Seal(_)
             | ControlError::Store(_)
             | ControlError::Checkpoints(..)

@@ -11,6 +11,7 @@ use super::counting::Exceeded;
 use crate::domain::{IllegalMove, TenantStatus};
 use crate::secret::archive::ArchiveError;
 use crate::secret::seal::SealError;
+use crate::secret::stripe::BadStripeSignature;
 use crate::store::{BadPage, StoreError};
 
 /// An operation was not done; nothing was changed.
@@ -65,6 +66,9 @@ pub enum ControlError {
     /// What was given is no archive that can be read, or none could be written.
     #[error("the archive can't be used")]
     Archive(#[from] ArchiveError),
+    /// A message that says it is of somebody else's, and can't be believed.
+    #[error(transparent)]
+    Unbelievable(#[from] BadStripeSignature),
     #[error("the operating system gave no random bytes")]
     Random(#[source] getrandom::Error),
 }

@@ -15,6 +15,7 @@ mod archive;
 mod audit;
 mod authenticate;
 mod billing_events;
+mod billing_news;
 mod branding;
 mod bulk;
 mod channels;
@@ -82,6 +83,7 @@ pub use apply::{
 pub use archive::{Exported, Imported};
 pub use audit::VerifiedChain;
 pub use billing_events::BillingExport;
+pub use billing_news::{Heard, News, NewsSettings, OnEnd};
 pub use branding::Branding;
 pub use bulk::NewBulkOperation;
 pub use channels::{ChannelChange, ChannelSettings, CreatedChannel, NewChannel};
@@ -149,6 +151,7 @@ struct Parts {
     channels: ChannelSettings,
     watch: Arc<WatchSettings>,
     billing: BillingSettings,
+    news: Option<Arc<News>>,
     /// What the watch knows to be written down; the store would say so again.
     noted: Cache<(TenantId, String), ()>,
     /// Keeps the order of ids that are made within one millisecond.
@@ -186,6 +189,7 @@ impl Control {
                 channels: ChannelSettings::default(),
                 watch: Arc::default(),
                 billing: BillingSettings::default(),
+                news: None,
                 noted: Cache::new(NOTED_MAX),
                 expected: None,
                 ids: Arc::default(),
@@ -244,6 +248,12 @@ impl Control {
     #[must_use]
     pub fn with_billing(self, billing: BillingSettings) -> Control {
         Control { parts: Arc::new(Parts { billing, ..(*self.parts).clone() }) }
+    }
+
+    /// With a collector whose messages are heeded.
+    #[must_use]
+    pub fn with_news(self, news: News) -> Control {
+        Control { parts: Arc::new(Parts { news: Some(Arc::new(news)), ..(*self.parts).clone() }) }
     }
 
     /// Beside a gateway: what its till knows of an account's use is newer than what the store was told.

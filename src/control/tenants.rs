@@ -392,6 +392,7 @@ impl Work<'_> {
         let status = before.status.moved_to(status)?;
         faults.finish()?;
         let after = Tenant { status, ..before.clone() };
+        self.tx.forget_suspension_for_billing(before.id).await?;
         self.update(Operation::SetStatus, &before, after, reason).await
     }
 

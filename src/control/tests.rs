@@ -3,6 +3,7 @@
 mod alerts;
 mod analytics;
 mod billing;
+mod billing_news;
 mod bulk;
 mod glance;
 mod people;

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::domain::{Alert, AlertKind, Channel, ChannelKind, Delivery, Tenant};
 use crate::outbound::{BadTrust, Bounds, Outbound, Place, Plain, Question, Reach, jittered};
 use crate::secret::seal::{self, KeyRing, SealError};
-use crate::store::{Attempt, ChannelSecret, Snapshot, Store, StoreError};
+use crate::store::{Attempt, ChannelSecret, Snapshot, Store, StoreError, beside};
 use crate::telemetry::log::with_causes;
 
 pub use self::email::{BadMail, MailSecurity, MailSettings};
@@ -128,10 +128,10 @@ impl Courier {
             let now = self.clock.monotonic();
             if measured_at.is_none_or(|at| now.since(at) >= MEASURED_EVERY) {
                 measured_at = Some(now);
-                self.measure().await;
+                beside(&mut under_way, self.measure()).await;
             }
             let free = AT_ONCE - under_way.len();
-            let taken = self.take(free).await;
+            let taken = beside(&mut under_way, self.take(free)).await;
             under_way.extend(taken.into_iter().map(|delivery| self.attempt(delivery)));
             tokio::select! {
                 Some(()) = under_way.next() => {}

@@ -50,6 +50,8 @@ pub enum AlertKind {
     BadKeys,
     /// The audit log is not what was written.
     AuditChain,
+    /// A payment has failed, or what follows from that.
+    Billing,
     /// Written by the platform's people to many tenants.
     Message,
     /// Sent by hand, to see a channel work.
@@ -181,7 +183,7 @@ impl fmt::Display for DeliveryId {
 // === impl AlertKind ===
 
 impl AlertKind {
-    pub const ALL: [AlertKind; 10] = [
+    pub const ALL: [AlertKind; 11] = [
         AlertKind::Quota,
         AlertKind::Health,
         AlertKind::Probing,
@@ -190,6 +192,7 @@ impl AlertKind {
         AlertKind::Network,
         AlertKind::BadKeys,
         AlertKind::AuditChain,
+        AlertKind::Billing,
         AlertKind::Message,
         AlertKind::Test,
     ];
@@ -204,6 +207,7 @@ impl AlertKind {
             AlertKind::Network => "network",
             AlertKind::BadKeys => "bad_keys",
             AlertKind::AuditChain => "audit_chain",
+            AlertKind::Billing => "billing",
             AlertKind::Message => "message",
             AlertKind::Test => "test",
         }

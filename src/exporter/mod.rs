@@ -36,6 +36,7 @@ use crate::domain::{DeliveryState, Resource, TenantId};
 use crate::outbound::jittered;
 use crate::store::{
     Attempt, BillingAccount, EndedAttempt, ExportProgress, SentBeside, Snapshot, Store, StoreError, Untaken,
+    beside,
 };
 use crate::telemetry::log::with_causes;
 use crate::telemetry::readiness::Readiness;
@@ -148,20 +149,21 @@ impl Exporter {
         let mut measured_at = None;
         let mut forgotten_at = Timestamp::default();
         loop {
-            if let Err(error) = self.look().await {
+            if let Err(error) = beside(&mut under_way, self.look()).await {
                 tracing::warn!("hours that are over can't be taken for billing: {}", with_causes(&error));
             }
             if self.clock.now().since(forgotten_at) >= FORGET_INTERVAL {
                 forgotten_at = self.clock.now();
-                self.forget().await;
+                beside(&mut under_way, self.forget()).await;
             }
             let now = self.clock.monotonic();
             if measured_at.is_none_or(|at| now.since(at) >= MEASURED_EVERY) {
                 measured_at = Some(now);
-                self.measure().await;
+                beside(&mut under_way, self.measure()).await;
             }
-            under_way
-                .extend(self.take(AT_ONCE - under_way.len()).await.into_iter().map(|batch| self.send(batch)));
+            let free = AT_ONCE - under_way.len();
+            let taken = beside(&mut under_way, self.take(free)).await;
+            under_way.extend(taken.into_iter().map(|batch| self.send(batch)));
             tokio::select! {
                 Some(()) = under_way.next() => {}
                 () = tokio::time::sleep(POLL) => {}
@@ -324,6 +326,11 @@ impl Exporter {
             Ok(beside) => beside,
             Err(error) => return Found::Waits(Setback::surely(with_causes(&error))),
         };
+        let SentBeside { delivered, delivered_at, doubtful } = beside;
+        // What arrived a moment ago may not be counted, and would be taken for what is looked for.
+        if delivered_at.is_some_and(|at| self.clock.now().since(at) < STRIPE_COUNTS_WITHIN) {
+            return Found::Waits(Setback::surely("Stripe's meter may be behind".to_owned()));
+        }
         let counted = match self.collector.counted(&event.account, event.resource, event.bucket).await {
             Ok(counted) => counted,
             Err(setback) => {
@@ -331,17 +338,12 @@ impl Exporter {
                 return Found::Waits(setback);
             }
         };
-        let SentBeside { delivered, delivered_at, doubtful } = beside;
         let all = delivered.saturating_add(doubtful).saturating_add(event.units);
         if counted == delivered {
             return Found::Missing;
         }
         if counted == all {
             return Found::There;
-        }
-        let is_settled = delivered_at.is_none_or(|at| self.clock.now().since(at) >= STRIPE_COUNTS_WITHIN);
-        if !is_settled {
-            return Found::Waits(Setback::surely("Stripe's meter may be behind".to_owned()));
         }
         Found::Unclear(format!(
             "nobody knows whether it arrived: of that hour Stripe's meter has counted {counted}, {delivered} are known to \

@@ -13,4 +13,5 @@ pub mod jwt;
 pub mod password;
 pub mod seal;
 pub mod sign;
+pub mod stripe;
 pub mod totp;

@@ -19,6 +19,7 @@ mod alerts;
 mod archive;
 mod audit;
 mod billing_events;
+mod billing_standings;
 mod bulk;
 mod changes;
 mod channels;
@@ -66,6 +67,7 @@ pub use audit::{AuditEntry, AuditFilter, AuditVerdict, Evidence, PRUNED};
 pub use billing_events::{
     BillingAccount, BillingEventFilter, EndedAttempt, ExportProgress, SentBeside, Untaken,
 };
+pub use billing_standings::BillingStanding;
 pub use changes::{Change, Changed};
 pub use channels::ChannelSecret;
 pub use error::StoreError;
@@ -74,7 +76,7 @@ pub use fleet::Flusher;
 pub use grants::{GrantSettings, Grants, Hearing, ServerFacts};
 pub use idempotency::KnownRequest;
 pub use listing::{BadPage, Cursor, Listed, Page};
-pub use outbox::{Attempt, OutboxDepth};
+pub use outbox::{Attempt, OutboxDepth, beside};
 pub use partitions::Partitions;
 pub use pool::{Reach, Snapshot, Store, StoreSettings, StoreUrl, Tx};
 pub use postgres::Listening;

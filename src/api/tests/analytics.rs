@@ -35,7 +35,7 @@ async fn rules_are_the_built_in_ones_and_the_tenants_own() {
     let listed = api.call("GET /api/tenants/acme/alert-rules").send().await;
     let rules = listed.body["items"].as_array().unwrap();
     let built_in: Vec<_> = rules.iter().filter(|rule| rule["source"] == "built_in").collect();
-    assert_eq!((built_in.len(), rules.len()), (10, 11), "{:#}", listed.body);
+    assert_eq!((built_in.len(), rules.len()), (11, 12), "{:#}", listed.body);
     assert_eq!((&built_in[0]["threshold"], &built_in[0]["enabled"]), (&json!(80), &json!(false)));
     let path = made.headers["location"].to_str().unwrap().to_owned();
     let on = api.call(&format!("PATCH {path}")).json(&json!({ "enabled": true })).await;

@@ -5,6 +5,7 @@
 
 mod browser;
 mod client;
+pub(crate) mod collectors;
 mod disk;
 mod fleet;
 mod gateway;
