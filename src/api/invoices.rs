@@ -78,7 +78,7 @@ pub(super) struct VoidBody {
 /// In which form.
 enum InForm {}
 
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 19] = [
     ("invoice_id", &["invoice_id"]),
     ("tenant_id", &["tenant_id"]),
     ("period_start", &["period_start"]),
@@ -95,6 +95,9 @@ const COLUMNS: [Column; 16] = [
     ("amount_minor", &["amount_minor"]),
     ("amount", &["amount"]),
     ("currency", &["currency"]),
+    ("charge_by", &["item", "charge_by"]),
+    ("maximum", &["item", "held", "maximum"]),
+    ("average", &["item", "held", "average"]),
 ];
 
 /// A line as a row of its own.
@@ -395,20 +398,23 @@ impl From<Invoice> for InvoiceView {
 
 impl LineView {
     fn of(bill: &Bill, number: u32, line: &InvoiceLine) -> LineView {
-        let evidence = matches!(line.item, Item::Usage { .. }).then_some(line.item.resource()).flatten();
-        let BillingPeriod { start, end } = bill.period;
+        let (tenant, BillingPeriod { start, end }) = (bill.tenant, bill.period);
+        let evidence = match &line.item {
+            Item::Usage { resource_type, .. } => Some(format!(
+                "/api/tenants/{tenant}/usage-logs?resource_type={resource_type}&from={start}&to={end}"
+            )),
+            Item::Gauge { resource_type, start, end, .. } => {
+                Some(format!("/api/tenants/{tenant}/gauges/{resource_type}/levels?from={start}&to={end}"))
+            }
+            Item::Subscription { .. } | Item::Correction { .. } => None,
+        };
         LineView {
             line: number,
             description: line.item.description(),
             amount_minor: line.amount_minor,
             amount: bill.money(line.amount_minor).to_string(),
             item: line.item.clone(),
-            evidence: evidence.map(|resource| {
-                format!(
-                    "/api/tenants/{}/usage-logs?resource_type={resource}&from={start}&to={end}",
-                    bill.tenant
-                )
-            }),
+            evidence,
         }
     }
 

@@ -17,9 +17,9 @@ use super::local::LocalToken;
 use super::openapi::Access;
 use super::seal::{method_not_allowed, no_such_address, seal};
 use super::{
-    alerts, analytics, apply, archives, audit_logs, billing_events, billing_news, bulk, channels, health,
-    invoices, keys, members, oidc, openapi, quotas, reconcile, reported, reports, sessions, settings,
-    tenants, tiers, usage_logs, users,
+    alerts, analytics, apply, archives, audit_logs, billing_events, billing_news, bulk, channels, gauges,
+    health, invoices, keys, members, oidc, openapi, quotas, reconcile, reported, reports, sessions, settings,
+    spend_caps, tenants, tiers, usage_logs, users,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -99,6 +99,7 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(invoices::void))
         .routes(routes!(invoices::paid))
         .routes(routes!(invoices::verify))
+        .routes(routes!(spend_caps::show, spend_caps::set, spend_caps::remove))
         .routes(routes!(billing_events::exports))
         .routes(routes!(billing_events::list))
         .routes(routes!(billing_events::resend))
@@ -106,6 +107,7 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(settings::show, settings::set, settings::remove))
         .routes(routes!(settings::rotate))
         .routes(routes!(usage_logs::list))
+        .routes(routes!(gauges::levels))
         .routes(routes!(audit_logs::list))
         .routes(routes!(audit_logs::verify))
         .routes(routes!(audit_logs::list_of_platform))

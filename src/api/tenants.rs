@@ -291,7 +291,8 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Erases what is personal of a deleted tenant, and shreds its secrets.
+/// Erases what is personal of a deleted tenant, and shreds its secrets. Its finalized invoices stay as they are, with the
+/// name and the address that they were made out to: they are documents that the law wants kept.
 #[utoipa::path(
     post, path = "/api/tenants/{tenant}/erase",
     responses(

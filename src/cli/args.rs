@@ -10,6 +10,7 @@ use super::bulk::Bulk;
 use super::channel::Channel;
 use super::invoice::Invoice;
 use super::report::Report;
+use super::tier::Tier;
 
 /// The reverse proxy that knows your tenants and enforces, to the unit, what each may use.
 #[derive(Parser, Clone, Debug)]
@@ -110,6 +111,9 @@ What the file does not name stays as it is: nothing is ever removed. People, rol
     /// See what a tenant owes and why, finalize what is due, and compare it with what was counted
     #[command(subcommand)]
     Invoice(Invoice),
+    /// See what is sold, and sell it otherwise from now on
+    #[command(subcommand)]
+    Tier(Tier),
     /// Do one thing to many tenants
     #[command(subcommand)]
     Bulk(Bulk),

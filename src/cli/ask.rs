@@ -275,7 +275,8 @@ pub(super) fn said<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Object(said.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn manifest(file: &Path) -> Result<Value, Failure> {
+/// What a file says: TOML, or JSON if its name ends so.
+pub(super) fn manifest(file: &Path) -> Result<Value, Failure> {
     let text = fs::read_to_string(file).map_err(|error| Failure::unreadable(file, &error))?;
     if file.extension().is_some_and(|extension| extension == "json") {
         return serde_json::from_str(&text).map_err(|error| Failure::unreadable(file, &error));

@@ -263,6 +263,14 @@ fn operations(listed: &Value) -> String {
     list(listed, &table, "no operations\n")
 }
 
+/// What became of it, or becomes of it when its period ends.
+fn after(after: &Value) -> String {
+    match &after["scheduled_tier"] {
+        Value::Null => text(after),
+        waiting => format!("{}, scheduled for {}", text(&waiting["tier"]), moment(&waiting["at"])),
+    }
+}
+
 fn tenants(listed: &Value) -> String {
     let mut table = Table::new(["TENANT", "STATE", "BEFORE", "AFTER", "WHY"]);
     for item in items(listed) {
@@ -270,7 +278,7 @@ fn tenants(listed: &Value) -> String {
             text(&item["slug"]),
             text(&item["state"]),
             text(&item["before"]),
-            text(&item["after"]),
+            after(&item["after"]),
             text(&item["error"]),
         ]);
     }

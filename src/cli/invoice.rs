@@ -10,6 +10,7 @@ use super::ask::{Ask, cursor, path, said, with_query};
 use super::failure::Failure;
 use super::show::{Table, facts, items, list, moment, text};
 use super::{Found, answered};
+use crate::api::Method;
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Invoice {
@@ -47,6 +48,28 @@ Example:
 
 Exit status: 0 it is what was counted, 1 it differs.")]
     Verify(InvoiceName),
+    /// Show or set how much a tenant means to spend in a period at most: it is told when it comes near
+    #[command(after_help = "\
+Examples:
+  tollgate invoice cap acme                    # what it is
+  tollgate invoice cap acme --amount 500.00    # told of at 80 and 100 percent of it
+  tollgate invoice cap acme --none
+
+Nothing is refused because of a cap: how much may be used is what quotas say.")]
+    Cap(InvoiceCap),
+}
+
+/// What a tenant means to spend in a period at most.
+#[derive(Group, Clone, Debug)]
+pub struct InvoiceCap {
+    /// The tenant's id or slug
+    pub tenant: String,
+    /// Set it, in the currency that the tenant is billed in
+    #[arg(long)]
+    pub amount: Option<String>,
+    /// Have none any more
+    #[arg(long, conflicts_with = "amount")]
+    pub none: bool,
 }
 
 #[derive(Group, Clone, Debug)]
@@ -124,6 +147,26 @@ impl Invoice {
             }
             Invoice::Paid(name) => Ask::post(name.path("paid"), json!({}), document),
             Invoice::Verify(name) => Ask::get(name.path("verify"), verified),
+            Invoice::Cap(cap) => {
+                let at = path(&["tenants", &cap.tenant, "spend-cap"]);
+                match &cap.amount {
+                    None if !cap.none => Ask::get(at, capped),
+                    None => Ask {
+                        method: Method::DELETE,
+                        path: at,
+                        body: None,
+                        show: |_| {
+                            "no cap
+"
+                            .to_owned()
+                        },
+                    },
+                    Some(amount) => {
+                        let body = Some(json!({ "amount": amount }));
+                        Ask { method: Method::PUT, path: at, body, show: capped }
+                    }
+                }
+            }
         }
     }
 }
@@ -158,6 +201,10 @@ fn document(invoice: &Value) -> String {
         table.row([text(&line["line"]), text(&line["description"]), text(&line["amount"])]);
     }
     format!("{head}period   {from} to {to}\n\n{table}\ntotal    {}\n", text(&invoice["total"]))
+}
+
+fn capped(cap: &Value) -> String {
+    facts(cap, &[("spend cap", "amount"), ("set at", "set_at"), ("set by", "set_by")])
 }
 
 fn preview(preview: &Value) -> String {

@@ -21,6 +21,7 @@ mod journal;
 mod report;
 mod session;
 mod show;
+mod tier;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -95,6 +96,7 @@ fn found(args: Args) -> Result<Found, Failure> {
         Command::Channel(channel) => answered(config, channel.ask()),
         Command::Billing(billing) => answered(config, billing.ask()),
         Command::Invoice(command) => invoice::invoice(config, &command),
+        Command::Tier(command) => answered(config, command.ask()?),
         Command::Usage(name) => answered(config, ask::usage(&name)),
         Command::Reconcile => reconciled(config),
         Command::Journal(command) => journal::journal(command, config),

@@ -36,10 +36,12 @@ fn asked(command: &Command) -> Ask {
         Command::Member(member) => ask::member(member),
         Command::User(user) => ask::user(user),
         Command::Usage(name) => ask::usage(name),
+        Command::Settings(settings) => ask::settings(settings).unwrap(),
         Command::Apply(apply) => ask::apply(apply).unwrap(),
         Command::Alert(alert) => alert.ask(),
         Command::Billing(billing) => billing.ask(),
         Command::Invoice(invoice) => invoice.ask(),
+        Command::Tier(tier) => tier.ask().expect("a file that can be read"),
         Command::Channel(channel) => channel.ask(),
         Command::Bulk(bulk) => bulk.ask(),
         Command::Report(report) => report.ask(),
@@ -546,6 +548,10 @@ fn the_forms_of_invoices_mean_these_requests() {
             "tollgate invoice void acme 1 --reason \"wrong name\"",
             "tollgate invoice paid acme 1",
             "tollgate invoice verify acme 1",
+            "tollgate invoice cap acme",
+            "tollgate invoice cap acme --amount 500.00",
+            "tollgate invoice cap acme --none",
+            "tollgate tier list",
         ],
         &expect![[r#"
             tollgate invoice list acme --limit 3
@@ -564,6 +570,14 @@ fn the_forms_of_invoices_mean_these_requests() {
               POST /api/tenants/acme/invoices/1/paid {}
             tollgate invoice verify acme 1
               GET /api/tenants/acme/invoices/1/verify
+            tollgate invoice cap acme
+              GET /api/tenants/acme/spend-cap
+            tollgate invoice cap acme --amount 500.00
+              PUT /api/tenants/acme/spend-cap {"amount":"500.00"}
+            tollgate invoice cap acme --none
+              DELETE /api/tenants/acme/spend-cap
+            tollgate tier list
+              GET /api/tiers
         "#]],
     );
 }

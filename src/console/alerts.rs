@@ -182,7 +182,7 @@ const fn about(kind: AlertKind) -> &'static str {
         AlertKind::Escalation => "a key, a member or a role may do more than before",
         AlertKind::Surge => "there are far more requests than is usual",
         AlertKind::AuditChain => "the audit log is not what was written",
-        AlertKind::Billing => "a payment fails, and what follows from that",
+        AlertKind::Billing => "a payment fails, or what it owes comes near to its spend cap",
         AlertKind::Message => "the platform’s people write to you",
         AlertKind::Network => "a key is used from where it never was",
         AlertKind::BadKeys => "many keys that don’t work are tried",

@@ -15,7 +15,8 @@ use super::refusal::Refusal;
 use super::session::TenantVisit;
 use super::text;
 use crate::control::{ControlError, TenantChange};
-use crate::domain::billing::{Invoice, InvoiceId, InvoiceStatus, ScheduledTier};
+use crate::domain::ResourceNames;
+use crate::domain::billing::{Invoice, InvoiceId, InvoiceStatus, ScheduledTier, SpendCap};
 
 #[derive(Template)]
 #[template(path = "billing.html")]
@@ -29,6 +30,8 @@ struct BillingPage {
     next: Option<String>,
     form: Form,
     may_finalize: bool,
+    cap: Option<SpendCap>,
+    may_cap: bool,
 }
 
 struct InvoiceRow {
@@ -59,7 +62,10 @@ async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Respo
     let (control, who) = (&here.visit.control, &here.visit.principal);
     let listed = control.invoices(who, &here.named, &filters.page()?).await?;
     let estimate = match control.running_invoice(who, &here.named).await {
-        Ok(bill) => Ok(Document::of(here, "draft", &bill)),
+        Ok(bill) => {
+            let names = ResourceNames::of(control.resource_types(who).await?);
+            Ok(Document::of(here, &names, "draft", &bill))
+        }
         Err(error @ ControlError::Conflict(_)) => Err(sentence(&error.to_string())),
         Err(error) => return Err(error.into()),
     };
@@ -72,6 +78,8 @@ async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Respo
         waiting: waiting(here).await?,
         invoices: listed.items.iter().map(InvoiceRow::of).collect(),
         may_finalize: here.may("invoice.finalize"),
+        cap: control.spend_cap(who, &here.named).await?,
+        may_cap: here.may("spend_cap.set"),
         form,
     };
     of_form(&page.form, &page)
@@ -104,6 +112,31 @@ pub(super) async fn withdraw(
     let (control, who) = (&here.visit.control, &here.visit.principal);
     match control.change_tenant(who, &here.named, change, Some(version)).await {
         Ok(tenant) => done(&here.visit, &here.address(PATH), &format!("The tier stays {}.", tenant.tier)),
+        Err(error) => page(&here, &filters, form.refused(error)?).await,
+    }
+}
+
+/// `POST …/billing/cap`: sets the spend cap; without an amount, there is none any more.
+pub(super) async fn set_cap(
+    here: TenantVisit,
+    filters: Filters,
+    Posted(form): Posted,
+) -> Result<Response, Refusal> {
+    let (control, who) = (&here.visit.control, &here.visit.principal);
+    let outcome = match form.optional("amount") {
+        Some(amount) => {
+            let set = control.set_spend_cap(who, &here.named, &amount).await;
+            set.map(|cap| format!("The spend cap is {}.", text::money(cap.amount)))
+        }
+        None => match control.remove_spend_cap(who, &here.named).await {
+            Ok(()) | Err(ControlError::NotFound { what: "spend cap", .. }) => {
+                Ok("There is no spend cap.".to_owned())
+            }
+            Err(error) => Err(error),
+        },
+    };
+    match outcome {
+        Ok(said) => done(&here.visit, &here.address(PATH), &said),
         Err(error) => page(&here, &filters, form.refused(error)?).await,
     }
 }

@@ -11,6 +11,7 @@ use askama::filters::Safe;
 use super::text;
 use crate::clock::Timestamp;
 use crate::domain::Units;
+use crate::domain::billing::Money;
 
 /// A name of ours as words.
 #[askama::filter_fn]
@@ -34,4 +35,10 @@ pub(super) fn grouped(number: &u64, _: &dyn Values) -> askama::Result<String> {
 #[askama::filter_fn]
 pub(super) fn units(units: &Units, _: &dyn Values) -> askama::Result<String> {
     Ok(text::grouped(units.get()))
+}
+
+/// An amount with its thousands apart.
+#[askama::filter_fn]
+pub(super) fn money(money: &Money, _: &dyn Values) -> askama::Result<String> {
+    Ok(text::money(*money))
 }

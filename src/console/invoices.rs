@@ -13,11 +13,11 @@ use super::lists::{Filters, done, of_form};
 use super::page::html;
 use super::refusal::Refusal;
 use super::session::{TenantVisit, form_encoded};
-use super::text::{self, grouped, words};
+use super::text::{self, grouped};
 use crate::clock::Timestamp;
 use crate::control::{Verification, VerifiedLine};
-use crate::domain::billing::{Bill, BillingPeriod, Invoice, InvoiceId, InvoiceStatus, Item};
-use crate::domain::{Limit, Resource, Tenant, Units};
+use crate::domain::billing::{Bill, BillingPeriod, Invoice, InvoiceId, InvoiceStatus, Item, Level};
+use crate::domain::{Limit, Resource, ResourceNames, Tenant, Units};
 use crate::store::{Page, UsageFilter, UsageRow};
 
 /// A bill as people read it.
@@ -86,6 +86,19 @@ struct RowsPage {
     below: Vec<(Tenant, String)>,
 }
 
+#[derive(Template)]
+#[template(path = "invoice_levels.html")]
+struct LevelsPage {
+    layout: Layout,
+    back: String,
+    title: String,
+    from: Timestamp,
+    to: Timestamp,
+    levels: Vec<Level>,
+    next: Option<String>,
+    api: String,
+}
+
 /// `GET …/billing/invoices/{invoice}?verify=yes`
 pub(super) async fn show(
     here: TenantVisit,
@@ -102,13 +115,14 @@ async fn page(here: &TenantVisit, id: InvoiceId, form: Form) -> Result<Response,
         true => Some(control.verify_invoice(who, &here.named, id).await?),
         false => None,
     };
+    let names = ResourceNames::of(control.resource_types(who).await?);
     let is_open = matches!(invoice.status, InvoiceStatus::Finalized | InvoiceStatus::Exported);
     let page = InvoicePage {
         layout: here.layout("Invoice", Tab::Billing),
         here: address_of(here, id),
         back: here.address(PATH),
         id,
-        document: Document::of(here, &id.to_string(), &invoice.bill).with(verification.as_ref()),
+        document: Document::of(here, &names, &id.to_string(), &invoice.bill).with(verification.as_ref()),
         may_void: is_open && here.may("invoice.void"),
         may_pay: is_open && here.may("invoice.pay"),
         invoice,
@@ -175,13 +189,33 @@ pub(super) async fn rows(here: TenantVisit, filters: Filters) -> Result<Response
     html(&RowsPage {
         layout: here.layout("What was counted", Tab::Billing),
         back: here.address(PATH),
-        title: words(resource.as_str()),
+        title: ResourceNames::of(control.resource_types(who).await?).display(resource),
         from: period.start,
         to: period.end,
         rows: listed.items,
         next: filters.next(&here.address(&format!("{PATH}/rows")), listed.next_cursor),
         csv: counted(&format!("/api/tenants/{}/usage-logs", here.tenant.id), resource, period),
         below: children.into_iter().map(beside).collect(),
+    })
+}
+
+/// `GET …/billing/levels?resource_type=&from=&to=`: what was held of a gauge, from when on.
+pub(super) async fn levels(here: TenantVisit, filters: Filters) -> Result<Response, Refusal> {
+    let asked = asked(&filters.0);
+    let (resource, period) =
+        asked.ok_or_else(|| Refusal::Malformed("The address names no time of a gauge.".to_owned()))?;
+    let (control, who) = (&here.visit.control, &here.visit.principal);
+    let listed = control.levels(who, &here.named, resource, period, &filters.page()?).await?;
+    let [from, to] = [period.start, period.end].map(|at| form_encoded(&at.to_string()));
+    html(&LevelsPage {
+        layout: here.layout("What was held", Tab::Billing),
+        back: here.address(PATH),
+        title: ResourceNames::of(control.resource_types(who).await?).display(resource),
+        from: period.start,
+        to: period.end,
+        levels: listed.items,
+        next: filters.next(&here.address(&format!("{PATH}/levels")), listed.next_cursor),
+        api: format!("/api/tenants/{}/gauges/{resource}/levels?from={from}&to={to}", here.tenant.id),
     })
 }
 
@@ -209,14 +243,14 @@ fn units(units: Units) -> String {
 
 impl Document {
     /// `name` is what the API calls it.
-    pub(super) fn of(here: &TenantVisit, name: &str, bill: &Bill) -> Document {
+    pub(super) fn of(here: &TenantVisit, names: &ResourceNames, name: &str, bill: &Bill) -> Document {
         let lines = (1..).zip(&bill.lines);
         let line = |(number, line): (u32, &crate::domain::billing::InvoiceLine)| Line {
             number,
             amount: text::money(bill.money(line.amount_minor)),
             evidence: Evidence::of(here, bill, &line.item),
             verified: None,
-            ..Line::about(&line.item, bill)
+            ..Line::about(&line.item, bill, names)
         };
         Document {
             bill_to: bill.bill_to.clone(),
@@ -242,7 +276,8 @@ impl Document {
 // === impl Line ===
 
 impl Line {
-    fn about(item: &Item, bill: &Bill) -> Line {
+    fn about(item: &Item, bill: &Bill, names: &ResourceNames) -> Line {
+        let named = |resource: &Resource| names.display(*resource);
         let (title, detail) = match item {
             Item::Subscription { display, from, to, of, .. } => {
                 let parts = bill.terms.proration.as_str();
@@ -258,11 +293,21 @@ impl Line {
                     }
                     None => String::new(),
                 };
-                (words(resource_type.as_str()), format!("{} used, {of} included{sold}", units(*used)))
+                (named(resource_type), format!("{} used, {of} included{sold}", units(*used)))
+            }
+            Item::Gauge { resource_type, charge_by, held, included: limit, price, from, to, of, .. } => {
+                let (by, held, limit) = (charge_by.words(), held.told(*charge_by), included(*limit));
+                let (per, currency, price) = (grouped(price.per()), bill.terms.currency, price.price());
+                let (share, parts) = (to - from, bill.terms.proration.as_str());
+                let detail = format!(
+                    "{held} held {by}, {limit} included; what is above at {price} {currency} per {per} a month, \
+                     {share} of {of} {parts}s"
+                );
+                (named(resource_type), detail)
             }
             Item::Correction { resource_type, used_before, used, .. } => {
                 let (now, before) = (units(*used), units(*used_before));
-                let title = format!("{}, correction", words(resource_type.as_str()));
+                let title = format!("{}, correction", named(resource_type));
                 (title, format!("{now} were used in an earlier period, {before} were billed"))
             }
         };
@@ -279,6 +324,14 @@ impl Evidence {
             Item::Usage { resource_type, .. } => here.may("usage.read").then(|| Evidence {
                 label: "What was counted",
                 href: counted(&here.address(&format!("{PATH}/rows")), *resource_type, bill.period),
+            }),
+            Item::Gauge { resource_type, start, end, .. } => here.may("usage.read").then(|| Evidence {
+                label: "What was held",
+                href: counted(
+                    &here.address(&format!("{PATH}/levels")),
+                    *resource_type,
+                    BillingPeriod { start: *start, end: *end },
+                ),
             }),
             Item::Correction { corrects, .. } => {
                 Some(Evidence { label: "The invoice that it corrects", href: address_of(here, *corrects) })

@@ -16,6 +16,7 @@ use super::work::{Target, Told, Work};
 use super::{
     Control, ControlError, Principal, QuotaChange, Rights, TenantChange, TenantRef, quotas, tenants,
 };
+use crate::domain::billing::ScheduledTier;
 use crate::domain::{
     Alert, AlertId, AlertKind, BulkAction, BulkFilter, BulkId, BulkItem, BulkItemState, BulkOperation,
     BulkState, Role, Severity, Tenant, TenantId, TenantStatus,
@@ -227,6 +228,13 @@ fn shown(operation: &BulkOperation) -> Value {
     json!({ "filter": operation.filter, "action": operation.action, "total": operation.total })
 }
 
+/// Under what an item tells of a tier that is to come.
+const SCHEDULED: &str = "scheduled_tier";
+
+fn scheduled(waiting: Option<&ScheduledTier>) -> Value {
+    waiting.map_or(Value::Null, |waiting| json!({ "tier": waiting.tier, "at": waiting.effective_at }))
+}
+
 fn item_of(tenant: &Tenant, outcome: Result<Done, String>) -> BulkItem {
     let (state, before, after, error) = match outcome {
         Ok(Done { is_change: false, .. }) => (BulkItemState::Unchanged, None, None, None),
@@ -404,9 +412,14 @@ impl Work<'_> {
             }
             BulkAction::Tier { tier } => {
                 let before = self.living_tenant_for(Operation::ChangeTenant, &tenant).await?;
+                let waiting = self.tx.scheduled_tier(id).await?;
                 let change = TenantChange { tier: Some(tier.clone()), ..TenantChange::default() };
                 let after = self.change_tenant(&tenant, &change, None).await?;
-                Ok(Done::of_tenant(&before, &after))
+                let mut done = Done::of_tenant(&before, &after);
+                // A cheaper tier comes when the period ends.
+                done.before[SCHEDULED] = scheduled(waiting.as_ref());
+                done.after[SCHEDULED] = scheduled(self.tx.scheduled_tier(id).await?.as_ref());
+                Ok(done)
             }
             BulkAction::Quota { resource_type, limit, period, enforcement, on_loss, reason, expires_at } => {
                 let change = QuotaChange {

@@ -9,8 +9,9 @@
 //! What the tier includes that is had at the period's end, or the tenant's own limit then: an upgrade never makes
 //! dearer what was used before it.
 //!
-//! # What is not charged for
-//! Gauges: they hold until released, nobody keeps what they were, and no tier sells more of them than its limit.
+//! # Gauges
+//! See [`gauges`](super::gauges): they are charged for by what was held, where a tier sells more of them than its limit.
+//! What is held is written down where it changes, so nothing of it comes late and nothing is corrected.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::gauges::gauge_items;
 use super::principal::Operation;
 use super::subscriptions::{
     TENANTS_AT_ONCE, currency_of, not_countable, priced, running_period, segments_of, tiers_of,
@@ -27,8 +29,9 @@ use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
 use crate::domain::billing::{
-    Bill, BillingPeriod, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Item, Measure, Metered,
-    NotCountable, Proration, Rounding, Segment, Terms, UnitPrice, line_items, next_period, stretches,
+    Bill, BillingPeriod, Currency, Held, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Item, Measure,
+    Metered, NotCountable, Proration, Rounding, Segment, Terms, UnitPrice, line_items, next_period,
+    stretches,
 };
 use crate::domain::{Limit, Period, Resource, Tenant, TenantId, Tier, Units};
 use crate::store::{Listed, Page, Snapshot};
@@ -132,10 +135,19 @@ impl Control {
         tenant: &TenantRef,
     ) -> Result<Bill, ControlError> {
         let (mut snapshot, tenant) = self.read_billed(principal, tenant).await?;
-        let segments = segments_of(&mut snapshot, &tenant, self.now()).await?;
-        let period = running_period(&mut snapshot, &tenant, &segments, self.now()).await?;
+        self.estimated(&mut snapshot, &tenant).await
+    }
+
+    /// The same of a tenant that was found.
+    pub(super) async fn estimated(
+        &self,
+        snapshot: &mut Snapshot,
+        tenant: &Tenant,
+    ) -> Result<Bill, ControlError> {
+        let segments = segments_of(snapshot, tenant, self.now()).await?;
+        let period = running_period(snapshot, tenant, &segments, self.now()).await?;
         let period = period.ok_or_else(|| ControlError::Conflict("there is no subscription".to_owned()))?;
-        self.drawn_up(&mut snapshot, &tenant, &segments, period).await
+        self.drawn_up(snapshot, tenant, &segments, period).await
     }
 
     /// Keeps the invoice of the first period that is over and has none; if none is over, what is there already of the last
@@ -330,7 +342,9 @@ async fn items_of(
         None => Vec::new(),
     };
     let priced: Vec<_> = tiers.iter().map(priced).collect();
-    Ok((tiers, line_items(&measure, &parts, &priced, &metered)))
+    let mut items = line_items(&measure, &parts, &priced, &metered);
+    items.extend(gauge_items(snapshot, tenant, &measure, &parts, &tiers).await?);
+    Ok((tiers, items))
 }
 
 /// What was used of whatever the tier limits per month.
@@ -342,7 +356,7 @@ async fn metered(
 ) -> Result<Vec<Metered>, ControlError> {
     let mut metered = Vec::new();
     for quota in tier.quotas.iter().filter(|quota| quota.period == Period::Month) {
-        let own = snapshot.own_limit_at(tenant.id, quota.resource, period.end).await?;
+        let own = snapshot.own_limit_at(tenant.id, quota.resource, quota.period, period.end).await?;
         metered.push(Metered {
             resource: quota.resource,
             used: snapshot.units_of_period(tenant.id, quota.resource, period).await?,
@@ -420,7 +434,7 @@ fn verified(invoice: &Invoice, known: &[Invoice], items: &[Item]) -> Result<Veri
     let recomputed_minor = recomputed.ok_or_else(|| not_countable(NotCountable))?;
     let total_minor = invoice.bill.total_minor;
     // Lines that are there may agree while one is missing.
-    let is_share = |item: &&Item| matches!(item, Item::Subscription { .. });
+    let is_share = |item: &&Item| matches!(item, Item::Subscription { .. } | Item::Gauge { .. });
     let shares = invoice.bill.lines.iter().map(|line| &line.item).filter(is_share).count();
     let is_whole = shares == items.iter().filter(is_share).count();
     let agrees = is_whole && recomputed_minor == total_minor && lines.iter().all(|line| line.agrees);
@@ -444,6 +458,11 @@ fn verified_line(
             let agrees = now.is_some() && now == billed.map(|billed| (billed, *included, *price));
             (billed, now.map(|(used, ..)| used), agrees)
         }
+        Item::Gauge { charge_by, held, .. } => {
+            let again = items.iter().find_map(|item| held_again(item, &line.item));
+            let units = |held: Held| held.units(*charge_by);
+            (Some(units(*held)), again.map(units), items.contains(&line.item))
+        }
         // What it corrects is verified with the invoice that it names.
         Item::Correction { .. } => (None, None, true),
     };
@@ -466,6 +485,16 @@ fn used_of(item: &Item, resource: Resource) -> Option<(Units, Limit, Option<Unit
         }
         _ => None,
     }
+}
+
+/// What is computed now for the same gauge and time.
+fn held_again(item: &Item, line: &Item) -> Option<Held> {
+    let place = |item: &Item| match item {
+        Item::Gauge { resource_type, start, held, .. } => Some((*resource_type, *start, *held)),
+        _ => None,
+    };
+    let ((resource, start, held), (of, since, _)) = (place(item)?, place(line)?);
+    ((resource, start) == (of, since)).then_some(held)
 }
 
 // === impl Work ===

@@ -82,6 +82,8 @@ pub(super) enum Operation {
     VoidInvoice,
     /// To note that it was paid.
     PayInvoice,
+    SetSpendCap,
+    RemoveSpendCap,
     /// Usage on its way to whoever collects what is owed.
     ReadBillingEvents,
     ResendBillingEvent,
@@ -107,7 +109,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 71] = [
+const MATRIX: [(Operation, &str, Allowed); 73] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -169,6 +171,8 @@ const MATRIX: [(Operation, &str, Allowed); 71] = [
     (Operation::FinalizeInvoice, "invoice.finalize", allowed("P- ------ -")),
     (Operation::VoidInvoice, "invoice.void", allowed("P- ------ -")),
     (Operation::PayInvoice, "invoice.pay", allowed("P- ------ -")),
+    (Operation::SetSpendCap, "spend_cap.set", allowed("P- ------ r")),
+    (Operation::RemoveSpendCap, "spend_cap.remove", allowed("P- ------ r")),
     (Operation::ReadBillingEvents, "billing_event.read", allowed("PS ------ -")),
     (Operation::ResendBillingEvent, "billing_event.resend", allowed("P- ------ -")),
     (Operation::SetTier, "tier.set", allowed("P- ------ -")),
@@ -405,10 +409,12 @@ mod tests {
                     | Operation::ImportTenant
                     | Operation::PayInvoice
                     | Operation::RemoveQuota
+                    | Operation::RemoveSpendCap
                     | Operation::ResendBillingEvent
                     | Operation::RotateSecrets
                     | Operation::SetPlatformSetting
                     | Operation::SetQuota
+                    | Operation::SetSpendCap
                     | Operation::SetStatus
                     | Operation::SetTier
                     | Operation::VoidInvoice
@@ -419,8 +425,15 @@ mod tests {
 
     #[test]
     fn a_reseller_makes_stops_and_limits_tenants_below_it() {
-        let expected =
-            ["tenant.create", "tenant.change_terms", "tenant.set_status", "quota.set", "quota.remove"];
+        let expected = [
+            "tenant.create",
+            "tenant.change_terms",
+            "tenant.set_status",
+            "quota.set",
+            "quota.remove",
+            "spend_cap.set",
+            "spend_cap.remove",
+        ];
         assert_eq!(Permissions::of_resellers().names(), expected);
     }
 

@@ -193,8 +193,8 @@ impl Control {
         }
     }
 
-    /// Erases a deleted tenant's personal data and shreds its secrets: what is left is a tombstone, its usage and its
-    /// audit log. A second time is success and writes nothing.
+    /// Erases a deleted tenant's personal data and shreds its secrets: what is left is a tombstone, its usage, its audit
+    /// log, and the invoices that were finalized, to whom and as they are: they are documents that the law wants kept. A second time is success and writes nothing.
     ///
     /// # Errors
     /// [`ControlError::Conflict`] for a tenant that is not deleted.

@@ -390,7 +390,7 @@ fn when_by_default(now: &Tier, then: &Tier, period: Option<BillingPeriod>) -> Ti
 }
 
 /// The version of its tier that the tenant has.
-async fn had_tier(snapshot: &mut Snapshot, tenant: &Tenant) -> Result<Tier, ControlError> {
+pub(super) async fn had_tier(snapshot: &mut Snapshot, tenant: &Tenant) -> Result<Tier, ControlError> {
     let found = snapshot.tier_version(&tenant.tier, tenant.tier_version).await?;
     found.ok_or_else(|| ControlError::NotFound { what: "tier", which: tenant.tier.clone() })
 }

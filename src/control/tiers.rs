@@ -133,13 +133,20 @@ fn check_quotas(faults: &mut Faults, quotas: &[TierQuota], known: &[ResourceType
         let is_gauge = of.kind == ResourceKind::Gauge;
         let fits = is_gauge == (quota.period == Period::Forever);
         faults.check_that(fits, &field, "gauges are held forever, counters begin anew");
-        // What a hard limit denies can't be sold, and only what a month counted is on an invoice.
-        let is_soft = quota.enforcement != Enforcement::Hard && quota.period == Period::Month;
+        // What a hard limit denies can't be sold, and only what a month counted or a gauge held is on an invoice.
+        let is_billed = is_gauge || quota.period == Period::Month;
+        let is_soft = quota.enforcement != Enforcement::Hard && is_billed;
         let can_be_sold = quota.overage.is_none() || is_soft;
         faults.check_that(
             can_be_sold,
             &field,
             "what is above a limit is sold per month, where the limit is soft",
+        );
+        let says_how = quota.charge_by.is_some() == (is_gauge && quota.overage.is_some());
+        faults.check_that(
+            says_how,
+            &field,
+            "a gauge that is sold says `charge_by`, which is `maximum` or `average`, and nothing else does",
         );
     }
 }
@@ -177,7 +184,11 @@ impl Work<'_> {
 
 impl OfferedTier {
     fn without_prices(self) -> OfferedTier {
-        let quotas = self.quotas.into_iter().map(|quota| TierQuota { overage: None, ..quota }).collect();
+        let quotas = self
+            .quotas
+            .into_iter()
+            .map(|quota| TierQuota { overage: None, charge_by: None, ..quota })
+            .collect();
         OfferedTier { price_minor: None, currency: None, quotas, ..self }
     }
 }

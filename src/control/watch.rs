@@ -65,14 +65,14 @@ pub struct WatchSettings {
 }
 
 /// Something to be told of.
-struct Happening {
+pub(super) struct Happening {
     /// Names it, within its tenant.
-    occasion: String,
-    kind: AlertKind,
-    severity: Severity,
-    resource: Option<Resource>,
-    summary: String,
-    details: Value,
+    pub(super) occasion: String,
+    pub(super) kind: AlertKind,
+    pub(super) severity: Severity,
+    pub(super) resource: Option<Resource>,
+    pub(super) summary: String,
+    pub(super) details: Value,
 }
 
 /// What was seen of a tenant that may not be well.
@@ -151,6 +151,7 @@ impl Control {
             self.watch_surges(&mut told).await?;
             self.watch_networks(&mut told).await?;
             self.watch_bad_keys(&mut told).await?;
+            self.watch_spending(&mut told).await?;
         }
         if self.take_round(AUDIT, settings.audit_interval).await? {
             self.watch_audit(&mut told).await?;
@@ -386,7 +387,7 @@ impl Control {
     }
 
     /// Writes down what happened to a tenant and who is to be told, as far as that is new; answers what is.
-    async fn note(
+    pub(super) async fn note(
         &self,
         snapshot: &mut Snapshot,
         tenant: TenantId,

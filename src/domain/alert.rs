@@ -50,7 +50,7 @@ pub enum AlertKind {
     BadKeys,
     /// The audit log is not what was written.
     AuditChain,
-    /// A payment has failed, or what follows from that.
+    /// A payment has failed, or what is owed comes near to what the tenant means to spend.
     Billing,
     /// Written by the platform's people to many tenants.
     Message,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::billing::UnitPrice;
+use super::billing::{ChargeBy, UnitPrice};
 use super::{Enforcement, Limit, LossPolicy, Period, Resource};
 
 /// One version of a tier. Shipped as data in `config/tiers.toml`.
@@ -48,4 +48,7 @@ pub struct TierQuota {
     /// What units above the limit cost, in whole units of the tier's currency; `None`: nothing above it is sold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overage: Option<UnitPrice>,
+    /// Of a gauge that is sold above its limit: by what of it. Counters are charged for what they count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge_by: Option<ChargeBy>,
 }

@@ -59,7 +59,7 @@ pub struct Position(Vec<Value>);
 pub struct BadRow(pub &'static str);
 
 /// In the order in which they are imported: what others refer to comes first.
-pub static PARTS: [Part; 11] = [
+pub static PARTS: [Part; 12] = [
     Part {
         name: "tenant",
         table: "organizations",
@@ -290,6 +290,14 @@ pub static PARTS: [Part; 11] = [
         key: 7,
         whose: Whose::Owner,
         by: By::Ingest,
+    },
+    Part {
+        name: "gauge_levels",
+        table: "gauge_levels",
+        columns: &[("resource_type", Kind::Text), ("since", Kind::Instant), ("units", Kind::Integer)],
+        key: 2,
+        whose: Whose::TenantId,
+        by: By::Platform,
     },
 ];
 

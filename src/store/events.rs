@@ -10,7 +10,7 @@ use super::sql::query;
 use super::values::{get, json, parsed, to_json};
 use super::{Snapshot, Store, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::domain::{AccountKey, Resource, TenantId};
+use crate::domain::{AccountKey, Owner, Resource, TenantId};
 
 /// One row of `usage_events`.
 #[derive(Clone, PartialEq, Debug)]
@@ -140,7 +140,10 @@ impl Tx {
         .bind(amount)
         .execute(self.connection())
         .await?;
-        Ok(())
+        match account.owner {
+            Owner::Tenant(tenant) => self.note_level(tenant, account.resource, at).await,
+            Owner::Key(_) => Ok(()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::billing::{
     Bill, BillingPeriod, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Plan, Proration, Rounding,
     ScheduledTier, Segment, Terms,
 };
-use crate::domain::{Limit, NotUnits, Resource, TenantId, Units, Zone};
+use crate::domain::{Limit, NotUnits, Period, Resource, TenantId, Units, Zone};
 
 const INVOICE: &str = "tenant_id, invoice_id, period_start, period_end, currency, total_minor, timezone, proration, \
      rounding, bill_to, billing_email, finalized_at, status, status_at, status_reason";
@@ -175,7 +175,7 @@ impl Snapshot {
         Ok(units)
     }
 
-    /// The limit per month that the tenant had of its own at an instant; `None`: its tier's.
+    /// The limit per `quota_period` that the tenant had of its own at an instant; `None`: its tier's.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -183,17 +183,19 @@ impl Snapshot {
         &mut self,
         tenant: TenantId,
         resource: Resource,
+        quota_period: Period,
         at: Timestamp,
     ) -> Result<Option<Limit>, StoreError> {
         let row = query(
             "SELECT change, limit_amount, expires_at FROM quota_changes
-             WHERE tenant_id = $1 AND owner_kind = 'tenant' AND resource_type = $2 AND period = 'month'
+             WHERE tenant_id = $1 AND owner_kind = 'tenant' AND resource_type = $2 AND period = $4
                AND changed_at < $3
              ORDER BY version DESC LIMIT 1",
         )
         .bind(tenant.0)
         .bind(resource.as_str())
         .bind(at)
+        .bind(quota_period.as_str())
         .fetch_optional(self.connection())
         .await?;
         let Some(row) = row else { return Ok(None) };

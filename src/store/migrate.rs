@@ -104,6 +104,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0014_export.sql"),
     },
     Migration {
+        number: 15,
+        name: "0015_money",
+        postgres: include_str!("../../migrations/postgres/0015_money.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0015_money.sql"),
+    },
+    Migration {
         number: 16,
         name: "0016_told",
         postgres: include_str!("../../migrations/postgres/0016_told.sql"),

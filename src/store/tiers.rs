@@ -6,7 +6,7 @@ use super::quotas::on_loss;
 use super::sql::{Row, query, select};
 use super::values::{corrupt, get, json, limit, parsed, to_json};
 use super::{Changed, Snapshot, StoreError, Tx};
-use crate::domain::billing::UnitPrice;
+use crate::domain::billing::{ChargeBy, UnitPrice};
 use crate::domain::{Enforcement, LossPolicy, Resource, ResourceKind, ResourceType, Tenant, Tier, TierQuota};
 
 /// `config/tiers.toml`: what a new database begins with.
@@ -14,7 +14,7 @@ const SHIPPED: &str = include_str!("../../config/tiers.toml");
 
 const TIER: &str = "tier, version, display, price_minor, currency, retention_days, security_level, flags";
 const TIER_QUOTA: &str =
-    "resource_type, limit_amount, period, enforcement, on_loss, overage_price, overage_per";
+    "resource_type, limit_amount, period, enforcement, on_loss, overage_price, overage_per, charge_by";
 const RESOURCE_TYPE: &str = "slug, kind, unit, display";
 
 #[derive(Deserialize)]
@@ -191,6 +191,7 @@ fn tier_quota(row: &Row) -> Result<TierQuota, StoreError> {
         enforcement: parsed(row, "enforcement", Enforcement::parse)?,
         on_loss: on_loss(row)?,
         overage: overage(row)?,
+        charge_by: charge_by(row)?,
     })
 }
 
@@ -199,6 +200,12 @@ fn overage(row: &Row) -> Result<Option<UnitPrice>, StoreError> {
     let bad = || corrupt("overage_price", format!("`{price}`"));
     let per = get::<Option<i64>>(row, "overage_per")?.and_then(|per| u64::try_from(per).ok());
     UnitPrice::new(price, per.ok_or_else(bad)?).map(Some).map_err(|_| bad())
+}
+
+fn charge_by(row: &Row) -> Result<Option<ChargeBy>, StoreError> {
+    let text: Option<&str> = get(row, "charge_by")?;
+    let read = |text: &str| ChargeBy::parse(text).ok_or_else(|| corrupt("charge_by", format!("`{text}`")));
+    text.map(read).transpose()
 }
 
 fn resource_type(row: &Row) -> Result<ResourceType, StoreError> {
@@ -306,8 +313,8 @@ impl Tx {
     async fn insert_tier_quota(&mut self, tier: &Tier, quota: &TierQuota) -> Result<(), StoreError> {
         query(
             "INSERT INTO tier_quotas (tier, version, resource_type, period, limit_amount, enforcement, on_loss,
-                 overage_price, overage_per)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                 overage_price, overage_per, charge_by)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(&tier.slug)
         .bind(tier.version)
@@ -318,6 +325,7 @@ impl Tx {
         .bind(quota.on_loss.map(LossPolicy::as_str))
         .bind(quota.overage.map(|price| price.price()))
         .bind(quota.overage.and_then(|price| i64::try_from(price.per()).ok()))
+        .bind(quota.charge_by.map(ChargeBy::as_str))
         .execute(self.connection())
         .await?;
         Ok(())

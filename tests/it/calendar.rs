@@ -29,11 +29,18 @@ impl Calendar {
     /// With more sections of configuration.
     #[track_caller]
     pub(crate) fn with(now: &str, more: &str) -> Calendar {
+        Calendar::on(None, now, more)
+    }
+
+    /// On a store that is there already; `None`: on a new one of its own.
+    #[track_caller]
+    pub(crate) fn on(store: Option<&str>, now: &str, more: &str) -> Calendar {
         let (clock, upstream) = (TestClock::at(now), StubUpstream::start());
         let directory = tempfile::tempdir().expect("a directory");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let config = config(directory.path(), &upstream.url(), more);
+        let own = format!("sqlite:{}/tollgate.db", directory.path().display());
+        let config = config(directory.path(), store.unwrap_or(&own), &upstream.url(), more);
         let loaded = Loaded { config, source: Source::Defaults };
         let gateway = runtime.block_on(Running::start(loaded, Arc::new(clock.clone()))).expect("it starts");
         Calendar { runtime, gateway: Some(gateway), clock, _upstream: upstream, _directory: directory }
@@ -56,10 +63,10 @@ impl Drop for Calendar {
     }
 }
 
-fn config(directory: &Path, upstream: &str, more: &str) -> Config {
+fn config(directory: &Path, store: &str, upstream: &str, more: &str) -> Config {
     let text = format!(
         "[listen]\nproxy = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
-         [store]\nurl = \"sqlite:{directory}/tollgate.db\"\n\
+         [store]\nurl = \"{store}\"\n\
          [data]\ndirectory = \"{directory}/data\"\n\
          [journal]\nsegment_bytes = \"4MiB\"\n\
          [[upstream]]\nname = \"stub\"\nurls = [\"{upstream}\"]\n\

@@ -6,6 +6,7 @@ mod support;
 mod alerts;
 mod archive;
 mod authority;
+mod billing;
 mod billing_export;
 mod browser;
 mod calendar;

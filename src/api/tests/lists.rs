@@ -20,7 +20,8 @@ fn lists<'d>(document: &'d Value, operation: &str) -> Vec<(String, Vec<&'d str>)
     let paged = operations(document).into_iter().filter(|(name, _)| name.starts_with("get "));
     let paged = paged.filter(|(_, said)| parameters(said).contains(&"cursor"));
     let line = |(name, said): (String, _)| {
-        let line = name.replace("{tenant}", "acme").replace("{operation}", operation);
+        let line =
+            name.replace("{tenant}", "acme").replace("{operation}", operation).replace("{resource}", "users");
         (line.replace("get ", "GET "), parameters(said))
     };
     paged.map(line).collect()

@@ -182,3 +182,22 @@ async fn what_a_child_costs_is_on_no_page_of_its_own() {
     let below = linked(&bob.page(&rows).await.text, "/console/tenants/shop/billing/rows");
     bob.page(&below).await.shows("No row is there");
 }
+
+#[tokio::test]
+async fn a_spend_cap_is_set_and_taken_away_by_whoever_may_change_terms() {
+    let console = TestConsole::new().await;
+    let acme = console.tenant("Acme", "pro").await;
+    let mut owner = console.owner("root@example.com").await;
+    let mut ann = console.member(&acme, "ann@example.com", "owner").await;
+    let cap = format!("{BILLING}/cap");
+    let wrong = owner.submit(BILLING, &cap, &[("amount", "a lot")]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    wrong.shows("an amount above 0 is expected").shows("a lot").is_a_good_page(BILLING);
+    owner.submit(BILLING, &cap, &[("amount", "1500")]).await.leads_to(BILLING);
+    let shown = ann.page(BILLING).await;
+    shown.shows("1,500.00 USD").shows("root@example.com");
+    assert!(!shown.text.contains("Set the cap"));
+    assert_eq!(ann.submit(BILLING, &cap, &[("amount", "2")]).await.status, StatusCode::FORBIDDEN);
+    owner.submit(BILLING, &cap, &[("amount", "")]).await.leads_to(BILLING);
+    owner.page(BILLING).await.shows("nobody is told");
+}

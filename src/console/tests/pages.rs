@@ -43,6 +43,7 @@ pub(super) fn of_tenant(slug: &Slug) -> Vec<String> {
         "/alerts/channels",
         "/alerts/deliveries",
         "/billing",
+        "/billing/levels?resource_type=users&from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z",
         "/billing/rows?resource_type=api_calls&from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z",
         "/children",
     ]

@@ -3,7 +3,7 @@ use axum::http::StatusCode;
 use super::TestConsole;
 
 /// Every form about people, settings, alerts and one's own account, and what it changes.
-const FORMS: [&str; 31] = [
+const FORMS: [&str; 32] = [
     "/console/account/sessions/00000000-0000-7000-8000-000000000000/end",
     "/console/account/password",
     "/console/account/second-factor",
@@ -28,6 +28,7 @@ const FORMS: [&str; 31] = [
     "/console/tenants/acme/alerts/channels/00000000-0000-7000-8000-000000000000/test",
     "/console/tenants/acme/alerts/channels/00000000-0000-7000-8000-000000000000/remove",
     "/console/tenants/acme/alerts/deliveries/00000000-0000-7000-8000-000000000000/resend",
+    "/console/tenants/acme/billing/cap",
     "/console/tenants/acme/billing/finalize",
     "/console/tenants/acme/billing/scheduled/withdraw",
     "/console/tenants/acme/billing/invoices/00000000-0000-7000-8000-000000000000/void",

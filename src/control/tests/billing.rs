@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{House, by_id, fields, limit, named, of_tenant, quota, resource};
 use crate::clock::{Clock, Timestamp};
 use crate::control::{ControlError, NewTenant, TenantChange, TierWhen};
-use crate::domain::billing::{Invoice, InvoiceStatus, Item, UnitPrice};
-use crate::domain::{AccountKey, Enforcement, Owner, Period, Role, Tenant, TenantStatus};
+use crate::domain::billing::{ChargeBy, Invoice, InvoiceStatus, Item, UnitPrice};
+use crate::domain::{AccountKey, AlertKind, Enforcement, Owner, Period, Role, Tenant, TenantStatus};
 use crate::store::testing::{TestStore, on_both};
 use crate::store::usage_testing::batch;
 use crate::store::{AccountUse, Page};
@@ -24,6 +24,10 @@ on_both! {
     an_invoice_that_is_void_is_drawn_up_again_and_one_that_was_paid_stays,
     a_tenant_from_before_is_billed_from_its_present_month_on,
     whoever_is_not_charged_gets_no_invoice,
+    a_gauge_is_charged_by_what_was_held_to_the_microsecond,
+    a_gauge_is_charged_by_each_tier_for_its_own_time,
+    an_invoice_stays_made_out_to_a_tenant_that_is_erased,
+    a_spend_cap_is_told_of_at_80_and_100_percent_once_per_period,
     whoever_may_read_invoices_may_not_finalize_them,
     what_a_child_costs_is_told_to_its_reseller_and_not_to_the_child,
 }
@@ -43,16 +47,29 @@ impl House {
 
     /// A version of the tier that sells calls above its limit.
     async fn sell_overage(&self, tier: &str, price: &str) {
-        let mut tx = self.store.begin().await.unwrap();
-        let mut tier = tx.tier(tier).await.unwrap().unwrap();
-        tier.version += 1;
+        self.sell(tier, "api_calls", price, None).await;
+    }
+
+    async fn sell(&self, tier: &str, sold: &str, price: &str, charge_by: Option<ChargeBy>) {
+        let tiers = self.control.tiers(&self.owner).await.unwrap();
+        let mut tier = tiers.into_iter().find(|known| known.slug == tier).unwrap();
         for quota in &mut tier.quotas {
-            if quota.resource == resource("api_calls") {
+            if quota.resource == resource(sold) {
                 quota.enforcement = Enforcement::Soft;
                 quota.overage = Some(price.parse::<UnitPrice>().unwrap());
+                quota.charge_by = charge_by;
             }
         }
-        tx.add_tier_version(&tier).await.unwrap();
+        self.control.set_tier(&self.owner, tier).await.unwrap();
+    }
+
+    /// What was reported to be held from now on, or given back.
+    async fn hold(&self, tenant: &Tenant, gauge: &str, amount: i64) {
+        let now = self.clock.now();
+        let window = Period::Forever.window(tenant.anchor, &tenant.timezone, now);
+        let account = AccountKey { owner: Owner::Tenant(tenant.id), resource: resource(gauge), window };
+        let mut tx = self.store.begin().await.unwrap();
+        tx.add_held_units(&account, amount, now).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -273,6 +290,106 @@ async fn whoever_is_not_charged_gets_no_invoice(store: TestStore) {
     assert!(matches!(error, ControlError::Conflict(_)), "{error}");
     house.control.set_status(owner, &at, TenantStatus::Active, None).await.unwrap();
     assert!(house.control.running_invoice(owner, &at).await.unwrap().total_minor > 0);
+}
+
+async fn a_gauge_is_charged_by_what_was_held_to_the_microsecond(store: TestStore) {
+    let house = House::on(store);
+    house.sell("pro", "users", "5.00 per 1", Some(ChargeBy::Average)).await;
+    house.sell("pro", "devices", "1.00 per 1", Some(ChargeBy::Maximum)).await;
+    let acme = house.subscriber("pro").await;
+    house.hold(&acme, "users", 60).await;
+    house.hold(&acme, "devices", 120).await;
+    house.clock.advance(Duration::from_secs(1));
+    house.hold(&acme, "devices", -100).await;
+    // Of 30 days without the six hours before it subscribed, half.
+    house.clock.advance(Duration::from_secs(357 * 3_600 - 1));
+    house.hold(&acme, "users", -10).await;
+    let estimate = house.control.running_invoice(&house.owner, &by_id(&acme)).await.unwrap();
+    house.clock.advance(DAY * 20);
+    house.hold(&acme, "users", 1_000).await;
+    let invoice = house.finalize(&acme).await.unwrap();
+    assert_eq!(invoice.bill, estimate, "what is held is estimated to be held until the end");
+    // 20 devices above 100, and 55 users on average above 50.
+    assert_eq!(amounts(&invoice), [29_900, 2_000, 2_500]);
+    assert!(house.agrees(&acme, &invoice).await);
+    house.store.raw("UPDATE gauge_levels SET units = units + 1 WHERE resource_type = 'users'").await;
+    assert!(!house.agrees(&acme, &invoice).await, "another history is another invoice");
+}
+
+async fn a_gauge_is_charged_by_each_tier_for_its_own_time(store: TestStore) {
+    let house = House::on(store);
+    house.sell("pro", "users", "5.00 per 1", Some(ChargeBy::Average)).await;
+    let acme = house.subscriber("pro").await;
+    house.hold(&acme, "users", 60).await;
+    house.clock.advance(DAY * 10);
+    house.retier(&acme, "business", None).await;
+    house.hold(&acme, "users", 10_000).await;
+    house.clock.advance(DAY * 20);
+    let invoice = house.finalize(&acme).await.unwrap();
+    // The third line: 10 above 50 for 10 of 30 days; business sells none.
+    assert_eq!(amounts(&invoice), [9_967, 53_267, 1_667]);
+    assert!(house.agrees(&acme, &invoice).await);
+    let mut pro = house.control.tiers(&house.owner).await.unwrap();
+    let mut pro = pro.remove(pro.iter().position(|tier| tier.slug == "pro").unwrap());
+    let users = pro.quotas.iter().position(|quota| quota.resource == resource("users")).unwrap();
+    pro.quotas[users].charge_by = None;
+    let error = house.control.set_tier(&house.owner, pro.clone()).await.unwrap_err();
+    assert_eq!(fields(&error), [format!("quotas[{users}]")], "a gauge that is sold says by what");
+    pro.quotas[users].overage = None;
+    house.control.set_tier(&house.owner, pro).await.unwrap();
+}
+
+async fn a_spend_cap_is_told_of_at_80_and_100_percent_once_per_period(store: TestStore) {
+    let house = House::on(store);
+    house.sell_overage("pro", "1.00 per 1").await;
+    let acme = house.subscriber("pro").await;
+    let (control, owner, at) = (&house.control, &house.owner, by_id(&acme));
+    for bad in ["", "0", "-5", "1.234", "much"] {
+        let error = control.set_spend_cap(owner, &at, bad).await.unwrap_err();
+        assert_eq!(fields(&error), ["amount"], "{bad}");
+    }
+    let cap = control.set_spend_cap(owner, &at, "500").await.unwrap();
+    assert_eq!(cap.amount.to_string(), "500.00 USD");
+    let told = async || {
+        house.clock.advance(Duration::from_secs(60));
+        let told = control.watch().await.unwrap();
+        let told = told.into_iter().filter(|alert| alert.kind == AlertKind::Billing);
+        told.map(|alert| alert.details["threshold"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(told().await.is_empty(), "299 of 500");
+    house.use_calls(&acme, 1, 10_100, house.clock.now()).await;
+    assert!(told().await.is_empty(), "399");
+    house.use_calls(&acme, 2, 1, house.clock.now()).await;
+    assert_eq!((told().await, told().await), (vec![80], vec![]), "400, once");
+    house.use_calls(&acme, 3, 100, house.clock.now()).await;
+    assert_eq!((told().await, told().await), (vec![100], vec![]));
+    control.set_spend_cap(owner, &at, "600").await.unwrap();
+    assert_eq!((told().await, told().await), (vec![80], vec![]), "another cap");
+    house.clock.advance(DAY * 30);
+    assert!(told().await.is_empty(), "another period");
+    house.use_calls(&acme, 4, 20_000, house.clock.now()).await;
+    assert_eq!((told().await, told().await), (vec![80, 100], vec![]));
+    control.remove_spend_cap(owner, &at).await.unwrap();
+    assert_eq!(control.spend_cap(owner, &at).await.unwrap(), None);
+    let again = control.remove_spend_cap(owner, &at).await;
+    assert!(matches!(again, Err(ControlError::NotFound { .. })), "{again:?}");
+    let theirs = control.set_spend_cap(&of_tenant(&acme, Role::Owner), &at, "1").await;
+    assert!(matches!(theirs, Err(ControlError::Forbidden { .. })), "{theirs:?}");
+    let audit = house.audit(&acme).await;
+    let actions: Vec<_> = audit.iter().map(|entry| entry.row.action.as_str()).collect();
+    assert!(actions.contains(&"spend_cap.remove") && actions.contains(&"spend_cap.set"), "{actions:?}");
+}
+
+async fn an_invoice_stays_made_out_to_a_tenant_that_is_erased(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.subscriber("pro").await;
+    house.clock.advance(DAY * 30);
+    let invoice = house.finalize(&acme).await.unwrap();
+    let (owner, at) = (&house.owner, by_id(&acme));
+    house.control.set_status(owner, &at, TenantStatus::Deleted, None).await.unwrap();
+    assert_eq!(house.control.erase_tenant(owner, &at).await.unwrap().name, "Erased tenant");
+    assert_eq!(house.invoices(&acme).await, std::slice::from_ref(&invoice));
+    assert_eq!((invoice.bill.bill_to.as_str(), house.agrees(&acme, &invoice).await), ("Acme", true));
 }
 
 async fn whoever_may_read_invoices_may_not_finalize_them(store: TestStore) {

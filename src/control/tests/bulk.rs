@@ -17,6 +17,7 @@ on_both! {
     a_dry_run_says_what_would_be_done_and_changes_nothing,
     what_one_tenant_refuses_is_said_there_and_tried_again_when_it_is_resumed,
     a_cancelled_operation_does_nothing_more_until_it_is_resumed,
+    a_cheaper_tier_is_told_with_the_day_that_it_is_scheduled_for,
     tenants_are_those_that_a_filter_finds_when_the_operation_is_made,
     limits_are_set_and_messages_are_brought,
     what_makes_no_sense_is_refused_with_all_its_faults,
@@ -122,6 +123,25 @@ async fn two_gateways_do_nothing_twice(store: TestStore) {
         let rows = house.audit(tenant).await;
         assert_eq!(rows.iter().filter(|row| row.row.correlation == operation.id.0).count(), 1);
     }
+}
+
+async fn a_cheaper_tier_is_told_with_the_day_that_it_is_scheduled_for(store: TestStore) {
+    let house = House::on(store);
+    let pro = NewTenant { tier: Some("pro".to_owned()), ..named("Pro") };
+    house.control.create_tenant(&house.owner, pro).await.unwrap();
+    let (free, scheduled) = (to_tier("free"), json!({ "tier": "free", "at": "2026-12-23T00:00:00.000000Z" }));
+    let new = NewBulkOperation { filter: everybody(), action: free.clone() };
+    let planned = house.control.plan_bulk_operation(&house.owner, new, &Page::default()).await.unwrap();
+    let operation = house.begins(everybody(), free).await;
+    house.works_off().await;
+    for item in [&planned.items[0], &house.items(operation.id, None).await[0]] {
+        assert_eq!(item.state, BulkItemState::Changed);
+        assert_eq!(item.after, Some(json!({ "scheduled_tier": scheduled })));
+    }
+    let withdrawn = house.begins(everybody(), to_tier("pro")).await;
+    house.works_off().await;
+    let item = &house.items(withdrawn.id, None).await[0];
+    assert_eq!(item.before, Some(json!({ "scheduled_tier": scheduled })));
 }
 
 async fn a_dry_run_says_what_would_be_done_and_changes_nothing(store: TestStore) {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Currency, InvoiceId, Measure, Plan, Rounding, Stretch, UnitPrice};
+use super::money::Ratio;
+use super::{ChargeBy, Currency, Held, InvoiceId, Measure, Plan, Rounding, Stretch, UnitPrice};
 use crate::clock::Timestamp;
 use crate::domain::{Limit, Resource, Units};
 
@@ -31,6 +32,21 @@ pub enum Item {
         overage: Units,
         /// `None`: nothing above the limit is charged for.
         price: Option<UnitPrice>,
+    },
+    /// What was held of a gauge while a plan lasted, and what of it is above what the plan includes: charged for by the
+    /// month, for the days (or seconds) `from..to` of the period's `of`.
+    Gauge {
+        resource_type: Resource,
+        charge_by: ChargeBy,
+        tier: String,
+        start: Timestamp,
+        end: Timestamp,
+        held: Held,
+        included: Limit,
+        price: UnitPrice,
+        from: u64,
+        to: u64,
+        of: u64,
     },
     /// What came to be known of an earlier period after its invoice was finalized.
     Correction {
@@ -133,6 +149,7 @@ impl Item {
         match self {
             Item::Subscription { .. } => "subscription",
             Item::Usage { .. } => "usage",
+            Item::Gauge { .. } => "gauge",
             Item::Correction { .. } => "correction",
         }
     }
@@ -140,9 +157,9 @@ impl Item {
     pub const fn resource(&self) -> Option<Resource> {
         match self {
             Item::Subscription { .. } => None,
-            Item::Usage { resource_type, .. } | Item::Correction { resource_type, .. } => {
-                Some(*resource_type)
-            }
+            Item::Usage { resource_type, .. }
+            | Item::Gauge { resource_type, .. }
+            | Item::Correction { resource_type, .. } => Some(*resource_type),
         }
     }
 
@@ -164,6 +181,12 @@ impl Item {
             Item::Usage { used, included, price, .. } => {
                 overage_minor(used, included, price, currency, rounding)
             }
+            Item::Gauge { charge_by, held, included, price, from, to, of, .. } => {
+                let share = Ratio::new((to - from).into(), of.max(1).into());
+                let units = held.above(charge_by, included).times(share);
+                let minor = units.and_then(|units| price.minor_of(units, currency, rounding));
+                minor.and_then(|minor| i64::try_from(minor).ok()).ok_or(NotCountable)
+            }
             Item::Correction { used, included, price, charged_before_minor, .. } => {
                 let now = overage_minor(used, included, price, currency, rounding)?;
                 now.checked_sub(charged_before_minor).ok_or(NotCountable)
@@ -184,6 +207,14 @@ impl Item {
                     None => String::new(),
                 };
                 format!("{resource_type}: {used} used of {included} included{sold}")
+            }
+            Item::Gauge { resource_type, charge_by, held, included, price, from, to, of, .. } => {
+                let (by, held) = (charge_by.words(), held.told(*charge_by));
+                let share = to - from;
+                format!(
+                    "{resource_type}: {held} held {by} of {included} included, what is above at {price}, \
+                     {share} of {of} parts of the period"
+                )
             }
             Item::Correction { resource_type, used_before, used, .. } => {
                 format!("{resource_type}: {used} used in an earlier period, {used_before} were billed")

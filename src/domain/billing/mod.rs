@@ -14,17 +14,19 @@
 //! left of a price after ten of thirty days is twenty thirtieths. A day belongs to the tier that holds at its end.
 
 mod event;
+mod held;
 mod invoice;
 mod line;
 mod money;
 mod period;
 
 pub use event::{BILLING_ACCOUNT, BillingEvent, BillingEventId, CollectorKind};
+pub use held::{ChargeBy, Held, Holding, Level};
 pub use invoice::{Bill, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Terms};
 pub use line::{Item, Metered, NotCountable, Priced, line_items, overage_minor};
-pub use money::{BadPrice, Currency, Money, Rounding, UnitPrice};
+pub use money::{BadPrice, Currency, Money, Rounding, SpendCap, UnitPrice};
 pub use period::{
-    BillingPeriod, Measure, Plan, Proration, ScheduledTier, Segment, Stretch, next_period, stretches,
+    BillingPeriod, Measure, Plan, Proration, ScheduledTier, Segment, Stretch, joined, next_period, stretches,
 };
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::clock::Timestamp;
+
 /// A currency of ISO 4217 whose minor unit is 1, 1/100 or 1/1000 of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Currency([u8; 3]);
@@ -17,6 +19,15 @@ pub struct Currency([u8; 3]);
 pub struct Money {
     pub minor: i64,
     pub currency: Currency,
+}
+
+/// How much a tenant means to spend in a period at most.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpendCap {
+    pub amount: Money,
+    pub set_at: Timestamp,
+    /// Who set it.
+    pub set_by: String,
 }
 
 /// What happens to half a minor unit.
@@ -38,6 +49,13 @@ pub struct UnitPrice {
     /// How many of them are behind the point.
     scale: u32,
     per: u64,
+}
+
+/// A fraction that is not negative, in lowest terms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ratio {
+    numerator: u128,
+    denominator: u128,
 }
 
 /// Text or a number that is no price.
@@ -117,7 +135,30 @@ impl<'de> Deserialize<'de> for Currency {
     }
 }
 
+// === impl SpendCap ===
+
+impl SpendCap {
+    /// Whether so many percent of it are spent.
+    pub fn is_spent(&self, spent_minor: i64, percent: u32) -> bool {
+        i128::from(spent_minor) * 100 >= i128::from(self.amount.minor) * i128::from(percent)
+    }
+}
+
 // === impl Money ===
+
+impl Money {
+    /// A decimal of whole units as people write it, `500` or `499.90`; `None` for one with a sign, or with more decimals
+    /// than the currency has.
+    pub fn parse(text: &str, currency: Currency) -> Option<Money> {
+        let (whole, behind) = text.split_once('.').unwrap_or((text, ""));
+        let places = usize::try_from(currency.exponent()).ok()?;
+        let is_good = !whole.is_empty() && !text.ends_with('.') && behind.len() <= places;
+        let digits = format!("{whole}{behind:0<places$}");
+        let is_decimal = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let minor = digits.parse().ok().filter(|_| is_good && is_decimal)?;
+        Some(Money { minor, currency })
+    }
+}
 
 /// `299.00 USD`, `-5 JPY`, `1.250 KWD`
 impl fmt::Display for Money {
@@ -171,6 +212,48 @@ impl Rounding {
     }
 }
 
+// === impl Ratio ===
+
+impl Ratio {
+    pub(super) const ZERO: Ratio = Ratio { numerator: 0, denominator: 1 };
+
+    /// `denominator` is above zero.
+    pub(super) const fn new(numerator: u128, denominator: u128) -> Ratio {
+        let common = common_divisor(numerator, denominator);
+        Ratio { numerator: numerator / common, denominator: denominator / common }
+    }
+
+    pub(super) const fn whole(number: u64) -> Ratio {
+        Ratio { numerator: number as u128, denominator: 1 }
+    }
+
+    /// `None` for what is above 2^128 even in lowest terms.
+    pub(super) fn times(self, other: Ratio) -> Option<Ratio> {
+        // What cancels out between the two goes first, so that no product is larger than it must be.
+        let (one, two) =
+            (Ratio::new(self.numerator, other.denominator), Ratio::new(other.numerator, self.denominator));
+        Some(Ratio {
+            numerator: one.numerator.checked_mul(two.numerator)?,
+            denominator: one.denominator.checked_mul(two.denominator)?,
+        })
+    }
+
+    /// The whole number that is nearest to it.
+    fn rounded(self, rounding: Rounding) -> Option<i128> {
+        // Half of what there is, since rounding doubles the rest.
+        let denominator = i128::try_from(self.denominator).ok().filter(|large| *large <= i128::MAX / 2)?;
+        Some(rounding.divide(i128::try_from(self.numerator).ok()?, denominator))
+    }
+}
+
+/// Never zero, unless both are.
+const fn common_divisor(mut one: u128, mut other: u128) -> u128 {
+    while other != 0 {
+        (one, other) = (other, one % other);
+    }
+    one
+}
+
 // === impl UnitPrice ===
 
 impl UnitPrice {
@@ -211,6 +294,13 @@ impl UnitPrice {
     pub fn minor(&self, units: u64, currency: Currency, rounding: Rounding) -> i128 {
         let numerator = i128::from(units) * i128::from(self.digits) * 10_i128.pow(currency.exponent());
         rounding.divide(numerator, 10_i128.pow(self.scale) * i128::from(self.per))
+    }
+
+    /// The same of a fraction of units; `None` for what can't be counted.
+    pub(super) fn minor_of(&self, units: Ratio, currency: Currency, rounding: Rounding) -> Option<i128> {
+        let price = Ratio::new(self.digits.into(), 10_u128.pow(self.scale));
+        let minor = Ratio::new(10_u128.pow(currency.exponent()), self.per.into());
+        units.times(price)?.times(minor)?.rounded(rounding)
     }
 }
 

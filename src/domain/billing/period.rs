@@ -112,6 +112,18 @@ pub fn stretches<'s>(segments: &'s [Segment], measure: &Measure) -> Vec<Stretch<
     begun.into_iter().zip(ends).map(stretch).collect()
 }
 
+/// The same with neighbours of one plan as one: what is measured over them does not depend on where they were cut.
+pub fn joined<'s>(stretches: &[Stretch<'s>]) -> Vec<Stretch<'s>> {
+    let mut joined: Vec<Stretch<'s>> = Vec::new();
+    for stretch in stretches {
+        match joined.last_mut().filter(|last| last.plan == stretch.plan) {
+            Some(last) => (last.end, last.to) = (stretch.end, stretch.to),
+            None => joined.push(stretch.clone()),
+        }
+    }
+    joined
+}
+
 // === impl BillingPeriod ===
 
 impl BillingPeriod {

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
 use super::{
-    BillingPeriod, Currency, Item, Measure, Money, Plan, Proration, Rounding, Segment, UnitPrice, line_items,
-    next_period, stretches,
+    BillingPeriod, ChargeBy, Currency, Held, Holding, Item, Level, Measure, Money, Plan, Proration, Rounding,
+    Segment, UnitPrice, joined, line_items, next_period, stretches,
 };
 use crate::clock::Timestamp;
 use crate::domain::billing::Priced;
-use crate::domain::{Anchor, Zone};
+use crate::domain::{Anchor, Limit, Units, Zone};
 
 fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
@@ -38,6 +38,22 @@ fn amounts_have_the_decimals_of_their_currency() {
         (i64::MIN, "JPY", "-9223372036854775808 JPY"),
     ] {
         assert_eq!(Money { minor, currency: currency(code) }.to_string(), text);
+    }
+    for (text, code, minor) in [
+        ("500", "USD", Some(50_000)),
+        ("499.9", "USD", Some(49_990)),
+        ("1.250", "KWD", Some(1_250)),
+        ("7", "JPY", Some(7)),
+        ("0.5", "JPY", None),
+        ("1.234", "USD", None),
+        ("-1", "USD", None),
+        ("1.", "USD", None),
+        (".5", "USD", None),
+        ("", "USD", None),
+        ("1e3", "USD", None),
+        ("99999999999999999999", "USD", None),
+    ] {
+        assert_eq!(Money::parse(text, currency(code)).map(|money| money.minor), minor, "{text} {code}");
     }
     for bad in ["usd", "US", "USDT", "CLF", "€€€", ""] {
         assert_eq!(Currency::parse(bad), None, "{bad}");
@@ -131,6 +147,66 @@ fn an_upgrade_is_charged_for_the_days_from_its_own_on() {
     assert_eq!(amounts.collect::<Vec<_>>(), [9_967, 53_267]);
 }
 
+fn held(levels: &[Level], start: Timestamp, end: Timestamp) -> Held {
+    let mut holding = Holding::over(start, end);
+    levels.iter().for_each(|level| holding.becomes(*level));
+    holding.held()
+}
+
+fn level(since: i64, units: u64) -> Level {
+    Level { since: Timestamp::from_micros(since), units: Units::saturating(units) }
+}
+
+fn gauge(held: Held, charge_by: ChargeBy, included: u64, price: &str, [from, to, of]: [u64; 3]) -> Item {
+    let instant = Timestamp::from_seconds(0);
+    Item::Gauge {
+        resource_type: "users".parse().unwrap(),
+        charge_by,
+        tier: "pro".to_owned(),
+        start: instant,
+        end: instant,
+        held,
+        included: Limit::Of(Units::saturating(included)),
+        price: price.parse().unwrap(),
+        from,
+        to,
+        of,
+    }
+}
+
+#[test]
+fn a_gauge_is_charged_by_its_most_or_its_average_for_its_part_of_the_month() {
+    let [start, end] = [0, 30_000_000].map(Timestamp::from_micros);
+    // Ten seconds each of 12, 3 and 7: 22 / 3 on average. What lies before and behind counts for nothing.
+    let levels = [level(-5, 12), level(10_000_000, 3), level(20_000_000, 7), level(30_000_000, 99)];
+    let held = held(&levels, start, end);
+    assert_eq!((held.maximum.get(), held.average.get(), held.rest), (12, 7, 10_000_000));
+    assert_eq!([ChargeBy::Maximum, ChargeBy::Average].map(|by| held.told(by)), ["12", "7.33"]);
+    let amount = |by, included, part| {
+        let item = gauge(held, by, included, "5.00 per 1", part);
+        item.amount_minor(currency("USD"), Rounding::HalfEven).unwrap()
+    };
+    assert_eq!(amount(ChargeBy::Maximum, 10, [0, 30, 30]), 1_000);
+    assert_eq!(amount(ChargeBy::Average, 7, [0, 30, 30]), 167, "a third of 5.00, rounded once");
+    assert_eq!(amount(ChargeBy::Average, 7, [10, 30, 30]), 111, "two thirds of a third, and not of 1.67");
+    assert_eq!((amount(ChargeBy::Average, 8, [0, 30, 30]), amount(ChargeBy::Maximum, 12, [0, 1, 1])), (0, 0));
+}
+
+#[test]
+fn a_gauge_of_petabytes_is_charged_exactly_and_one_beyond_counting_is_refused() {
+    let micros = 31 * 86_400_000_000;
+    let all = Units::MAX.get();
+    let held =
+        held(&[level(0, all), level(7, all - 1)], Timestamp::from_micros(0), Timestamp::from_micros(micros));
+    let amount = |price| {
+        gauge(held, ChargeBy::Average, 0, price, [0, 31, 31])
+            .amount_minor(currency("USD"), Rounding::HalfEven)
+    };
+    // 9,007,199.254740990 GB and a bit at 0.023.
+    assert_eq!(amount("0.023 per 1000000000"), Ok(20_716_558));
+    assert!(amount("999999999999999 per 1").is_err());
+}
+
 /// Years in which zones have changed their offset, their day, or both.
 fn instants() -> impl Strategy<Value = i64> {
     at("1995-01-01T00:00:00Z").seconds()..at("2037-01-01T00:00:00Z").seconds()
@@ -177,7 +253,61 @@ fn segments_tile_a_period_in_every_zone() {
     }
 }
 
+/// Levels of forty days, in their order.
+fn levels() -> impl Strategy<Value = Vec<Level>> {
+    let levels = prop::collection::btree_map(-1_000_i64..40 * 86_400_000_000, 0_u64..1 << 45, 0..20);
+    levels.prop_map(|levels| levels.into_iter().map(|(since, units)| level(since, units)).collect())
+}
+
+/// Units times microseconds.
+fn sum(held: &Held) -> u128 {
+    u128::from(held.average.get()) * u128::from(held.micros) + u128::from(held.rest)
+}
+
 proptest! {
+    #[test]
+    fn what_is_held_all_the_time_is_its_own_average_and_its_most(
+        units in 0_u64..1 << 53, since in -1_000_i64..=0, length in 1_i64..100 * 86_400_000_000,
+    ) {
+        let held = held(&[level(since, units)], Timestamp::from_micros(0), Timestamp::from_micros(length));
+        prop_assert_eq!((held.average.get(), held.rest, held.maximum.get()), (units, 0, units));
+    }
+
+    #[test]
+    fn it_does_not_matter_where_a_time_is_cut_and_an_average_is_never_above_the_most(
+        levels in levels(), cut in 1_i64..30 * 86_400_000_000, included in 0_u64..1 << 45,
+    ) {
+        let [start, cut, end] = [0, cut, 30 * 86_400_000_000].map(Timestamp::from_micros);
+        let whole = held(&levels, start, end);
+        let (one, other) = (held(&levels, start, cut), held(&levels, cut, end));
+        prop_assert_eq!(sum(&whole), sum(&one) + sum(&other));
+        prop_assert_eq!(whole.maximum, one.maximum.max(other.maximum));
+        // Said again, it is the same level.
+        let at_cut = levels.iter().rev().find(|level| level.since <= cut).map_or(Units::ZERO, |level| level.units);
+        let mut again = levels.clone();
+        again.push(Level { since: cut, units: at_cut });
+        again.sort_by_key(|level| level.since);
+        prop_assert_eq!(held(&again, start, end), whole);
+        let charged = |by| gauge(whole, by, included, "0.30 per 1000", [0, 30, 30]).amount_minor(currency("USD"), Rounding::HalfUp);
+        prop_assert!(whole.average < whole.maximum || (whole.average == whole.maximum && whole.rest == 0));
+        prop_assert!(charged(ChargeBy::Average).unwrap() <= charged(ChargeBy::Maximum).unwrap());
+    }
+
+    #[test]
+    fn a_plan_that_was_cut_anywhere_is_measured_as_one(
+        cuts in prop::collection::btree_set(0_i64..30 * 86_400, 0..8), by_day in any::<bool>(),
+    ) {
+        let period = BillingPeriod { start: at("2026-04-01T00:00:00Z"), end: at("2026-05-01T00:00:00Z") };
+        let begun = |cut: i64| Timestamp::from_seconds(period.start.seconds() + cut);
+        let mut segments = vec![segment(begun(-86_400), Some("pro"))];
+        segments.extend(cuts.into_iter().map(|cut| segment(begun(cut), Some("pro"))));
+        let proration = if by_day { Proration::Day } else { Proration::Second };
+        let measure = Measure::of(period, proration, &Zone::UTC);
+        let joined = joined(&stretches(&segments, &measure));
+        let one: Vec<_> = joined.iter().map(|part| (part.start, part.end, part.from, part.to)).collect();
+        prop_assert_eq!(one, [(period.start, period.end, 0, measure.whole())]);
+    }
+
     #[test]
     fn the_parts_of_an_unchanged_price_add_up_to_it(
         price_minor in 0_i64..10_000_000_000,

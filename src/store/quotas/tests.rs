@@ -27,6 +27,7 @@ fn of_tier(units: u64) -> TierQuota {
         enforcement: Enforcement::Hard,
         on_loss: None,
         overage: None,
+        charge_by: None,
     }
 }
 

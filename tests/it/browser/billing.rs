@@ -55,7 +55,7 @@ fn from_the_estimate_to_an_invoice_that_is_verified_without_scripts() {
     tab.sees("299.00 USD");
     tab.sees("5 Nov 2026 to 4 Dec 2026");
     tab.press("What was counted, line 3");
-    tab.sees("Api calls: what was counted");
+    tab.sees("API calls: what was counted");
     assert_eq!(tab.text_of("main tbody td"), "3");
 
     calendar.clock.set("2026-12-06T06:00:00Z");

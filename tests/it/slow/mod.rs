@@ -1,5 +1,6 @@
 //! What takes its time: many rounds, many clients, figures of how long things take.
 
+mod billing;
 mod bulk;
 mod console;
 mod fleet;
