@@ -1,8 +1,10 @@
 //! What a request costs end to end on loopback, beside the peers: CPU time of the proxy per answered request.
 //!
-//! `cargo bench --bench gateway -- [--rounds 5] [--seconds 3] [--only NAME,NAME] [--tollgate PATH]`
+//! `cargo bench --bench gateway -- [--cases h1,h1-16k,tls,h2,h1-all] [--rounds 5] [--seconds 3] [--only NAME,NAME]
+//! [--tollgate PATH]`
 //!
-//! The proxy is alone on core 0 with one worker; load generator (wrk, 64 connections) and upstream are on core 1.
+//! The proxy is alone on core 0 with one worker; load generator (wrk, for HTTP/2 h2load; 64 connections) and upstream are
+//! on core 1. In the case `h1-all` it has two workers, and all share both cores.
 //! CPU time is the kernel's own: the scheduler's run time of the proxy's process tree, so it does not depend on
 //! how busy the other core is. Rounds are interleaved, nginx first and last in each, and ratios are taken inside a
 //! round, because a small machine drifts more between rounds than the peers differ.
@@ -12,6 +14,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod case;
 mod cpu;
 mod load;
 mod report;
@@ -22,14 +25,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use case::{Case, Certificate};
 use load::Load;
 use report::Sample;
-use subject::{Kind, Subject};
+use subject::{Kind, Place, Subject};
 
 /// A run that can't be trusted ends with a sentence.
 type Fault = String;
 
 struct Options {
+    cases: Vec<Case>,
     rounds: usize,
     seconds: u64,
     only: Vec<String>,
@@ -54,33 +59,46 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Fault> {
-    subject::require("wrk")?;
     subject::require("taskset")?;
+    let mut measured = Vec::new();
+    for case in &options.cases {
+        subject::require(load::generator(case))?;
+        let samples = compare(options, case)?;
+        report::print(case, &samples);
+        measured.push((*case, samples));
+    }
+    report::write(&measured, &target())
+}
+
+fn compare(options: &Options, case: &Case) -> Result<Vec<Sample>, Fault> {
     let directory = tempfile::tempdir().map_err(|error| format!("a temporary directory: {error}"))?;
-    let upstream = upstream::Upstream::start()?;
-    let subjects = subjects(options, directory.path(), upstream.port)?;
+    let upstream = upstream::Upstream::start(case)?;
+    let subjects = subjects(options, case, directory.path(), upstream.port)?;
     if subjects.is_empty() {
         return Err("there is nothing to measure".to_owned());
     }
     let mut samples = Vec::new();
     for round in 0..options.rounds {
         for subject in in_order(&subjects) {
-            samples.push(measure(round, subject, options.seconds)?);
+            samples.push(measure(round, case, subject, options.seconds)?);
             eprint!(".");
         }
     }
     eprintln!();
-    report::print(&samples);
-    report::write(&samples, &target())
+    Ok(samples)
 }
 
 /// Every subject that is wanted and installed, started.
-fn subjects(options: &Options, directory: &Path, upstream: u16) -> Result<Vec<Subject>, Fault> {
+fn subjects(options: &Options, case: &Case, directory: &Path, upstream: u16) -> Result<Vec<Subject>, Fault> {
+    let certificate = Certificate::make(directory)?;
     let mut subjects = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| options.wants(kind.name())) {
         match kind.missing(&options.tollgate) {
             Some(reason) => println!("{}: skipped, {reason}", kind.name()),
-            None => subjects.push(Subject::start(kind, directory, upstream, &options.tollgate)?),
+            None => {
+                let place = Place { case, certificate: &certificate, directory, upstream };
+                subjects.push(Subject::start(kind, place, &options.tollgate)?);
+            }
         }
     }
     Ok(subjects)
@@ -92,10 +110,10 @@ fn in_order(subjects: &[Subject]) -> impl Iterator<Item = &Subject> {
     subjects.iter().chain(again)
 }
 
-fn measure(round: usize, subject: &Subject, seconds: u64) -> Result<Sample, Fault> {
-    Load::run(subject, WARM_UP)?;
+fn measure(round: usize, case: &Case, subject: &Subject, seconds: u64) -> Result<Sample, Fault> {
+    Load::run(case, subject, WARM_UP)?;
     let (proxy, helpers) = (subject.cpu()?, subject.helpers_cpu()?);
-    let load = Load::run(subject, Duration::from_secs(seconds))?;
+    let load = Load::run(case, subject, Duration::from_secs(seconds))?;
     let proxy = subject.cpu()? - proxy;
     let helpers = subject.helpers_cpu()? - helpers;
     Ok(Sample::new(round, subject.kind.name(), &load, proxy, helpers))
@@ -111,6 +129,7 @@ fn target() -> PathBuf {
 impl Options {
     fn parse(arguments: &[String]) -> Result<Options, Fault> {
         let mut options = Options {
+            cases: Case::ALL.into(),
             rounds: 5,
             seconds: 3,
             only: Vec::new(),
@@ -121,11 +140,16 @@ impl Options {
         while let Some(name) = rest.next() {
             let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {
+                "--cases" => options.cases = value.split(',').map(case).collect::<Result<_, _>>()?,
                 "--rounds" => options.rounds = number(name, value)?,
                 "--seconds" => options.seconds = number(name, value)?,
                 "--only" => options.only = value.split(',').map(str::to_owned).collect(),
                 "--tollgate" => options.tollgate = PathBuf::from(value),
-                _ => return Err(format!("{name} is no option: --rounds, --seconds, --only, --tollgate")),
+                _ => {
+                    return Err(format!(
+                        "{name} is no option: --cases, --rounds, --seconds, --only, --tollgate"
+                    ));
+                }
             }
         }
         Ok(options)
@@ -134,6 +158,11 @@ impl Options {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
+}
+
+fn case(name: &str) -> Result<Case, Fault> {
+    let known = Case::ALL.into_iter().find(|case| case.name == name);
+    known.ok_or_else(|| format!("`{name}` is no case: {}", Case::ALL.map(|case| case.name).join(", ")))
 }
 
 fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Fault> {

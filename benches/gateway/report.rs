@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::Fault;
+use crate::case::Case;
 use crate::load::Load;
 use crate::subject::Kind;
 
@@ -35,10 +36,17 @@ struct Summary {
     p99_micros: f64,
 }
 
-pub(crate) fn print(samples: &[Sample]) {
+pub(crate) fn print(case: &Case, samples: &[Sample]) {
     println!(
         "{:<22} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}",
-        "64 connections, 100 B", "CPU µs", "helpers", "× nginx", "quietest", "req/s", "p50 µs", "p99 µs"
+        case.title(),
+        "CPU µs",
+        "helpers",
+        "× nginx",
+        "quietest",
+        "req/s",
+        "p50 µs",
+        "p99 µs"
     );
     for (name, summary) in summaries(samples) {
         println!(
@@ -54,19 +62,25 @@ pub(crate) fn print(samples: &[Sample]) {
     }
 }
 
-/// Writes `bench/gateway.json` below the target directory: all samples, and what the table says.
-pub(crate) fn write(samples: &[Sample], target: &Path) -> Result<(), Fault> {
+/// Writes `bench/gateway.json` below the target directory: by case all samples, and what the table says.
+pub(crate) fn write(measured: &[(Case, Vec<Sample>)], target: &Path) -> Result<(), Fault> {
     let directory = target.join("bench");
     let path = directory.join("gateway.json");
-    let summaries: BTreeMap<_, _> =
-        summaries(samples).into_iter().map(|(name, summary)| (name, summary.to_json())).collect();
-    let samples: Vec<_> = samples.iter().map(Sample::to_json).collect();
-    let text = format!("{:#}\n", json!({ "summaries": summaries, "samples": samples }));
+    let cases: BTreeMap<_, _> =
+        measured.iter().map(|(case, samples)| (case.name, to_json(samples))).collect();
+    let text = format!("{:#}\n", json!(cases));
     fs::create_dir_all(&directory)
         .and_then(|()| fs::write(&path, text))
         .map_err(|error| format!("writing {}: {error}", path.display()))?;
     println!("{}", path.display());
     Ok(())
+}
+
+fn to_json(samples: &[Sample]) -> serde_json::Value {
+    let summaries: BTreeMap<_, _> =
+        summaries(samples).into_iter().map(|(name, summary)| (name, summary.to_json())).collect();
+    let samples: Vec<_> = samples.iter().map(Sample::to_json).collect();
+    json!({ "summaries": summaries, "samples": samples })
 }
 
 fn summaries(samples: &[Sample]) -> Vec<(&'static str, Summary)> {

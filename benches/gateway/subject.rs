@@ -1,4 +1,4 @@
-//! What is measured: each started with a configuration of its own, pinned to core 0, with one worker.
+//! What is measured: each started with a configuration of its own, on the cores and with the workers of the case.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::case::{Case, Certificate, Protocol};
 use crate::{Fault, cpu, load};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,15 @@ pub(crate) struct Subject {
     helpers: Vec<Running>,
 }
 
+/// What a subject is started for.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) certificate: &'a Certificate,
+    pub(crate) directory: &'a Path,
+    pub(crate) upstream: u16,
+}
+
 /// A process that ends with its owner.
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -45,7 +55,7 @@ pub(crate) fn require(program: &str) -> Result<(), Fault> {
     if is_installed(program) {
         return Ok(());
     }
-    Err(format!("{program} is not installed: apt-get install wrk util-linux"))
+    Err(format!("{program} is not installed: apt-get install wrk nghttp2-client util-linux"))
 }
 
 fn is_installed(program: &str) -> bool {
@@ -111,20 +121,16 @@ impl Kind {
 // === impl Subject ===
 
 impl Subject {
-    pub(crate) fn start(
-        kind: Kind,
-        directory: &Path,
-        upstream: u16,
-        tollgate: &Path,
-    ) -> Result<Subject, Fault> {
-        let directory = directory.join(kind.name().replace(' ', "-"));
+    pub(crate) fn start(kind: Kind, place: Place<'_>, tollgate: &Path) -> Result<Subject, Fault> {
+        let directory = place.directory.join(kind.name().replace(' ', "-"));
         fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let place = Place { directory: &directory, ..place };
         match kind {
-            Kind::NginxPlain => nginx(kind, &directory, upstream, "", ""),
-            Kind::NginxRedis => nginx_redis(&directory, upstream),
-            Kind::HaproxyPlain => haproxy(&directory, upstream),
+            Kind::NginxPlain => nginx(kind, place, "", ""),
+            Kind::NginxRedis => nginx_redis(place),
+            Kind::HaproxyPlain => haproxy(place),
             Kind::TollgateEnforcing | Kind::TollgatePublic => {
-                Tollgate { program: tollgate, directory: &directory }.start(kind, upstream)
+                Tollgate { program: tollgate, place }.start(kind)
             }
         }
     }
@@ -176,11 +182,17 @@ impl Drop for Running {
 // === the peers ===
 
 /// nginx as one would run it: keep-alive on both sides, no access log.
-fn nginx(kind: Kind, directory: &Path, upstream: u16, modules: &str, access: &str) -> Result<Subject, Fault> {
+fn nginx(kind: Kind, place: Place<'_>, modules: &str, access: &str) -> Result<Subject, Fault> {
+    let Place { case, certificate, directory, upstream } = place;
     let port = free_port()?;
+    let (listen, tls) = match case.protocol {
+        Protocol::Http1 => ("", String::new()),
+        Protocol::Http1OverTls => (" ssl", ssl(certificate)),
+        Protocol::Http2OverTls => (" ssl http2", ssl(certificate)),
+    };
     let text = format!(
         "{modules}
-        daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/error.log;
+        daemon off; worker_processes {workers}; pid {directory}/nginx.pid; error_log {directory}/error.log;
         events {{ worker_connections 1024; }}
         http {{
             access_log off; keepalive_requests 1000000000; client_body_temp_path {directory}/body;
@@ -190,7 +202,7 @@ fn nginx(kind: Kind, directory: &Path, upstream: u16, modules: &str, access: &st
                 server 127.0.0.1:{upstream}; keepalive {connections}; keepalive_requests 1000000000;
             }}
             server {{
-                listen 127.0.0.1:{port};
+                listen 127.0.0.1:{port}{listen}; {tls}
                 location / {{
                     {access}
                     proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";
@@ -199,19 +211,25 @@ fn nginx(kind: Kind, directory: &Path, upstream: u16, modules: &str, access: &st
         }}",
         directory = directory.display(),
         connections = load::CONNECTIONS,
+        workers = case.workers.count(),
     );
     let file = directory.join("nginx.conf");
     write(&file, &text)?;
-    let mut command = pinned("0", "nginx");
+    let mut command = pinned(case.workers.cores(), "nginx");
     command.arg("-c").arg(&file).arg("-p").arg(directory);
     let proxy = Running::listening(command, port)?;
-    let url = format!("http://127.0.0.1:{port}/v1/scan");
+    let url = case.url(port, "/v1/scan");
     Ok(Subject { kind, url, headers: vec!["x-api-key: bench".to_owned()], proxy, helpers: Vec::new() })
 }
 
-fn nginx_redis(directory: &Path, upstream: u16) -> Result<Subject, Fault> {
+fn ssl(certificate: &Certificate) -> String {
+    let Certificate { certificate, key, .. } = certificate;
+    format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display())
+}
+
+fn nginx_redis(place: Place<'_>) -> Result<Subject, Fault> {
     let port = free_port()?;
-    let mut command = pinned("1", "redis-server");
+    let mut command = pinned(place.case.workers.other_cores(), "redis-server");
     command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
     let redis = Running::listening(command, port)?;
     let modules = "load_module modules/ndk_http_module.so; load_module modules/ngx_http_lua_module.so;";
@@ -232,16 +250,22 @@ fn nginx_redis(directory: &Path, upstream: u16) -> Result<Subject, Fault> {
             ngx.req.set_header('x-tenant-id', 'bench')
         }}"
     );
-    let subject = nginx(Kind::NginxRedis, directory, upstream, &modules, &access)?;
+    let subject = nginx(Kind::NginxRedis, place, &modules, &access)?;
     Ok(Subject { helpers: vec![redis], ..subject })
 }
 
-fn haproxy(directory: &Path, upstream: u16) -> Result<Subject, Fault> {
+fn haproxy(place: Place<'_>) -> Result<Subject, Fault> {
+    let Place { case, certificate, directory, upstream } = place;
     let port = free_port()?;
+    let tls = match case.protocol {
+        Protocol::Http1 => String::new(),
+        Protocol::Http1OverTls => format!(" ssl crt {} alpn http/1.1", certificate.both.display()),
+        Protocol::Http2OverTls => format!(" ssl crt {} alpn h2", certificate.both.display()),
+    };
     let file = directory.join("haproxy.cfg");
     let text = format!(
         "global
-    nbthread 1
+    nbthread {workers}
     maxconn 1024
 defaults
     mode http
@@ -250,17 +274,18 @@ defaults
     timeout server 60s
     http-reuse always
 frontend front
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{tls}
     default_backend origin
 backend origin
     server origin 127.0.0.1:{upstream}
-"
+",
+        workers = case.workers.count(),
     );
     write(&file, &text)?;
-    let mut command = pinned("0", "haproxy");
+    let mut command = pinned(case.workers.cores(), "haproxy");
     command.arg("-db").arg("-f").arg(&file);
     let proxy = Running::listening(command, port)?;
-    let url = format!("http://127.0.0.1:{port}/v1/scan");
+    let url = case.url(port, "/v1/scan");
     Ok(Subject { kind: Kind::HaproxyPlain, url, headers: Vec::new(), proxy, helpers: Vec::new() })
 }
 
@@ -268,40 +293,49 @@ backend origin
 
 struct Tollgate<'a> {
     program: &'a Path,
-    directory: &'a Path,
+    place: Place<'a>,
 }
 
 impl Tollgate<'_> {
-    fn start(&self, kind: Kind, upstream: u16) -> Result<Subject, Fault> {
+    fn start(&self, kind: Kind) -> Result<Subject, Fault> {
         let (port, admin) = (free_port()?, free_port()?);
-        self.configure(port, admin, upstream)?;
-        let mut command = pinned("0", self.program);
-        command.arg("serve").arg("--config").arg(self.config()).current_dir(self.directory);
+        self.configure(port, admin)?;
+        let mut command = pinned(self.place.case.workers.cores(), self.program);
+        command.arg("serve").arg("--config").arg(self.config()).current_dir(self.place.directory);
         let proxy = Running::listening(command, port)?;
         let (path, headers) = match kind {
             Kind::TollgatePublic => ("/public/scan", Vec::new()),
             _ => ("/v1/scan", vec![format!("x-api-key: {}", self.key()?)]),
         };
-        Ok(Subject {
-            kind,
-            url: format!("http://127.0.0.1:{port}{path}"),
-            headers,
-            proxy,
-            helpers: Vec::new(),
-        })
+        Ok(Subject { kind, url: self.place.case.url(port, path), headers, proxy, helpers: Vec::new() })
     }
 
     fn config(&self) -> std::path::PathBuf {
-        self.directory.join("tollgate.toml")
+        self.place.directory.join("tollgate.toml")
     }
 
-    fn configure(&self, port: u16, admin: u16, upstream: u16) -> Result<(), Fault> {
+    fn configure(&self, port: u16, admin: u16) -> Result<(), Fault> {
+        let Place { case, certificate, upstream, .. } = self.place;
+        let Certificate { certificate, key, .. } = certificate;
+        // Where the case is encrypted, nobody comes to the other address.
+        let (plain, tls) = match case.is_encrypted() {
+            false => (port, String::new()),
+            true => (
+                free_port()?,
+                format!(
+                    "[listen.tls]\naddress = \"127.0.0.1:{port}\"\ncertificates = [{{ cert = {:?}, key = {:?} }}]",
+                    certificate.display().to_string(),
+                    key.display().to_string(),
+                ),
+            ),
+        };
         let text = format!(
             r#"
 [listen]
-proxy = "127.0.0.1:{port}"
+proxy = "127.0.0.1:{plain}"
 admin = "127.0.0.1:{admin}"
-workers = 1
+workers = {workers}
+{tls}
 [store]
 url = "sqlite:tollgate.db"
 [data]
@@ -319,7 +353,8 @@ name = "public"
 path = "/public/"
 upstream = "origin"
 public = true
-"#
+"#,
+            workers = case.workers.count(),
         );
         write(&self.config(), &text)
     }
@@ -334,7 +369,12 @@ public = true
 
     fn json(&self, arguments: &[&str]) -> Result<serde_json::Value, Fault> {
         let mut command = Command::new(self.program);
-        command.args(arguments).arg("--json").arg("--config").arg(self.config()).current_dir(self.directory);
+        command
+            .args(arguments)
+            .arg("--json")
+            .arg("--config")
+            .arg(self.config())
+            .current_dir(self.place.directory);
         let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
         let fault = || format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {

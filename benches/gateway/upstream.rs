@@ -1,15 +1,17 @@
-//! The upstream: answers 100 bytes to whatever ends with an empty line, and looks at nothing else.
+//! The upstream: answers so many bytes to whatever ends with an empty line, and looks at nothing else.
 //!
 //! Two system calls per request and no parsing make it cheaper than any proxy, so that on its core it leaves wrk
 //! enough to keep the proxy's core busy. It is this program once more, because taskset pins processes.
 
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::Fault;
+use crate::case::Case;
 use crate::subject::Running;
 
 pub(crate) const ARGUMENT: &str = "upstream";
@@ -19,30 +21,33 @@ pub(crate) struct Upstream {
     _process: Running,
 }
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 100\r\n\r\n\
-    0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
-
 /// A request head of more than this is none of ours.
 const REQUEST_MAX: usize = 16 * 1024;
 
-/// Serves until it is killed.
+/// Serves until it is killed; the program's second argument is how many bytes it answers.
 pub(crate) fn run() -> ! {
+    let bytes = std::env::args().nth(2).and_then(|text| text.parse().ok()).expect("how many bytes");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
-    runtime.block_on(accept()).expect("a listening socket");
+    runtime.block_on(accept(answer_of(bytes))).expect("a listening socket");
     unreachable!("accepting never ends")
 }
 
-async fn accept() -> io::Result<()> {
+fn answer_of(bytes: usize) -> Arc<[u8]> {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {bytes}\r\n\r\n");
+    head.bytes().chain(b"0123456789".iter().copied().cycle().take(bytes)).collect()
+}
+
+async fn accept(said: Arc<[u8]>) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(answer(stream));
+        tokio::spawn(answer(stream, said.clone()));
     }
 }
 
-async fn answer(mut stream: TcpStream) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, said: Arc<[u8]>) -> io::Result<()> {
     let mut buffer = vec![0; REQUEST_MAX];
     let mut filled = 0;
     loop {
@@ -51,7 +56,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
             length => filled += length,
         }
         if buffer[..filled].ends_with(b"\r\n\r\n") {
-            stream.write_all(ANSWER).await?;
+            stream.write_all(&said).await?;
             filled = 0;
         }
     }
@@ -60,10 +65,12 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(crate) fn start() -> Result<Upstream, Fault> {
+    pub(crate) fn start(case: &Case) -> Result<Upstream, Fault> {
         let this = std::env::current_exe().map_err(|error| format!("this program's path: {error}"))?;
         let mut command = Command::new("taskset");
-        command.args(["-c", "1"]).arg(this).arg(ARGUMENT).stdout(Stdio::piped());
+        let bytes = case.answer_bytes.to_string();
+        command.args(["-c", case.workers.other_cores()]).arg(this).args([ARGUMENT, &bytes]);
+        command.stdout(Stdio::piped());
         let mut process = Running::start(command)?;
         let output = process.child.stdout.take().ok_or("the upstream has no output")?;
         let mut line = String::new();
