@@ -27,5 +27,6 @@ mod redis;
 mod resellers;
 mod slow;
 mod store;
+mod supply;
 mod tidy;
 mod windows;

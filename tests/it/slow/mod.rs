@@ -5,6 +5,8 @@ mod bulk;
 mod console;
 mod fleet;
 mod flood;
+mod instructions;
+mod restore;
 mod revocation;
 mod scale;
 mod schema;

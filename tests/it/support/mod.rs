@@ -4,6 +4,7 @@
 //! system chose; upstream and client speak HTTP/1.1 by hand, so that they see and send what a library would hide.
 
 mod browser;
+mod callgrind;
 mod client;
 pub(crate) mod collectors;
 mod disk;
@@ -22,6 +23,7 @@ mod wait;
 mod wire;
 
 pub(crate) use browser::{Finding, Profile, Tab, Theme};
+pub(crate) use callgrind::{Cost, UNDER_CALLGRIND, counted, instructions_within};
 pub(crate) use client::RawClient;
 pub(crate) use disk::SmallDisk;
 pub(crate) use fleet::Fleet;

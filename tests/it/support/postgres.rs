@@ -69,15 +69,16 @@ pub(crate) struct PrivatePostgres {
     server: Option<Child>,
 }
 
+/// How `initdb` makes a server with nothing on it.
+const EMPTY: [&str; 5] =
+    ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"];
+
 // === impl PrivatePostgres ===
 
 impl PrivatePostgres {
     /// Initializes and starts it.
     pub(crate) fn start() -> PrivatePostgres {
-        PrivatePostgres::made_by(
-            "initdb",
-            &["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
-        )
+        PrivatePostgres::made_by("initdb", &EMPTY)
     }
 
     /// A copy that follows it until [`PrivatePostgres::promote`].
@@ -95,11 +96,23 @@ impl PrivatePostgres {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("root gives it away");
         }
         let mut postgres = PrivatePostgres { folder, programs: programs(), account, port: 0, server: None };
-        let made = postgres.command(program).args(options).arg("-D").arg(postgres.data()).output();
-        let made = made.expect("it comes with Postgres: tests/run");
-        assert!(made.status.success(), "{program}: {}", String::from_utf8_lossy(&made.stderr));
+        postgres.make(program, options);
         postgres.restart();
         postgres
+    }
+
+    fn make(&self, program: &str, options: &[&str]) {
+        let made = self.command(program).args(options).arg("-D").arg(self.data()).output();
+        let made = made.expect("it comes with Postgres: tests/run");
+        assert!(made.status.success(), "{program}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// Becomes a new, empty server at the same address.
+    pub(crate) fn lose_everything(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.data()).expect("a folder of ours");
+        self.make("initdb", &EMPTY);
+        self.restart();
     }
 
     /// Follows its primary no longer: what that writes from now on is missed.

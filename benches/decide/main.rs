@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench decide`
 
+mod door;
+
 use std::hint::black_box;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,65 +12,21 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
+use door::{Door, Gate, hard};
 use hmac::{Hmac, KeyInit, Mac};
 use prometheus::Registry;
 use serde_json::json;
 use sha2::Sha256;
-use tollgate::authority::Embedded;
-use tollgate::clock::{Clock, Monotonic, SystemClock, Timestamp};
-use tollgate::control::{Control, NewKey, NewTenant, Principal, TenantRef};
-use tollgate::directory::{Directory, DirectorySettings, Entitlements, Lookup, Subject};
-use tollgate::domain::{
-    AccountKey, Actor, Enforcement, Limit, LossPolicy, Owner, Period, Resource, TenantId, Units, Window,
-};
+use tollgate::clock::{Clock, SystemClock, Timestamp};
+use tollgate::directory::{Lookup, Subject};
+use tollgate::domain::Units;
 use tollgate::gateway::{IssuerSettings, KeySource, Tokens};
-use tollgate::secret::hash::{Digests, KeyKind, KeyText, Pepper, Peppers};
+use tollgate::secret::hash::{KeyKind, KeyText};
 use tollgate::secret::jwt::{Algorithm, Claim, Rules};
-use tollgate::store::{Store, StoreUrl};
-use tollgate::till::refill::Ask;
-use tollgate::till::{Account, Charge, Opening, Till, TillSettings, reserve};
-use uuid::Uuid;
+use tollgate::till::{Account, Charge, reserve};
 
 /// Enough for hours.
 const PLENTY: Units = Units::MAX;
-
-struct Gate {
-    till: Arc<Till>,
-    authority: Embedded,
-    _directory: tempfile::TempDir,
-}
-
-impl Gate {
-    fn new() -> Gate {
-        let directory = tempfile::tempdir().expect("a directory");
-        let till = Arc::new(Till::open(directory.path(), &TillSettings::default()).expect("a till"));
-        let authority = Embedded::new(till.clone());
-        Gate { till, authority, _directory: directory }
-    }
-
-    /// An account whose whole limit was granted.
-    fn account(&self, number: u128, limit: Units) -> Account {
-        let opening = Opening { terms: Limit::Of(limit).into(), base: Units::ZERO };
-        let account = self.till.account(&key(number), opening).expect("room");
-        self.refill(&account);
-        account
-    }
-
-    fn refill(&self, account: &Account) {
-        let ask = Ask::new(account, (&hard(account)).into(), Monotonic::default());
-        ask.answered(account, &self.authority.renew_now(&ask.renew));
-    }
-}
-
-fn key(number: u128) -> AccountKey {
-    let window = Window { period: Period::Forever, start: Timestamp::from_seconds(0), end: Timestamp::MAX };
-    let owner = Owner::Tenant(TenantId(Uuid::from_u128(number)));
-    AccountKey { owner, resource: "api_calls".parse().expect("a name"), window }
-}
-
-fn hard(account: &Account) -> Charge<'_> {
-    Charge::new(account, Units::ONE, Enforcement::Hard)
-}
 
 /// Admits and sends, so that the units stay taken.
 fn spend(charges: &[Charge<'_>]) -> bool {
@@ -101,13 +58,8 @@ fn decide_by_key(bench: &mut Criterion) {
     let gate = Gate::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let door = runtime.block_on(Door::open(&gate));
     let now = SystemClock::default().now();
-    // The first one grants the tenant's units to the till.
-    let entitlements = door.entitlements(now);
-    for entitled in entitlements.quotas(door.resource) {
-        gate.refill(&entitled.account);
-    }
+    let door = runtime.block_on(Door::open_warm(&gate, now));
     bench.bench_function("key to reservation, warm, 1 charge", |b| b.iter(|| door.admit(now)));
     bench.bench_function("of which: checksum and digest of the key", |b| b.iter(|| door.digests()));
     bench.bench_function("of which: the key's entitlements, cached", |b| b.iter(|| door.entitlements(now)));
@@ -219,68 +171,6 @@ fn with_prefix_of(known: &str, made: &KeyText) -> String {
         rest /= 62;
     }
     text + str::from_utf8(&checksum).expect("letters")
-}
-
-/// What a worker holds to decide on a key.
-struct Door {
-    directory: Arc<Directory>,
-    peppers: Peppers,
-    key: String,
-    resource: Resource,
-}
-
-impl Door {
-    async fn open(gate: &Gate) -> Door {
-        let directory: &Path = gate._directory.path();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let store = Store::open(&StoreUrl::Sqlite(directory.join("bench.db"))).await.expect("a store");
-        store.migrate().await.expect("a schema");
-        let peppers = Peppers::from(Pepper::new(1, &[7; 32]));
-        let control = Control::new(store.clone(), clock.clone(), peppers.clone(), Arc::default());
-        let bench = Principal::platform(Actor::system("bench"), Uuid::nil());
-        let new = NewTenant { name: "Acme".into(), tier: Some("msp".into()), ..NewTenant::default() };
-        let tenant = TenantRef::Id(control.create_tenant(&bench, new).await.expect("a tenant").id);
-        let key =
-            control.create_key(&bench, &tenant, NewKey { name: "bench".into(), ..NewKey::default() }).await;
-        let key = key.expect("a key").text;
-        let settings = DirectorySettings {
-            subjects_max: 1000,
-            header_prefix: "x-tenant-".into(),
-            is_alone: true,
-            on_loss: LossPolicy::Till,
-        };
-        let directory = Directory::new(settings, store, gate.till.clone(), clock);
-        let resource: Resource = "api_calls".parse().expect("a name");
-        directory.set_charged([resource].into());
-        directory.load(Subject::Key(peppers.digests(key.as_bytes()))).await.expect("a profile");
-        Door { directory, peppers, key, resource }
-    }
-
-    fn digests(&self) -> Digests {
-        let text = black_box(self.key.as_bytes());
-        KeyText::parse(text).expect("a key");
-        self.peppers.digests(text)
-    }
-
-    fn entitlements(&self, now: Timestamp) -> Arc<Entitlements> {
-        let key = Subject::Key(self.peppers.digests(self.key.as_bytes()));
-        match self.directory.cached(&key, now) {
-            Some(Lookup::Known(entitlements)) => entitlements,
-            other => unreachable!("loaded before: {other:?}"),
-        }
-    }
-
-    /// Admits and gives back, so that the limit is never reached.
-    fn admit(&self, now: Timestamp) -> bool {
-        let Some(Lookup::Known(entitlements)) = self.directory.cached(&Subject::Key(self.digests()), now)
-        else {
-            return false;
-        };
-        let quotas = entitlements.quotas(self.resource);
-        let charges: smallvec::SmallVec<[Charge<'_>; 4]> =
-            quotas.map(|quota| Charge::new(&quota.account, Units::ONE, quota.enforcement)).collect();
-        reserve(&charges).is_ok()
-    }
 }
 
 fn while_another_thread_spends(account: &Account, work: impl FnOnce()) {
