@@ -40,7 +40,7 @@ Examples:
 pub struct AlertList {
     /// The tenant's id or slug
     pub tenant: String,
-    /// quota, health, probing, escalation, surge, audit_chain, billing or test
+    /// quota, health, probing, escalation, surge, network, bad_keys, audit_chain, billing or test
     #[arg(long)]
     pub kind: Option<String>,
     /// info, warning or critical
@@ -65,7 +65,7 @@ pub struct AlertName {
 pub struct AlertRule {
     /// The tenant's id or slug
     pub tenant: String,
-    /// quota, health, probing, escalation, surge, audit_chain or billing
+    /// quota, health, probing, escalation, surge, network, bad_keys, audit_chain or billing
     pub kind: String,
     /// Of quotas: from so many percent of the limit on
     #[arg(long, value_name = "PERCENT")]
