@@ -313,6 +313,13 @@ impl Snapshot {
     }
 }
 
+/// Whose accounts they are, keys' among them as long as they are not revoked.
+const OF_ANYBODY: &str = " LEFT JOIN api_keys ON used.owner_kind = 'key' AND api_keys.key_id = used.owner_id
+     JOIN organizations AS tenant ON tenant.tenant_id = COALESCE(api_keys.tenant_id, used.owner_id)
+         AND api_keys.revoked_at IS NULL";
+/// The same of tenants' own accounts alone: all keys need not be looked through for them.
+const OF_TENANTS: &str = " JOIN organizations AS tenant ON tenant.tenant_id = used.owner_id";
+
 /// What is used of each limited account of a current window, of a day or longer: of these tenants' own, or of all.
 fn limited(now: Timestamp, tenants: &[TenantId]) -> Query {
     let mut query = query(
@@ -333,18 +340,17 @@ fn limited(now: Timestamp, tenants: &[TenantId]) -> Query {
         push_ids(&mut query, tenants);
         query.push(")");
     }
+    query.push(" GROUP BY owner_kind, owner_id, resource_type, period, window_start, window_end) AS used");
+    query.push(if tenants.is_empty() { OF_ANYBODY } else { OF_TENANTS });
     query.push(
-        " GROUP BY owner_kind, owner_id, resource_type, period, window_start, window_end) AS used
-             LEFT JOIN api_keys ON used.owner_kind = 'key' AND api_keys.key_id = used.owner_id
-             JOIN organizations AS tenant ON tenant.tenant_id = COALESCE(api_keys.tenant_id, used.owner_id)
-             LEFT JOIN tenant_resource_quotas AS own ON own.tenant_id = tenant.tenant_id
+        " LEFT JOIN tenant_resource_quotas AS own ON own.tenant_id = tenant.tenant_id
                  AND own.owner_kind = used.owner_kind AND own.owner_id = used.owner_id
                  AND own.resource_type = used.resource_type AND own.period = used.period
                  AND (own.expires_at IS NULL OR own.expires_at > $1)
              LEFT JOIN tier_quotas AS tier ON used.owner_kind = 'tenant' AND tier.tier = tenant.tier
                  AND tier.version = tenant.tier_version AND tier.resource_type = used.resource_type
                  AND tier.period = used.period
-             WHERE tenant.status <> 'deleted' AND api_keys.revoked_at IS NULL
+             WHERE tenant.status <> 'deleted'
          ) AS limited
          WHERE limit_amount > 0",
     );
