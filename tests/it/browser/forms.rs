@@ -11,7 +11,7 @@ use crate::calendar::Calendar;
 use crate::support::{Profile, StubUpstream, until};
 
 /// What can be posted below the tenant's address, or below `/console` if it begins with a slash; and the test that does.
-const FORMS: [(&str, &str); 45] = [
+const FORMS: [(&str, &str); 46] = [
     ("/console/log-in", "who_is_invited_joins_by_the_link_without_scripts_and_is_changed_and_removed_there"),
     ("/console/first-log-in", "from_the_first_log_in_to_the_first_429_and_the_upgrade_without_scripts"),
     ("/console/join", "who_is_invited_joins_by_the_link_without_scripts_and_is_changed_and_removed_there"),
@@ -59,6 +59,7 @@ const FORMS: [(&str, &str); 45] = [
     ("alerts/channels/{channel}/test", "a_channel_brings_a_test_and_a_rule_is_turned_off"),
     ("alerts/channels/{channel}/remove", "what_is_told_is_changed_sent_again_and_removed"),
     ("alerts/deliveries/{delivery}/resend", "what_is_told_is_changed_sent_again_and_removed"),
+    ("billing/cap", "what_is_to_come_is_withdrawn_and_what_was_billed_is_taken_back"),
     ("billing/finalize", "from_the_estimate_to_an_invoice_that_is_verified_without_scripts"),
     ("billing/scheduled/withdraw", "what_is_to_come_is_withdrawn_and_what_was_billed_is_taken_back"),
     ("billing/invoices/{invoice}/void", "what_is_to_come_is_withdrawn_and_what_was_billed_is_taken_back"),
@@ -233,6 +234,10 @@ fn what_is_to_come_is_withdrawn_and_what_was_billed_is_taken_back() {
     tab.sees("The tier becomes free");
     tab.press("Keep the present tier");
     assert!(!tab.text().contains("The tier becomes"), "{}", tab.text());
+    tab.open("/console/tenants/acme/billing");
+    tab.fill("Amount", "500.00");
+    tab.press("Set the cap");
+    tab.sees("The spend cap is 500.00 USD.");
 
     calendar.clock.set("2026-12-06T06:00:00Z");
     log_in(&tab);
