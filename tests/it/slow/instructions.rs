@@ -108,6 +108,7 @@ fn check(what: &str, counted: Cost, kept: Cost) {
 }
 
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 fn check_instructions(what: &str, counted: u64, kept: u64, margin_percent: u64) {
     println!("{what}: {counted} instructions, {kept} are kept");
     let most = kept + kept * margin_percent / 100;

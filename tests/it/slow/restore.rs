@@ -75,6 +75,7 @@ impl Drill {
     }
 
     /// A new server in the place of the one that is lost, what the backup has, and the gateway on it.
+    #[expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
     fn lose_and_restore(&mut self) {
         self.postgres.lose_everything();
         let began = Instant::now();
@@ -85,6 +86,7 @@ impl Drill {
     }
 
     /// Runs the commands that the page gives below that line.
+    #[expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
     fn run(&self, line: &str) {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/README.md");
         let page = fs::read_to_string(page).expect("a page");
