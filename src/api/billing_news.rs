@@ -30,7 +30,10 @@ const BODY_BYTES_MAX: usize = 256 << 10;
     post, path = "/api/billing/stripe/events",
     params(("Stripe-Signature" = String, Header, description = "`t=…,v1=…`: Stripe's signature of the body")),
     request_body(content = serde_json::Value, description = "An event of Stripe's"),
-    responses((status = 200, description = "Heard", body = HeardView)),
+    responses(
+        (status = 200, description = "Heard", body = HeardView),
+        (status = 404, description = "No secret of Stripe's messages is configured"),
+    ),
 )]
 pub(super) async fn hear(
     State(api): State<Api>,

@@ -106,11 +106,18 @@ impl Supply {
         let table = |name: &str| -> Table {
             fs::read_to_string(root.join(name)).expect("it is kept").parse().expect("TOML")
         };
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(root).args(["metadata", "--offline", "--locked", "--format-version=1"]);
-        let output = cargo.output().expect("the cargo that built this");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let metadata = serde_json::from_slice(&output.stdout).expect("JSON");
+        let cargo = |arguments: &[&str]| {
+            let output = Command::new(env!("CARGO")).current_dir(root).args(arguments).output();
+            let output = output.expect("the cargo that built this");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("text")
+        };
+        // What other platforms need was never brought here.
+        let version = cargo(&["-vV"]);
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("what this is");
+        let metadata =
+            cargo(&["metadata", "--offline", "--locked", "--format-version=1", "--filter-platform", host]);
+        let metadata = serde_json::from_str(&metadata).expect("JSON");
         Supply { metadata, lock: table("Cargo.lock"), rules: table("deny.toml") }
     }
 
