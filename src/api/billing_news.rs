@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::error::{Problem, ProblemKind};
 use super::extract::Whole;
 use super::router::Api;
-use crate::control::Heard;
+use crate::control::{ControlError, Heard};
+use crate::secret::stripe::BadStripeSignature;
 
 /// What became of a message.
 #[derive(Serialize, ToSchema)]
@@ -43,7 +44,8 @@ pub(super) async fn hear(
     if body.len() > BODY_BYTES_MAX {
         return Err(Problem::new(ProblemKind::TooLarge, "the body is above 256 KiB"));
     }
-    let signature = headers.get(STRIPE_SIGNATURE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let signature = headers.get(STRIPE_SIGNATURE).and_then(|value| value.to_str().ok());
+    let signature = signature.ok_or(ControlError::Unbelievable(BadStripeSignature::Malformed))?;
     let outcome = api.control.hear_stripe(signature, &body).await?;
     Ok(axum::Json(HeardView { outcome }).into_response())
 }

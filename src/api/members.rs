@@ -56,7 +56,7 @@ struct CreatedInvitationView {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = Role)]
+#[schema(as = TenantRole)]
 struct RoleShown {
     #[schema(value_type = String)]
     role: RoleName,
