@@ -14,6 +14,7 @@ use super::layout::{Layout, Look};
 use super::page::see_other;
 use crate::control::ControlError;
 use crate::store::StoreError;
+use crate::telemetry::log::with_causes;
 use crate::web::RequestId;
 
 /// Why there is no page. The text is for people.
@@ -115,10 +116,12 @@ impl Refusal {
         }
         match &self {
             Refusal::Internal(error) => {
-                tracing::error!(request.id = %id.0, %error, "a page of the console can't be made: {error}");
+                let error = with_causes(&**error);
+                tracing::error!(request.id = %id.0, error, "a page of the console can't be made: {error}");
             }
             Refusal::Unavailable(error) => {
-                tracing::warn!(request.id = %id.0, %error, "a page of the console has to wait: {error}");
+                let error = with_causes(&**error);
+                tracing::warn!(request.id = %id.0, error, "a page of the console has to wait: {error}");
             }
             _ => {}
         }
