@@ -86,7 +86,7 @@ pub struct Journal {
     till: Uuid,
     boot: Uuid,
     settings: JournalSettings,
-    shards: Vec<Arc<Shard>>,
+    pub(super) shards: Vec<Arc<Shard>>,
     progress: Mutex<Progress>,
     /// Held while a segment is made, so that two callers don't make the same one.
     preparing: Mutex<()>,
@@ -365,14 +365,39 @@ impl Journal {
 
     fn prepare_next(&self, shard: &Shard) -> Result<(), JournalError> {
         let next = shard.tail().sequence + 1;
-        let has_space = self.file_bytes() + self.settings.segment_bytes <= self.settings.capacity_bytes;
-        if shard.segment(next).is_some() || !(has_space || shard.must_leave()) {
+        if shard.segment(next).is_some() {
             return Ok(());
         }
-        let segment = self.make_segment(shard.number, next, &shard.directory)?;
+        let segment = match shard.take_below(self.position(shard).sequence) {
+            Some(done) => self.recycle(shard, next, done)?,
+            None if self.finds_space() || shard.must_leave() => {
+                self.make_segment(shard.number, next, &shard.directory)?
+            }
+            None => return Ok(()),
+        };
         shard.segments().insert(next, Arc::new(segment));
         shard.set_full(false);
         Ok(())
+    }
+
+    fn recycle(&self, shard: &Shard, sequence: u32, done: Segment) -> Result<Segment, JournalError> {
+        let old = done.path.clone();
+        let recycled = done.recycle(&*self.disk, &shard.directory, &self.header(shard.number, sequence));
+        // What went wrong with this file does not matter: the next call makes a new one.
+        recycled.inspect_err(|_| drop(self.disk.remove(&old))).map_err(io_error("writing again", &old))
+    }
+
+    /// Whether another segment is within the capacity, if need be without those that wait to be written again.
+    fn finds_space(&self) -> bool {
+        let has_space = || self.file_bytes() + self.settings.segment_bytes <= self.settings.capacity_bytes;
+        has_space() || {
+            self.live().for_each(|shard| self.remove_done(shard, None));
+            has_space()
+        }
+    }
+
+    fn position(&self, shard: &Shard) -> Position {
+        self.progress().cursor.position(shard.number)
     }
 
     fn file_bytes(&self) -> u64 {
@@ -530,7 +555,8 @@ impl Journal {
         segment.map(|segment| CutReader::new(segment, cut)).ok_or(JournalError::Gone(*cut))
     }
 
-    /// Moves the cursor past a cut that the database has committed, and removes the segments that are done with.
+    /// Moves the cursor past a cut that the database has committed, and removes the segments that are done with, but for
+    /// one that is to be written again.
     ///
     /// `journalled` are the accounts of the cut with all units of theirs that the database now has: what the till
     /// is to be told after this, and at the next start again.
@@ -545,7 +571,9 @@ impl Journal {
             cursor.till = self.till;
             cursor.journalled = journalled;
         })?;
-        self.remove_below(cut.shard, position);
+        if let Some(shard) = self.shard(cut.shard) {
+            self.remove_done(shard, self.to_recycle(shard));
+        }
         Ok(())
     }
 
@@ -577,19 +605,29 @@ impl Journal {
         Ok(())
     }
 
-    /// A file that can't be removed is tried again after the next cut, and at the next start.
-    fn remove_below(&self, shard: u32, position: Position) {
-        let Some(shard) = self.shard(shard) else { return };
-        let done: BTreeMap<u32, Arc<Segment>> = shard
-            .segments()
-            .range(..position.sequence)
-            .map(|(&s, segment)| (s, Arc::clone(segment)))
-            .collect();
-        for (sequence, segment) in done {
+    /// Removes the segments that the cursor has passed, but for one `to_recycle`. A file that can't be removed is tried
+    /// again after the next cut, and at the next start.
+    fn remove_done(&self, shard: &Shard, to_recycle: Option<u32>) {
+        let below = self.position(shard).sequence;
+        let done: Vec<_> = shard.segments().range(..below).map(|(_, segment)| Arc::clone(segment)).collect();
+        for segment in done.into_iter().filter(|segment| Some(segment.sequence) != to_recycle) {
             if self.disk.remove(&segment.path).is_ok() {
-                shard.segments().remove(&sequence);
+                shard.segments().remove(&segment.sequence);
             }
         }
+    }
+
+    /// The segment that the cursor has passed and that `shard` should write again. None while half of the capacity is
+    /// used: space is dearer then.
+    fn to_recycle(&self, shard: &Shard) -> Option<u32> {
+        let below = self.position(shard).sequence;
+        let is_roomy = shard.is_live() && 2 * self.file_bytes() <= self.settings.capacity_bytes;
+        let is_fit = |segment: &Segment| {
+            u64::from(segment.bytes()) == self.settings.segment_bytes && !segment.is_suspect()
+        };
+        let segments = shard.segments();
+        let mut newest = segments.range(..below).rev().filter(|(_, segment)| is_roomy && is_fit(segment));
+        newest.next().map(|(&sequence, _)| sequence)
     }
 
     fn shard(&self, number: u32) -> Option<&Arc<Shard>> {

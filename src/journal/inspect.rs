@@ -4,7 +4,8 @@
 //!
 //! # Why a look beside a writer tells no lies
 //! The directory is listed before the cursor is read, so a segment that the flush removes meanwhile lies below the
-//! cursor and is not missed. A segment that is still written to may be read half-way through a record; what does not
+//! cursor and is not missed. What lies below the cursor is not looked at: a file that waits to be written again. One that
+//! gets there while it is looked at is left alone. A segment that is still written to may be read half-way through a record; what does not
 //! verify there is looked at again, and only damage that stays is told.
 
 use std::path::{Path, PathBuf};
@@ -114,17 +115,41 @@ impl Inspection {
         let mut sequences: Vec<u32> = names.iter().filter_map(|name| Segment::sequence_of(name)).collect();
         sequences.sort_unstable();
         let mut shard = ShardInspection::of(number, &cursor);
-        for sequence in sequences {
-            let place = self.place(number, sequence);
-            if let Some(look) = look_again(disk, &directory, &place, shard.cursor)? {
+        for sequence in sequences.into_iter().filter(|&sequence| sequence >= shard.cursor.sequence) {
+            if let Some(look) = self.look_again(disk, (number, sequence), shard.cursor)? {
                 shard.segments.push(look.segment);
                 self.faults.extend(look.faults);
             }
         }
-        self.faults.extend(shard.gaps(&directory));
+        // By now the flush may have removed what it had not passed when the cursor was read.
+        let cursor = handle::load_cursor(disk, &self.directory)?;
+        self.faults.extend(shard.gaps(&directory, cursor.position(number)));
         shard.in_flight = self.entries(disk, &directory)?;
         self.shards.push(shard);
         Ok(())
+    }
+
+    /// Looks at a segment until nothing is wrong with it or what is wrong stays. `None` if the flush is done with it.
+    fn look_again(
+        &self,
+        disk: &dyn Disk,
+        (shard, sequence): (u32, u32),
+        cursor: Position,
+    ) -> Result<Option<Look>, JournalError> {
+        let directory = self.directory.join(shard.to_string());
+        let place = self.place(shard, sequence);
+        let mut last = None;
+        for _ in 0..LOOKS_MAX {
+            let Some(look) = look_once(disk, &directory, &place, cursor)? else { return Ok(None) };
+            if look.faults.is_empty() {
+                return Ok(Some(look));
+            }
+            if handle::load_cursor(disk, &self.directory)?.position(shard).sequence > sequence {
+                return Ok(None);
+            }
+            last = Some(look);
+        }
+        Ok(last)
     }
 
     fn place(&self, shard: u32, number: u32) -> Header {
@@ -177,11 +202,11 @@ impl ShardInspection {
         ShardInspection { shard, cursor, sending_to, segments: Vec::new(), in_flight: None }
     }
 
-    /// Segments that should be there and are not: what they recorded is lost.
-    fn gaps(&self, directory: &Path) -> Vec<JournalFault> {
-        let mut expected = self.cursor.sequence.max(1);
+    /// Segments from `cursor` on that should be there and are not: what they recorded is lost.
+    fn gaps(&self, directory: &Path, cursor: Position) -> Vec<JournalFault> {
+        let mut expected = cursor.sequence.max(1);
         let mut gaps = Vec::new();
-        for segment in self.segments.iter().filter(|segment| segment.sequence >= self.cursor.sequence) {
+        for segment in self.segments.iter().filter(|segment| segment.sequence >= cursor.sequence) {
             gaps.extend((expected..segment.sequence).map(|missing| JournalFault {
                 file: directory.join(Segment::name(missing)),
                 offset: 0,
@@ -192,25 +217,6 @@ impl ShardInspection {
         }
         gaps
     }
-}
-
-/// Looks at a segment until nothing is wrong with it or what is wrong stays. `None` if it is gone.
-fn look_again(
-    disk: &dyn Disk,
-    directory: &Path,
-    place: &Header,
-    cursor: Position,
-) -> Result<Option<Look>, JournalError> {
-    let mut last = None;
-    for _ in 0..LOOKS_MAX {
-        let Some(look) = look_once(disk, directory, place, cursor)? else { return Ok(None) };
-        let is_good = look.faults.is_empty();
-        last = Some(look);
-        if is_good {
-            break;
-        }
-    }
-    Ok(last)
 }
 
 fn look_once(

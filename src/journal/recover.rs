@@ -159,7 +159,7 @@ impl Site<'_> {
         recovered.next += 1;
         let end = publish(&owed, table, &segment);
         // The table goes next, and then nobody else knows of them.
-        self.at(&segment.path, "syncing", segment.sync(0, end + WORD_BYTES))?;
+        self.at(&segment.path, "syncing", segment.sync(0, end))?;
         recovered.segments.insert(segment.sequence, Arc::new(segment));
         Ok(())
     }
@@ -229,7 +229,7 @@ fn close(segment: &Segment) -> Damage {
                 let end = offset.min(segment.room());
                 segment.seal(end);
                 // What its writer had no time to sync. If that fails, the file is suspect and written anew.
-                let _ = segment.sync(0, end + WORD_BYTES);
+                let _ = segment.sync(0, end);
                 return damage;
             }
         }

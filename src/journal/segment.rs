@@ -2,6 +2,11 @@
 //!
 //! A record is published by the store of its header word, after all of its payload. The [`Shard`] holds the
 //! segments of one writer and its tail: what lies below the tail is published and never changes again.
+//!
+//! A file whose records are all in the database is written again from its beginning, under another number
+//! ([`Segment::recycle`]): its pages are allocated, zeroed and in memory, which costs the kernel more per record than
+//! all else that the journal does. So old bytes may lie behind the tail. None of them verifies in its new place, and the
+//! word behind the last record is zero, as in a new file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -90,6 +95,26 @@ impl Segment {
         Ok(Segment::new(path, region, header, header.till))
     }
 
+    /// The file of a segment that nobody needs any more, as the one that `header` is of; durable when it returns. A crash
+    /// before leaves the old name, or the new one and no records.
+    ///
+    /// # Errors
+    /// Those of the disk. The file is of no more use; it has the old name or the new one.
+    pub(super) fn recycle(
+        self,
+        disk: &dyn Disk,
+        directory: &Path,
+        header: &Header,
+    ) -> std::io::Result<Segment> {
+        let path = directory.join(Segment::name(header.number));
+        self.region.write(0, &header.encode());
+        self.region.store(HEADER_BYTES, 0);
+        self.region.sync(0, HEADER_BYTES + WORD)?;
+        disk.rename(&self.path, &path)?;
+        disk.settle(&path)?;
+        Ok(Segment::new(path, self.region, header, header.till))
+    }
+
     /// An existing file. Its place in the directory says which it is; a damaged header costs it only its till.
     pub(super) fn of_region(path: PathBuf, region: Region, place: &Header) -> Result<Segment, BadHeader> {
         let mut bytes = [0; HEADER_BYTES];
@@ -134,10 +159,11 @@ impl Segment {
         Some(self.end.load(Ordering::Acquire)).filter(|&end| end != OPEN)
     }
 
-    /// Puts a record in its place without publishing it; answers the word that publishes it.
+    /// Puts a record in its place without publishing it, and nothing behind it; answers the word that publishes it.
     #[inline]
     pub(super) fn place(&self, offset: u32, record: &mut [u8]) -> u64 {
         self.region.write(offset as usize + WORD, &record[WORD..]);
+        self.region.store(offset as usize + record.len(), 0);
         self.seed.header(offset, record)
     }
 
@@ -180,8 +206,9 @@ impl Segment {
         self.region.first_nonzero(from as usize, to as usize).map(|offset| offset as u32)
     }
 
+    /// Brings `[from, to)` to disk, and the word behind it, which says that nothing follows.
     pub(super) fn sync(&self, from: u32, to: u32) -> std::io::Result<()> {
-        self.region.sync(from as usize, to.min(self.bytes()) as usize)
+        self.region.sync(from as usize, to.saturating_add(WORD_BYTES).min(self.bytes()) as usize)
     }
 
     /// Whether a sync of it failed.
@@ -395,6 +422,14 @@ impl Shard {
 
     pub(super) fn segment(&self, sequence: u32) -> Option<Arc<Segment>> {
         self.segments().get(&sequence).cloned()
+    }
+
+    /// Takes the oldest segment below `sequence` out, if nobody reads it.
+    pub(super) fn take_below(&self, sequence: u32) -> Option<Segment> {
+        let mut segments = self.segments();
+        let oldest = *segments.range(..sequence).next()?.0;
+        let untaken = Arc::try_unwrap(segments.remove(&oldest)?);
+        untaken.map_err(|shared| segments.insert(oldest, shared)).ok()
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -98,7 +98,11 @@ fn settings() -> JournalSettings {
 }
 
 fn open(disk: &TapeDisk, shards: usize) -> (Journal, Vec<Writer>) {
-    Journal::open_on(Arc::new(disk.clone()), Path::new("data"), &settings(), shards, TILL, now()).unwrap()
+    open_with(disk, shards, &settings())
+}
+
+fn open_with(disk: &TapeDisk, shards: usize, settings: &JournalSettings) -> (Journal, Vec<Writer>) {
+    Journal::open_on(Arc::new(disk.clone()), Path::new("data"), settings, shards, TILL, now()).unwrap()
 }
 
 fn pass(writer: &Writer, sample: &Sample) {

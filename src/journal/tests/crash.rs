@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::tape::TapeDisk;
-use super::{Sample, flush, now, open, pass, requests, try_flush};
+use super::{Sample, flush, now, open, open_with, pass, requests, settings, try_flush};
 use crate::domain::{Outcome, Units};
-use crate::journal::{Journal, Writer};
+use crate::journal::{Journal, JournalSettings, Writer};
 
 /// What the books must hold: units per request that the upstream may have seen, less those taken out already.
 type Books = BTreeMap<u128, u64>;
@@ -23,6 +23,17 @@ impl Story {
     fn new() -> Story {
         let disk = TapeDisk::new();
         Story { disk, pages: vec![(0, Books::new())], books: Books::new() }
+    }
+
+    /// Begins here, with everything flushed: what came before is not explored.
+    fn begin_anew(&mut self) {
+        self.disk.begin_anew();
+        self.pages = vec![(self.disk.steps(), Books::new())];
+        self.books.clear();
+    }
+
+    fn first_step(&self) -> usize {
+        self.pages[0].0
     }
 
     /// One call of the journal, and what it changes.
@@ -102,10 +113,10 @@ impl Story {
 }
 
 /// Everything that can happen to requests, over several segments, with a flush behind them.
-fn story() -> Story {
+fn story(settings: &JournalSettings) -> Story {
     let mut story = Story::new();
     let disk = story.disk.clone();
-    let (journal, mut writers) = story.call(|| open(&disk, 1), |_| {});
+    let (journal, mut writers) = story.call(|| open_with(&disk, 1, settings), |_| {});
     let writer = writers.remove(0);
     let unsent = story.call(|| writer.begin(&Sample::of(1).record()).unwrap(), |_| {});
     let kept = story.call(|| writer.begin(&Sample::of(2).record()).unwrap(), |_| {});
@@ -152,17 +163,18 @@ fn try_found(disk: &TapeDisk) -> Result<Books, String> {
 
 /// Kills the story after every step that it took on `disk`; answers how many those are, and the first fault.
 fn explore(story: &Story, disk: &TapeDisk) -> (usize, Option<String>) {
-    let faults = (0..=disk.steps()).map(|step| match try_found(&disk.killed_at(step)) {
+    let first = story.first_step();
+    let faults = (first..=disk.steps()).map(|step| match try_found(&disk.killed_at(step)) {
         Ok(books) if story.allowed(step).contains(&&books) => None,
         Ok(books) => Some(format!("killed at {step}: {books:?}")),
         Err(fault) => Some(format!("killed at {step}: {fault}")),
     });
-    (disk.steps() + 1, faults.flatten().next())
+    (disk.steps() + 1 - first, faults.flatten().next())
 }
 
 #[test]
 fn killed_after_any_step_the_records_are_what_the_upstream_may_have_seen() {
-    let story = story();
+    let story = story(&settings());
     let (explored, fault) = explore(&story, &story.disk);
     println!("{explored} crash points of a process explored");
     assert_eq!(fault, None);
@@ -171,7 +183,8 @@ fn killed_after_any_step_the_records_are_what_the_upstream_may_have_seen() {
 
 #[test]
 fn a_journal_that_unlinked_segments_before_it_moved_the_cursor_would_be_found_out() {
-    let story = story();
+    // No space to keep a file in that could be written again: each one is unlinked.
+    let story = story(&JournalSettings { capacity_bytes: 2 * settings().segment_bytes, ..settings() });
     let (_, fault) = explore(&story, &story.disk.unlinking_first());
     let fault = fault.expect("the explorer finds it");
     println!("{fault}");
@@ -180,7 +193,7 @@ fn a_journal_that_unlinked_segments_before_it_moved_the_cursor_would_be_found_ou
 
 #[test]
 fn recovery_may_be_killed_after_any_step_of_its_own() {
-    let story = story();
+    let story = story(&settings());
     let mut explored = 0;
     for step in (0..=story.disk.steps()).step_by(31) {
         let first = story.disk.killed_at(step);
@@ -196,19 +209,68 @@ fn recovery_may_be_killed_after_any_step_of_its_own() {
 }
 
 #[test]
+fn killed_after_any_step_of_writing_a_file_again_nothing_of_its_earlier_life_comes_back() {
+    let mut story = Story::new();
+    let disk = story.disk.clone();
+    let (journal, writers) = open(&disk, 1);
+    let mut explored = 0;
+    let mut explore_all = |story: &Story| {
+        let (steps, fault) = explore(story, &disk);
+        assert_eq!(fault, None);
+        explored += steps;
+    };
+    fill_to(4, &journal, &writers[0]);
+    story.begin_anew();
+    story.call(|| journal.prepare().unwrap(), |_| {});
+    assert_eq!(disk.renames(), 1, "the fifth segment was an earlier one");
+    story.pass(&writers[0], 1);
+    explore_all(&story);
+
+    fill_to(5, &journal, &writers[0]);
+    story.begin_anew();
+    for number in 10..20 {
+        story.pass(&writers[0], number);
+    }
+    story.flush(&journal);
+    story.pass(&writers[0], 20);
+    explore_all(&story);
+    println!("{explored} crash points of files written again explored");
+}
+
+/// Lets the writer get to a segment, with everything behind it flushed.
+fn fill_to(sequence: u32, journal: &Journal, writer: &Writer) {
+    for number in 1_000.. {
+        if journal.shards[0].tail().sequence == sequence {
+            break;
+        }
+        journal.prepare().unwrap();
+        pass(writer, &Sample::of(number));
+        flush(journal);
+    }
+}
+
+#[test]
 fn after_a_power_loss_nothing_comes_twice_and_what_was_synced_is_there() {
-    unplug_at_every_step(|journal| journal.sync().unwrap());
+    unplug_at_every_step(1, |journal| journal.sync().unwrap());
 }
 
 #[test]
 fn the_records_of_requests_that_have_ended_are_all_that_has_to_be_synced() {
-    unplug_at_every_step(|journal| journal.commit().unwrap());
+    unplug_at_every_step(1, |journal| journal.commit().unwrap());
 }
 
-fn unplug_at_every_step(sync: impl Fn(&Journal)) {
+#[test]
+fn a_power_loss_brings_nothing_back_of_what_a_file_held_before() {
+    unplug_at_every_step(5, |journal| journal.commit().unwrap());
+}
+
+/// From a segment on. Those from the fifth on are files that are written again.
+fn unplug_at_every_step(sequence: u32, sync: impl Fn(&Journal)) {
     let mut story = Story::new();
     let disk = story.disk.clone();
     let (journal, writers) = open(&disk, 1);
+    fill_to(sequence, &journal, &writers[0]);
+    story.begin_anew();
     let mut synced = Vec::new();
     let mut taken = Vec::new();
     let mut explored = 0;
@@ -228,7 +290,7 @@ fn unplug_at_every_step(sync: impl Fn(&Journal)) {
             taken.push((disk.steps(), samples));
         }
     }
-    for step in (0..disk.steps()).step_by(3) {
+    for step in (story.first_step()..disk.steps()).step_by(3) {
         for seed in [0, 1, u64::MAX, step as u64] {
             let unplugged = disk.unplugged_at(step, |at| keep(seed, at));
             let books = found(&unplugged);
@@ -244,6 +306,20 @@ fn unplug_at_every_step(sync: impl Fn(&Journal)) {
         }
     }
     println!("{explored} power losses explored");
+}
+
+#[test]
+fn what_a_file_held_in_an_earlier_life_is_neither_a_record_nor_damage() {
+    let disk = TapeDisk::new();
+    let (journal, writers) = open(&disk, 1);
+    fill_to(5, &journal, &writers[0]);
+    assert!(disk.renames() > 0);
+    (1..10).for_each(|number| pass(&writers[0], &Sample::of(number)));
+    let pending = journal.depth().pending_bytes;
+
+    let (journal, _writers) = open(&disk.killed_at(disk.steps()), 1);
+    assert_eq!((journal.recovery().damaged_bytes, journal.depth().pending_bytes), (0, pending));
+    assert_eq!(requests(&flush(&journal)), Vec::from_iter(1..10));
 }
 
 /// All, none, or half of the words, by chance.

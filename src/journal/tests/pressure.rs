@@ -8,14 +8,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::tape::TapeDisk;
-use super::{Sample, TILL, flush, now, pass, requests, settings};
+use super::{Sample, flush, pass, requests, settings};
 use crate::domain::{Outcome, Units};
 use crate::journal::{Journal, JournalFull, JournalSettings, OnFull, Pressure, SyncPolicy, Writer};
 
 fn open_with(disk: &TapeDisk, settings: &JournalSettings) -> (Journal, Writer) {
-    let path = std::path::Path::new("data");
-    let opened = Journal::open_on(Arc::new(disk.clone()), path, settings, 1, TILL, now());
-    let (journal, mut writers) = opened.unwrap();
+    let (journal, mut writers) = super::open_with(disk, 1, settings);
     (journal, writers.remove(0))
 }
 

@@ -75,6 +75,17 @@ impl TapeDisk {
         self.tape().steps.len()
     }
 
+    /// What is there now is durable and where the tape begins.
+    pub(in crate::journal) fn begin_anew(&self) {
+        let mut tape = self.tape();
+        tape.steps = tape.snapshot();
+    }
+
+    /// How many files got another name.
+    pub(in crate::journal) fn renames(&self) -> usize {
+        self.tape().steps.iter().filter(|step| matches!(step, Step::Rename { .. })).count()
+    }
+
     pub(in crate::journal) fn killed_at(&self, step: usize) -> TapeDisk {
         self.replay(step, |_| true, self.boot)
     }
