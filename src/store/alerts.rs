@@ -87,10 +87,7 @@ impl Snapshot {
         filter: &AlertFilter,
         page: &Page,
     ) -> Result<Result<Listed<Alert>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
         let mut query = select(ALERT, "FROM alert_events WHERE tenant_id = $1 AND alert_id < $2")
             .bind(tenant.0)
             .bind(below);
@@ -111,11 +108,8 @@ impl Snapshot {
                 query.push(condition).push_bind(*at);
             }
         }
-        query.push(" ORDER BY alert_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let alerts = rows.iter().map(alert).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(alerts, page, |last: &Alert| Cursor::behind(last.id, last.at))))
+        let cursor = |last: &Alert| Cursor::behind(last.id, last.at);
+        self.listed(query, "alert_id DESC", page, alert, cursor).await.map(Ok)
     }
 
     /// # Errors

@@ -124,12 +124,8 @@ impl Snapshot {
             .bind(chain_id(tenant))
             .bind(before.unwrap_or(i64::MAX));
         push_filter(&mut query, filter);
-        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let entries = rows.iter().map(|row| Ok(entry(row)?.0)).collect::<Result<Vec<_>, StoreError>>()?;
         let cursor = |last: &AuditEntry| Cursor { after: last.seq.to_string(), id: String::new() };
-        Ok(Ok(Listed::of(entries, page, cursor)))
+        self.listed(query, "seq DESC", page, |row| Ok(entry(row)?.0), cursor).await.map(Ok)
     }
 
     /// Recomputes the tenant's whole chain and holds it against the evidence; `None` is the platform's own.

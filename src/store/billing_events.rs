@@ -370,10 +370,7 @@ impl Snapshot {
         filter: BillingEventFilter,
         page: &Page,
     ) -> Result<Result<Listed<BillingEvent>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
         let mut query = select(COLUMNS, "FROM billing_events WHERE event_id < $1").bind(below);
         if let Some(tenant) = filter.tenant {
             query.push(" AND tenant_id = ").push_bind(tenant.0);
@@ -381,11 +378,8 @@ impl Snapshot {
         if let Some(state) = filter.state {
             query.push(" AND state = ").push_bind(state.as_str());
         }
-        query.push(" ORDER BY event_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let events = rows.iter().map(event).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(events, page, |last: &BillingEvent| Cursor::behind(last.id, last.created_at))))
+        let cursor = |last: &BillingEvent| Cursor::behind(last.id, last.created_at);
+        self.listed(query, "event_id DESC", page, event, cursor).await.map(Ok)
     }
 
     /// # Errors

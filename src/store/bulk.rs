@@ -42,16 +42,10 @@ impl Snapshot {
         &mut self,
         page: &Page,
     ) -> Result<Result<Listed<BulkOperation>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let mut query = select(OPERATION, "FROM bulk_operations WHERE operation_id < $1").bind(below);
-        query.push(" ORDER BY operation_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let operations = rows.iter().map(operation).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(operations, page, |last| Cursor::behind(last.id, last.created_at))))
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
+        let query = select(OPERATION, "FROM bulk_operations WHERE operation_id < $1").bind(below);
+        let cursor = |last: &BulkOperation| Cursor::behind(last.id, last.created_at);
+        self.listed(query, "operation_id DESC", page, operation, cursor).await.map(Ok)
     }
 
     /// # Errors
@@ -84,22 +78,15 @@ impl Snapshot {
         state: Option<BulkItemState>,
         page: &Page,
     ) -> Result<Result<Listed<BulkItem>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
         let rest = "FROM bulk_items AS item JOIN organizations AS tenant ON tenant.tenant_id = item.tenant_id
              WHERE operation_id = $1 AND item.tenant_id < $2";
         let mut query = select(ITEM, rest).bind(id.0).bind(below);
         if let Some(state) = state {
             query.push(" AND item.state = ").push_bind(state.as_str());
         }
-        query.push(" ORDER BY item.tenant_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let items = rows.iter().map(item).collect::<Result<Vec<_>, _>>()?;
         let cursor = |last: &BulkItem| Cursor::behind(last.tenant_id, last.at.unwrap_or_default());
-        Ok(Ok(Listed::of(items, page, cursor)))
+        self.listed(query, "item.tenant_id DESC", page, item, cursor).await.map(Ok)
     }
 }
 

@@ -37,11 +37,8 @@ impl Snapshot {
         let sign = if page.cursor().is_some() { " AND since > " } else { " AND since >= " };
         query.push(sign).push_bind(after.unwrap_or(period.start));
         query.push(" AND since < ").push_bind(period.end);
-        query.push(" ORDER BY since LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let levels = rows.iter().map(level).collect::<Result<_, _>>()?;
-        Ok(Ok(Listed::of(levels, page, |last: &Level| Cursor::behind("", last.since))))
+        let cursor = |last: &Level| Cursor::behind("", last.since);
+        self.listed(query, "since", page, level, cursor).await.map(Ok)
     }
 
     /// Since when there is the level that holds at an instant.

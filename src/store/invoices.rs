@@ -216,18 +216,13 @@ impl Snapshot {
         tenant: TenantId,
         page: &Page,
     ) -> Result<Result<Listed<Invoice>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let mut query = select(INVOICE, "FROM invoices WHERE tenant_id = $1 AND invoice_id < $2")
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
+        let query = select(INVOICE, "FROM invoices WHERE tenant_id = $1 AND invoice_id < $2")
             .bind(tenant.0)
             .bind(below);
-        query.push(" ORDER BY invoice_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let invoices = self.with_lines(tenant, rows.iter().map(invoice).collect::<Result<_, _>>()?).await?;
-        Ok(Ok(Listed::of(invoices, page, |last: &Invoice| Cursor::behind(last.id, last.finalized_at))))
+        let cursor = |last: &Invoice| Cursor::behind(last.id, last.finalized_at);
+        let listed = self.listed(query, "invoice_id DESC", page, invoice, cursor).await?;
+        Ok(Ok(Listed { items: self.with_lines(tenant, listed.items).await?, ..listed }))
     }
 
     /// # Errors

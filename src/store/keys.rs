@@ -79,23 +79,11 @@ impl Snapshot {
         tenant: TenantId,
         page: &Page,
     ) -> Result<Result<Listed<ApiKey>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let rows = select(
-            COLUMNS,
-            "FROM api_keys WHERE tenant_id = $1 AND key_id < $2
-             ORDER BY key_id DESC LIMIT $3 OFFSET $4",
-        )
-        .bind(tenant.0)
-        .bind(below)
-        .bind(i64::from(page.limit()) + 1)
-        .bind(i64::from(page.offset()))
-        .fetch_all(self.connection())
-        .await?;
-        let keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(keys, page, |last: &ApiKey| Cursor::behind(last.id, last.created_at))))
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
+        let query =
+            select(COLUMNS, "FROM api_keys WHERE tenant_id = $1 AND key_id < $2").bind(tenant.0).bind(below);
+        let cursor = |last: &ApiKey| Cursor::behind(last.id, last.created_at);
+        self.listed(query, "key_id DESC", page, key, cursor).await.map(Ok)
     }
 }
 

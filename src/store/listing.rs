@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::sql::{Query, Row};
+use super::{Snapshot, StoreError};
 use crate::clock::Timestamp;
 
 /// Which part of a list. Made by [`Page::new`], which checks the bounds.
@@ -77,6 +79,13 @@ impl Page {
         self.cursor.as_ref()
     }
 
+    /// Behind which instant and id a list begins that runs by them; `None` for its first page.
+    pub(super) fn behind(&self) -> Result<Option<(Timestamp, Uuid)>, BadPage> {
+        let position =
+            |cursor: &Cursor| Some((Timestamp::parse(&cursor.after)?, Uuid::try_parse(&cursor.id).ok()?));
+        self.cursor().map(|cursor| position(cursor).ok_or(BadPage::Cursor)).transpose()
+    }
+
     /// Where a list of ids begins that runs from the newest, a UUIDv7, to the oldest: below this one.
     pub(super) fn below(&self) -> Result<Uuid, BadPage> {
         let id = self.cursor().map(|cursor| Uuid::try_parse(&cursor.id));
@@ -92,6 +101,31 @@ impl Default for Page {
 
 fn within(number: i64, min: u32, max: u32) -> Option<u32> {
     u32::try_from(number).ok().filter(|number| (min..=max).contains(number))
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// The page of what `query` finds, which begins behind the page's cursor, in the order of `columns`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(super) async fn listed<T>(
+        &mut self,
+        mut query: Query,
+        columns: &str,
+        page: &Page,
+        read: impl Fn(&Row) -> Result<T, StoreError>,
+        cursor: impl FnOnce(&T) -> Cursor,
+    ) -> Result<Listed<T>, StoreError> {
+        query.push(" ORDER BY ").push(columns);
+        // One more than the page holds: it tells whether there is a next page.
+        query.push(" LIMIT ").push_bind(i64::from(page.limit) + 1);
+        query.push(" OFFSET ").push_bind(i64::from(page.offset));
+        let rows = query.fetch_all(self.connection()).await?;
+        let items = rows.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Listed::of(items, page, cursor))
+    }
 }
 
 // === impl Listed ===

@@ -56,22 +56,11 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
     pub async fn users(&mut self, page: &Page) -> Result<Result<Listed<User>, BadPage>, StoreError> {
-        let Ok(after) = page.cursor().map(position).transpose() else { return Ok(Err(BadPage::Cursor)) };
-        let (at, id) = after.unwrap_or((Timestamp::from_micros(0), Uuid::nil()));
-        let rows = select(
-            COLUMNS,
-            "FROM logins WHERE (created_at, user_id) > ($1, $2)
-             ORDER BY created_at, user_id LIMIT $3 OFFSET $4",
-        )
-        .bind(at)
-        .bind(id)
-        .bind(i64::from(page.limit()) + 1)
-        .bind(i64::from(page.offset()))
-        .fetch_all(self.connection())
-        .await?;
-        let users = rows.iter().map(user).collect::<Result<Vec<_>, _>>()?;
-        let cursor = |last: &User| Cursor { after: last.created_at.to_string(), id: last.id.to_string() };
-        Ok(Ok(Listed::of(users, page, cursor)))
+        let Ok(behind) = page.behind() else { return Ok(Err(BadPage::Cursor)) };
+        let (at, id) = behind.unwrap_or((Timestamp::from_micros(0), Uuid::nil()));
+        let query = select(COLUMNS, "FROM logins WHERE (created_at, user_id) > ($1, $2)").bind(at).bind(id);
+        let cursor = |last: &User| Cursor::behind(last.id, last.created_at);
+        self.listed(query, "created_at, user_id", page, user, cursor).await.map(Ok)
     }
 
     /// The hash of the user's password, if there is one.
@@ -102,12 +91,6 @@ impl Snapshot {
             .await?;
         row.map(|row| get(&row, "user_id").map(UserId)).transpose()
     }
-}
-
-/// Where a list goes on whose items are in the order of their making.
-pub(super) fn position(cursor: &Cursor) -> Result<(Timestamp, Uuid), ()> {
-    let after = Timestamp::parse(&cursor.after).ok_or(())?;
-    Ok((after, Uuid::try_parse(&cursor.id).map_err(drop)?))
 }
 
 fn user(row: &Row) -> Result<User, StoreError> {

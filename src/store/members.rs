@@ -2,7 +2,6 @@
 
 use uuid::Uuid;
 
-use super::logins::position;
 use super::sql::{Row, query, select};
 use super::values::{get, json, parsed, to_json};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError, Tx};
@@ -26,24 +25,12 @@ impl Snapshot {
         tenant: TenantId,
         page: &Page,
     ) -> Result<Result<Listed<Membership>, BadPage>, StoreError> {
-        let Ok(after) = page.cursor().map(position).transpose() else { return Ok(Err(BadPage::Cursor)) };
-        let (at, id) = after.unwrap_or((Timestamp::from_micros(0), Uuid::nil()));
-        let rows = select(
-            MEMBERSHIP,
-            "FROM memberships WHERE tenant_id = $1 AND (created_at, user_id) > ($2, $3)
-             ORDER BY created_at, user_id LIMIT $4 OFFSET $5",
-        )
-        .bind(tenant.0)
-        .bind(at)
-        .bind(id)
-        .bind(i64::from(page.limit()) + 1)
-        .bind(i64::from(page.offset()))
-        .fetch_all(self.connection())
-        .await?;
-        let members = rows.iter().map(membership).collect::<Result<Vec<_>, _>>()?;
-        let cursor =
-            |last: &Membership| Cursor { after: last.created_at.to_string(), id: last.user.to_string() };
-        Ok(Ok(Listed::of(members, page, cursor)))
+        let Ok(behind) = page.behind() else { return Ok(Err(BadPage::Cursor)) };
+        let (at, id) = behind.unwrap_or((Timestamp::from_micros(0), Uuid::nil()));
+        let rest = "FROM memberships WHERE tenant_id = $1 AND (created_at, user_id) > ($2, $3)";
+        let query = select(MEMBERSHIP, rest).bind(tenant.0).bind(at).bind(id);
+        let cursor = |last: &Membership| Cursor::behind(last.user, last.created_at);
+        self.listed(query, "created_at, user_id", page, membership, cursor).await.map(Ok)
     }
 
     /// # Errors

@@ -176,10 +176,7 @@ impl Snapshot {
         state: Option<DeliveryState>,
         page: &Page,
     ) -> Result<Result<Listed<Delivery>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
         let rest = "FROM outbox WHERE tenant_id = $1 AND delivery_id < $2";
         let mut query = select(COLUMNS, rest).bind(tenant.0).bind(below);
         if let Some(channel) = channel {
@@ -188,11 +185,8 @@ impl Snapshot {
         if let Some(state) = state {
             query.push(" AND state = ").push_bind(state.as_str());
         }
-        query.push(" ORDER BY delivery_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let deliveries = rows.iter().map(delivery).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(deliveries, page, |last: &Delivery| Cursor::behind(last.id, last.created_at))))
+        let cursor = |last: &Delivery| Cursor::behind(last.id, last.created_at);
+        self.listed(query, "delivery_id DESC", page, delivery, cursor).await.map(Ok)
     }
 
     /// # Errors

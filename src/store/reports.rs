@@ -6,12 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use super::sql::{Row, query};
+use super::sql::{Row, query, select};
 use super::values::{get, parsed, whole};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::billing::BILLING_ACCOUNT;
 use crate::domain::{ApiKeyId, IdleKey, Resource, Slug, Tenant, TenantId, TenantStatus, TenantUse, Units};
+
+/// `tenant` is whose.
+const TENANT_USE: &str =
+    "tenant.tenant_id, tenant.slug, tenant.name, tenant.status, tenant.tier, tenant.created_at,
+    (SELECT MAX(bucket_start) FROM usage_rollups AS used
+     WHERE used.tenant_id = tenant.tenant_id AND used.period = 'day') AS last_used_at";
 
 // === impl Snapshot ===
 
@@ -26,26 +32,16 @@ impl Snapshot {
         since: Timestamp,
         page: &Page,
     ) -> Result<Result<Listed<TenantUse>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let mut query = query(
-            "SELECT tenant_id, slug, name, status, tier, created_at,
-                 (SELECT MAX(bucket_start) FROM usage_rollups AS used
-                  WHERE used.tenant_id = tenant.tenant_id AND used.period = 'day') AS last_used_at
-             FROM organizations AS tenant
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
+        let query = select(
+            TENANT_USE,
+            "FROM organizations AS tenant
              WHERE status IN ('trial', 'active', 'past_due') AND created_at < $1 AND tenant_id < $2
                  AND (SELECT MAX(bucket_start) FROM usage_rollups AS used
                       WHERE used.tenant_id = tenant.tenant_id AND used.period = 'day' AND bucket_start >= $1) IS NULL",
-        )
-        .bind(since)
-        .bind(below);
-        query.push(" ORDER BY tenant_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let idle = rows.iter().map(tenant_use).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(idle, page, |last| Cursor::behind(last.tenant_id, last.created_at))))
+        );
+        let query = query.bind(since).bind(below);
+        self.listed(query, "tenant_id DESC", page, tenant_use, behind).await.map(Ok)
     }
 
     /// Tenants that are served, and neither they nor a tenant above have a billing account; the newest first.
@@ -56,28 +52,18 @@ impl Snapshot {
         &mut self,
         page: &Page,
     ) -> Result<Result<Listed<TenantUse>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let mut query = query(
-            "SELECT tenant.tenant_id, tenant.slug, tenant.name, tenant.status, tenant.tier, tenant.created_at,
-                 (SELECT MAX(bucket_start) FROM usage_rollups AS used
-                  WHERE used.tenant_id = tenant.tenant_id AND used.period = 'day') AS last_used_at
-             FROM organizations AS tenant
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
+        let query = select(
+            TENANT_USE,
+            "FROM organizations AS tenant
              LEFT JOIN organizations AS first ON first.tenant_id = tenant.parent_id
              LEFT JOIN organizations AS second ON second.tenant_id = first.parent_id
              WHERE tenant.status IN ('trial', 'active', 'past_due') AND tenant.tenant_id < $1
                  AND NOT EXISTS (SELECT 1 FROM tenant_settings AS own WHERE own.setting_key = $2 AND own.tenant_id IN
                      (tenant.tenant_id, first.tenant_id, second.tenant_id, second.parent_id))",
-        )
-        .bind(below)
-        .bind(BILLING_ACCOUNT);
-        query.push(" ORDER BY tenant.tenant_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let unbilled = rows.iter().map(tenant_use).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(unbilled, page, |last| Cursor::behind(last.tenant_id, last.created_at))))
+        );
+        let query = query.bind(below).bind(BILLING_ACCOUNT);
+        self.listed(query, "tenant.tenant_id DESC", page, tenant_use, behind).await.map(Ok)
     }
 
     /// Keys that could be used, were there before `since`, and were not used from then on; the newest first.
@@ -89,11 +75,8 @@ impl Snapshot {
         since: Timestamp,
         page: &Page,
     ) -> Result<Result<Listed<IdleKey>, BadPage>, StoreError> {
-        let below = match page.below() {
-            Ok(below) => below,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let mut query = query(
+        let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
+        let query = query(
             "SELECT key_id, tenant_id, name, prefix, created_at, last_used_at,
                  (SELECT slug FROM organizations AS tenant WHERE tenant.tenant_id = key.tenant_id) AS slug
              FROM api_keys AS key
@@ -104,11 +87,8 @@ impl Snapshot {
         )
         .bind(since)
         .bind(below);
-        query.push(" ORDER BY key_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let idle = rows.iter().map(idle_key).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(Listed::of(idle, page, |last| Cursor::behind(last.key_id, last.created_at))))
+        let cursor = |last: &IdleKey| Cursor::behind(last.key_id, last.created_at);
+        self.listed(query, "key_id DESC", page, idle_key, cursor).await.map(Ok)
     }
 
     /// The next tenants below that id which are served and were there before `since`: as many, the newest first.
@@ -189,6 +169,10 @@ fn tenant_use(row: &Row) -> Result<TenantUse, StoreError> {
         created_at: get(row, "created_at")?,
         last_used_at: get(row, "last_used_at")?,
     })
+}
+
+fn behind(last: &TenantUse) -> Cursor {
+    Cursor::behind(last.tenant_id, last.created_at)
 }
 
 fn idle_key(row: &Row) -> Result<IdleKey, StoreError> {

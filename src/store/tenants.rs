@@ -98,6 +98,15 @@ impl TenantSort {
     }
 }
 
+// === impl TenantSort ===
+
+impl TenantSort {
+    fn order(self) -> String {
+        let (column, direction) = (self.by.column(), if self.descending { " DESC" } else { "" });
+        format!("{column}{direction}, tenant_id{direction}")
+    }
+}
+
 // === impl TenantSortBy ===
 
 impl TenantSortBy {
@@ -206,11 +215,8 @@ impl Snapshot {
         if let Some((after, id)) = after {
             push_after(&mut query, sort, after, id);
         }
-        push_order(&mut query, sort, page);
-        let rows = query.fetch_all(self.connection()).await?;
-        let tenants = rows.iter().map(|row| Ok((tenant(row)?, health(row)?)));
-        let tenants = tenants.collect::<Result<Vec<_>, StoreError>>()?;
-        let mut listed = Listed::of(tenants, page, |last| sort.by.cursor(last));
+        let both = |row: &Row| Ok((tenant(row)?, health(row)?));
+        let mut listed = self.listed(query, &sort.order(), page, both, |last| sort.by.cursor(last)).await?;
         if page.cursor().is_none() {
             listed.total = Some(self.count_tenants(visible, filter).await?);
         }
@@ -316,13 +322,6 @@ fn push_after(query: &mut Query, sort: TenantSort, after: Value, id: Uuid) {
     let (column, beyond) = (sort.by.column(), if sort.descending { " < " } else { " > " });
     query.push(" AND (").push(column).push(", tenant_id)").push(beyond);
     query.push("(").push_value(after).push(", ").push_bind(id).push(")");
-}
-
-fn push_order(query: &mut Query, sort: TenantSort, page: &Page) {
-    let direction = if sort.descending { " DESC" } else { "" };
-    query.push(" ORDER BY ").push(sort.by.column()).push(direction).push(", tenant_id").push(direction);
-    query.push(" LIMIT ").push_bind(i64::from(page.limit()) + 1);
-    query.push(" OFFSET ").push_bind(i64::from(page.offset()));
 }
 
 /// Tenants by a statement of another noun.

@@ -115,21 +115,15 @@ impl Snapshot {
         filter: &UsageFilter,
         page: &Page,
     ) -> Result<Result<Listed<UsageRow>, BadPage>, StoreError> {
-        let Ok(after) = page.cursor().map(position).transpose() else {
-            return Ok(Err(BadPage::Cursor));
-        };
+        let Ok(behind) = page.behind() else { return Ok(Err(BadPage::Cursor)) };
         let mut query = query(COLUMNS);
         query.push(" WHERE tenant_id = ").push_bind(tenant.0);
         push_filter(&mut query, filter);
-        if let Some((date, id)) = after {
+        if let Some((date, id)) = behind {
             query.push(" AND (usage_date, log_id) < (").push_bind(date).push(", ").push_bind(id).push(")");
         }
-        query.push(" ORDER BY usage_date DESC, log_id DESC LIMIT ").push_bind(i64::from(page.limit()) + 1);
-        query.push(" OFFSET ").push_bind(i64::from(page.offset()));
-        let rows = query.fetch_all(self.connection()).await?;
-        let rows = rows.iter().map(usage_row).collect::<Result<Vec<_>, _>>()?;
-        let cursor = |last: &UsageRow| Cursor { after: last.usage_date.to_string(), id: last.id.to_string() };
-        Ok(Ok(Listed::of(rows, page, cursor)))
+        let cursor = |last: &UsageRow| Cursor::behind(last.id, last.usage_date);
+        self.listed(query, "usage_date DESC, log_id DESC", page, usage_row, cursor).await.map(Ok)
     }
 
     /// How many requests of the tenant the minutes since `from` know, and how many of them failed. A request that was
@@ -267,11 +261,6 @@ fn push_filter(query: &mut Query, filter: &UsageFilter) {
     if let Some(to) = to {
         query.push(" AND usage_date < ").push_bind(*to);
     }
-}
-
-fn position(cursor: &Cursor) -> Result<(Timestamp, Uuid), ()> {
-    let date = Timestamp::parse(&cursor.after).ok_or(())?;
-    Ok((date, Uuid::try_parse(&cursor.id).map_err(drop)?))
 }
 
 pub(super) fn recent(row: &Row) -> Result<RecentRequests, StoreError> {
