@@ -73,8 +73,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let tenant = params.read("tenant", "a tenant's id or slug", |text| text.parse::<TenantRef>().ok());
     let state = params.read("state", "pending, delivered or dead", DeliveryState::parse);
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let listed = api.control.billing_events(&principal, tenant.as_ref(), state, &page).await?;
     Ok(axum::Json(viewed(listed, BillingEventView::from)).into_response())
 }

@@ -54,11 +54,10 @@ pub(super) async fn create(
 pub(super) async fn dry_run(
     Caller(principal): Caller,
     State(api): State<Api>,
-    mut params: Params,
+    params: Params,
     Json(body): Json<NewBulkOperationBody>,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let planned = api.control.plan_bulk_operation(&principal, body.into(), &page).await?;
     Ok(axum::Json(planned).into_response())
 }
@@ -72,10 +71,9 @@ pub(super) async fn dry_run(
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     Ok(axum::Json(api.control.bulk_operations(&principal, &page).await?).into_response())
 }
 
@@ -105,8 +103,7 @@ pub(super) async fn items(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let state = params.read("state", "pending, changed, unchanged or failed", BulkItemState::parse);
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     Ok(axum::Json(api.control.bulk_items(&principal, id, state, &page).await?).into_response())
 }
 

@@ -246,8 +246,7 @@ pub(super) async fn deliveries(
 ) -> Result<Response, Problem> {
     let channel = params.read("channel_id", "a channel's id", |text| text.parse().ok().map(ChannelId));
     let state = params.read("state", "pending, delivered or dead", DeliveryState::parse);
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let listed = api.control.deliveries(&principal, &tenant, channel, state, &page).await?;
     Ok(axum::Json(viewed(listed, DeliveryView::from)).into_response())
 }

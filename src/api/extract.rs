@@ -616,6 +616,15 @@ impl Params {
         })
     }
 
+    /// The page, where nothing is asked for but that and what was taken.
+    ///
+    /// # Errors
+    /// As [`Params::finish`].
+    pub(super) fn into_page(mut self) -> Result<Page, Problem> {
+        let page = self.page();
+        self.finish().map(|()| page)
+    }
+
     pub(super) fn fault(&mut self, name: &str, message: String) {
         self.faults.push(FieldFault::new(name, message));
     }

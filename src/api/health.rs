@@ -47,10 +47,9 @@ pub(super) async fn children(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let listed = api.control.children(&principal, &tenant, &page).await?;
     Ok(axum::Json(viewed(listed, TenantView::from)).into_response())
 }

@@ -126,10 +126,9 @@ pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let listed = api.control.keys(&principal, &tenant, &page).await?;
     Ok(axum::Json(viewed(listed, KeyView::from)).into_response())
 }

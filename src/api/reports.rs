@@ -44,10 +44,9 @@ pub(super) async fn idle_tenants(
 pub(super) async fn unbilled_tenants(
     Caller(principal): Caller,
     State(api): State<Api>,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     Ok(axum::Json(api.control.unbilled_tenants(&principal, &page).await?).into_response())
 }
 
@@ -83,8 +82,7 @@ pub(super) async fn oversized(
 
 fn asked(mut params: Params, usual: u32) -> Result<(LookBack, Page), Problem> {
     let days = params.number("days").unwrap_or(usual);
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     Ok((LookBack(days), page))
 }
 

@@ -184,8 +184,7 @@ pub(super) async fn list(
         TenantSort::parse,
     );
     let glance = params.read("glance", "day or month", GlanceSpan::parse);
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let sort = sort.unwrap_or_default();
     let listed = api.control.tenants_at_a_glance(&principal, &filter, sort, &page, glance).await?;
     Ok(axum::Json(viewed(listed, TenantGlance::from)).into_response())

@@ -67,10 +67,9 @@ pub(super) struct PasswordBody {
 pub(super) async fn list(
     Caller(principal): Caller,
     State(api): State<Api>,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    params.finish()?;
+    let page = params.into_page()?;
     let listed = api.control.users(&principal, &page).await?;
     Ok(axum::Json(viewed(listed, UserView::from)).into_response())
 }
