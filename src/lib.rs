@@ -14,7 +14,7 @@
 //! | 6 | [`app`]: the composition root, which knows every room and decides nothing about requests |
 //! | 5 | [`api`]: the REST API · [`console`]: the same for people, as pages · [`admin`]: metrics, health, readiness · [`web`]: what both doors read of a request alike |
 //! | 4 | [`control`]: operations of administrators · [`gateway`]: the walk of a request · [`flush`]: journal to database, exactly once · [`courier`]: alerts to where tenants want them · [`exporter`]: usage to who collects what is owed |
-//! | 3 | [`directory`]: what is known of keys and tenants, compiled and cached |
+//! | 3 | [`directory`]: what is known of keys and tenants, compiled and cached · [`outbox`]: sending what waits in one |
 //! | 2 | [`store`]: the database · [`authority`]: who grants units · [`collector`]: Stripe and Lago, as they are spoken to |
 //! | 1 | [`till`]: granted and spent units, in a mapped file of atomics · [`journal`]: records, in mapped files · [`listener`]: sockets, workers, strict HTTP/1 · [`secret`]: keys and peppers · [`outbound`]: questions to servers elsewhere · [`config`]: the configuration file |
 //! | 0 | [`domain`]: plain values and calendar arithmetic · [`clock`]: time · [`telemetry`]: logs, readiness |
@@ -49,6 +49,7 @@ pub mod gateway;
 pub mod journal;
 pub mod listener;
 pub mod outbound;
+pub mod outbox;
 pub mod secret;
 pub mod store;
 pub mod telemetry;

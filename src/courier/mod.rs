@@ -13,24 +13,21 @@
 
 mod email;
 mod message;
-mod meters;
 mod signature;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use prometheus::Registry;
 
 use self::email::Mail;
-use self::meters::Meters;
 use crate::clock::Clock;
 use crate::domain::{Alert, AlertKind, Channel, ChannelKind, Delivery, Tenant};
 use crate::outbound::{BadTrust, Bounds, Outbound, Place, Plain, Question, Reach, jittered};
+use crate::outbox::{MeterNames, Meters, Pace, every, keep_sending};
 use crate::secret::seal::{self, KeyRing, SealError};
-use crate::store::{Attempt, ChannelSecret, Snapshot, Store, StoreError, beside};
+use crate::store::{Attempt, ChannelSecret, Snapshot, Store, StoreError};
 use crate::telemetry::log::with_causes;
 
 pub use self::email::{BadMail, MailSecurity, MailSettings};
@@ -92,6 +89,19 @@ struct Failed {
 const AT_ONCE: usize = 32;
 /// How often the outbox is counted.
 const MEASURED_EVERY: Duration = Duration::from_secs(5);
+const METERS: MeterNames = MeterNames {
+    attempts: (
+        "tollgate_alert_deliveries_total",
+        "Attempts of this gateway to deliver an alert, by what they came to: delivered, failed (there will be another) or \
+         dead.",
+    ),
+    pending: ("tollgate_outbox_pending", "Deliveries of alerts that wait, of the whole fleet."),
+    dead: ("tollgate_outbox_dead", "Deliveries that were given up and not sent again since."),
+    oldest_seconds: (
+        "tollgate_outbox_oldest_seconds",
+        "Age of the oldest delivery that waits; 0 if none does.",
+    ),
+};
 /// What of an answer is read: nobody looks at it.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// What is kept of why an attempt failed.
@@ -116,28 +126,25 @@ impl Courier {
     ) -> Result<Courier, BadCourier> {
         let outbound = Outbound::new(settings.ca.as_deref())?;
         let mail = settings.mail.as_ref().map(|mail| Mail::new(mail, settings.timeout)).transpose()?;
-        Ok(Courier { store, clock, secrets, settings, outbound, mail, meters: Meters::register(registry) })
+        Ok(Courier {
+            store,
+            clock,
+            secrets,
+            settings,
+            outbound,
+            mail,
+            meters: Meters::register(registry, METERS),
+        })
     }
 
     /// Delivers for ever. May be dropped at any point: what was under way is attempted again, by whichever gateway is
     /// there.
     pub async fn run(&self) {
-        let mut under_way = FuturesUnordered::new();
-        let mut measured_at = None;
-        loop {
-            let now = self.clock.monotonic();
-            if measured_at.is_none_or(|at| now.since(at) >= MEASURED_EVERY) {
-                measured_at = Some(now);
-                beside(&mut under_way, self.measure()).await;
-            }
-            let free = AT_ONCE - under_way.len();
-            let taken = beside(&mut under_way, self.take(free)).await;
-            under_way.extend(taken.into_iter().map(|delivery| self.attempt(delivery)));
-            tokio::select! {
-                Some(()) = under_way.next() => {}
-                () = tokio::time::sleep(self.settings.interval) => {}
-            }
-        }
+        let pace = Pace { at_once: AT_ONCE, interval: self.settings.interval };
+        tokio::join!(
+            every(MEASURED_EVERY, || self.measure()),
+            keep_sending(pace, |free| self.take(free), |delivery| self.attempt(delivery)),
+        );
     }
 
     async fn take(&self, free: usize) -> Vec<Delivery> {

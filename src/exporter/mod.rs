@@ -17,26 +17,20 @@
 //! What is refused for good is a dead letter at once. What meets a fault waits by itself, longer each time; the collector
 //! as a whole is left alone while it answers nobody, but for one question now and then, each of another event.
 
-mod meters;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use prometheus::Registry;
 use uuid::{ContextV7, Uuid};
 
-use self::meters::Meters;
 use crate::clock::{Clock, Timestamp};
 use crate::collector::{Collector, Fate, Setback};
 use crate::domain::billing::{BillingEvent, BillingEventId, CollectorKind};
 use crate::domain::{DeliveryState, Resource, TenantId};
-use crate::outbound::jittered;
+use crate::outbox::{MeterNames, Meters, Pace, every, growing, keep_sending};
 use crate::store::{
     Attempt, BillingAccount, EndedAttempt, ExportProgress, SentBeside, Snapshot, Store, StoreError, Untaken,
-    beside,
 };
 use crate::telemetry::log::with_causes;
 use crate::telemetry::readiness::Readiness;
@@ -89,6 +83,25 @@ const AT_ONCE: usize = 16;
 const POLL: Duration = Duration::from_secs(1);
 /// How often it is counted.
 const MEASURED_EVERY: Duration = Duration::from_secs(5);
+const METERS: MeterNames = MeterNames {
+    attempts: (
+        "tollgate_billing_events_total",
+        "Attempts of this gateway to bring an hour's usage to whoever collects what is owed, by what they came to: \
+         delivered, failed (there will be another) or dead.",
+    ),
+    pending: (
+        "tollgate_billing_events_pending",
+        "Hours of usage that wait to be billed, of the whole fleet.",
+    ),
+    dead: (
+        "tollgate_billing_events_dead",
+        "Hours of usage that could not be billed and that nobody had sent again since; should be 0.",
+    ),
+    oldest_seconds: (
+        "tollgate_billing_events_oldest_seconds",
+        "For how long the oldest hour of usage waits to be billed; 0 if none does.",
+    ),
+};
 /// Batches are looked at for so long: a transaction takes as long as the store is patient, and clocks differ.
 const BATCHES_LOOKED_BACK: Duration = Duration::from_secs(600);
 /// Rollups of hours are kept for 90 days; what comes for an hour before that has none to be taken from.
@@ -118,12 +131,6 @@ fn hour_of(at: Timestamp) -> Timestamp {
     Timestamp::from_seconds(at.seconds().div_euclid(3_600) * 3_600)
 }
 
-/// `first`, doubled with each attempt after the first, up to `most`.
-fn growing(first: Duration, most: Duration, attempts: u32) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(20);
-    jittered((first * (1 << doublings)).min(most))
-}
-
 // === impl Exporter ===
 
 impl Exporter {
@@ -137,7 +144,7 @@ impl Exporter {
         registry: &Registry,
         readiness: Readiness,
     ) -> Exporter {
-        let meters = Meters::register(registry);
+        let meters = Meters::register(registry, METERS);
         let (rest, told) = (Mutex::default(), Mutex::default());
         Exporter { store, clock, collector, settings, meters, readiness, rest, told, ids: Mutex::default() }
     }
@@ -145,34 +152,23 @@ impl Exporter {
     /// Takes and sends for ever. May be dropped at any point: what was under way is sent again, by whichever gateway is
     /// there.
     pub async fn run(&self) {
-        let mut under_way = FuturesUnordered::new();
-        let mut measured_at = None;
-        let mut forgotten_at = Timestamp::default();
-        loop {
-            if let Err(error) = beside(&mut under_way, self.look()).await {
-                tracing::warn!("hours that are over can't be taken for billing: {}", with_causes(&error));
-            }
-            if self.clock.now().since(forgotten_at) >= FORGET_INTERVAL {
-                forgotten_at = self.clock.now();
-                beside(&mut under_way, self.forget()).await;
-            }
-            let now = self.clock.monotonic();
-            if measured_at.is_none_or(|at| now.since(at) >= MEASURED_EVERY) {
-                measured_at = Some(now);
-                beside(&mut under_way, self.measure()).await;
-            }
-            let free = AT_ONCE - under_way.len();
-            let taken = beside(&mut under_way, self.take(free)).await;
-            under_way.extend(taken.into_iter().map(|batch| self.send(batch)));
-            tokio::select! {
-                Some(()) = under_way.next() => {}
-                () = tokio::time::sleep(POLL) => {}
-            }
+        let pace = Pace { at_once: AT_ONCE, interval: POLL };
+        tokio::join!(
+            every(MEASURED_EVERY, || self.measure()),
+            every(FORGET_INTERVAL, || self.forget()),
+            every(POLL, || self.look()),
+            keep_sending(pace, |free| self.take(free), |batch| self.send(batch)),
+        );
+    }
+
+    async fn look(&self) {
+        if let Err(error) = self.take_hours().await {
+            tracing::warn!("hours that are over can't be taken for billing: {}", with_causes(&error));
         }
     }
 
     /// Takes the hours that are over, and those that have grown since they were taken; if no other gateway has this round.
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn take_hours(&self) -> Result<(), StoreError> {
         let (now, kind) = (self.clock.now(), self.collector.kind());
         let every = i64::try_from(self.settings.interval.as_micros()).unwrap_or(i64::MAX).max(1);
         if !self.store.take_round(LOOK, now.micros().div_euclid(every)).await? {

@@ -77,7 +77,7 @@ impl House {
     /// One that has looked once, so that hours from now on are taken.
     async fn begun(&self, kind: CollectorKind) -> Exporter {
         let exporter = self.exporter(kind);
-        exporter.look().await.unwrap();
+        exporter.take_hours().await.unwrap();
         exporter
     }
 
@@ -143,7 +143,7 @@ async fn send(exporter: &Exporter) -> usize {
 }
 
 async fn look_and_send(exporter: &Exporter) -> usize {
-    exporter.look().await.unwrap();
+    exporter.take_hours().await.unwrap();
     send(exporter).await
 }
 
@@ -256,7 +256,7 @@ async fn what_a_killed_exporter_had_sent_is_known_by_its_identifier_and_after_a_
         let exporter = house.begun(CollectorKind::Stripe).await;
         house.uses(acme.id, units, super::hour_of(house.clock.now())).await;
         house.clock.advance(HOUR * 2);
-        exporter.look().await.unwrap();
+        exporter.take_hours().await.unwrap();
         let batches = exporter.take(super::AT_ONCE).await;
         assert_eq!(batches.len(), 1);
         exporter.collector.send(&batches[0]).await;
@@ -273,7 +273,7 @@ async fn what_a_killed_exporter_had_sent_is_known_by_its_identifier_and_after_a_
     let exporter = house.begun(CollectorKind::Stripe).await;
     house.uses(acme.id, 12, super::hour_of(house.clock.now())).await;
     house.clock.advance(HOUR * 2);
-    exporter.look().await.unwrap();
+    exporter.take_hours().await.unwrap();
     assert_eq!(exporter.take(super::AT_ONCE).await.len(), 1);
     house.clock.advance(HOUR * 47);
     send(&house.exporter(CollectorKind::Stripe)).await;
@@ -287,7 +287,7 @@ async fn what_is_in_doubt_and_can_not_be_told_is_left_to_people(store: TestStore
     let hour = super::hour_of(house.clock.now());
     house.uses(acme.id, 10, hour).await;
     house.clock.advance(HOUR * 2);
-    exporter.look().await.unwrap();
+    exporter.take_hours().await.unwrap();
     let batches = exporter.take(super::AT_ONCE).await;
     // Somebody else counts on the same meter.
     let mut others = batches[0][0].clone();
@@ -339,7 +339,7 @@ async fn a_collector_that_answers_nobody_is_left_alone_for_as_long_as_it_wants(s
     }
     house.clock.advance(HOUR * 2);
     house.collectors.fares(Mood::Busy(900));
-    exporter.look().await.unwrap();
+    exporter.take_hours().await.unwrap();
     let batches = exporter.take(1).await;
     exporter.send(batches[0].clone()).await;
     house.collectors.fares(Mood::Well);
@@ -370,7 +370,7 @@ async fn a_batch_that_lago_refuses_for_what_it_knows_arrives_once_all_the_same(s
     }
     house.collectors.knows("cus_t5", false);
     house.clock.advance(HOUR * 2);
-    exporter.look().await.unwrap();
+    exporter.take_hours().await.unwrap();
     let batches = exporter.take(super::AT_ONCE).await;
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [7]);
     // Two of them arrive, and the exporter is killed before it can write that down.

@@ -78,7 +78,7 @@ pub use fleet::Flusher;
 pub use grants::{GrantSettings, Grants, Hearing, ServerFacts};
 pub use idempotency::KnownRequest;
 pub use listing::{BadPage, Cursor, Listed, Page};
-pub use outbox::{Attempt, OutboxDepth, beside};
+pub use outbox::{Attempt, OutboxDepth};
 pub use partitions::Partitions;
 pub use pool::{Reach, Snapshot, Store, StoreSettings, StoreUrl, Tx};
 pub use postgres::Listening;

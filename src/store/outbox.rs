@@ -7,9 +7,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-
 use super::sql::{Row, query, select};
 use super::values::{get, parsed, whole};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
@@ -41,21 +38,6 @@ pub struct OutboxDepth {
 }
 
 const COLUMNS: &str = "tenant_id, delivery_id, alert_id, channel_id, state, attempts, next_at, last_error, created_at, finished_at";
-
-/// Waits for `what`, and goes on meanwhile with what is under way. A future that nobody polls holds on to what it has, and
-/// that may be the turn to write which `what` waits for.
-pub async fn beside<T, F: Future<Output = ()>>(
-    under_way: &mut FuturesUnordered<F>,
-    what: impl Future<Output = T>,
-) -> T {
-    let mut what = std::pin::pin!(what);
-    loop {
-        tokio::select! {
-            done = &mut what => return done,
-            Some(()) = under_way.next() => {}
-        }
-    }
-}
 
 // === impl Attempt ===
 

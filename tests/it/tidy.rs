@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["domain", "clock", "telemetry"],
     &["till", "journal", "listener", "secret", "config", "outbound"],
     &["store", "authority", "collector"],
-    &["directory"],
+    &["directory", "outbox"],
     &["control", "gateway", "flush", "courier", "exporter"],
     &["api", "console", "admin", "web"],
     &["app"],
