@@ -18,7 +18,7 @@ use super::header::{HEADER_BYTES, Header, Kind};
 use super::in_flight::Table;
 use super::mend;
 use super::reader::{CutReader, Found, Read, Walk};
-use super::record::{RECORD_BYTES_MAX, WORD};
+use super::record::{RECORD_BYTES_MAX, WORD, Word};
 use super::recover::{Recovered, Recovery, Site};
 use super::segment::{FIRST, Segment, Shard};
 use super::writer::Writer;
@@ -691,6 +691,27 @@ fn boundary(segment: &Segment, from: u32, to: u32, bytes_max: u32) -> u32 {
     if to - from <= bytes_max {
         return to;
     }
+    hopped(segment, from, to, bytes_max).unwrap_or_else(|| walked(segment, from, to, bytes_max))
+}
+
+/// The boundary by what the records say of their lengths, and what is there verifies as a record; most of them need not
+/// be read for that. `None` if something is damaged.
+fn hopped(segment: &Segment, from: u32, to: u32, bytes_max: u32) -> Option<u32> {
+    let mut end = from;
+    loop {
+        let Word::Record(bytes) = Word::of(segment.word(end)) else { return None };
+        let next = end.checked_add(u32::try_from(bytes).ok()?).filter(|next| *next <= to)?;
+        if end > from && next - from > bytes_max {
+            break;
+        }
+        end = next;
+    }
+    let is_record = matches!(Walk::new(end, to).next(segment), Found::Record { offset, .. } if offset == end);
+    is_record.then_some(end)
+}
+
+/// The boundary by reading all that is before it.
+fn walked(segment: &Segment, from: u32, to: u32, bytes_max: u32) -> u32 {
     let mut walk = Walk::new(from, to);
     let mut end = from;
     loop {
