@@ -39,10 +39,10 @@ pub struct Entitled {
     /// What happens when the till is dry and the authority can't be asked.
     pub on_loss: LossPolicy,
     pub window: Window,
-    /// [`AccountKey::policy_name`].
-    pub policy: Box<str>,
-    /// The quota's member of `RateLimit-Policy`; empty when unlimited.
+    /// The quota's member of `RateLimit-Policy`, named by [`AccountKey::policy_name`]; empty when unlimited.
     pub policy_member: Box<str>,
+    /// Its member of `RateLimit`, up to the units that are left.
+    pub limit_member: Box<str>,
 }
 
 /// Whether what is known of a tenant or a key still holds. Shared by everything compiled from it.
@@ -261,7 +261,7 @@ impl Source<'_> {
             on_loss: quota.on_loss.unwrap_or(self.settings.on_loss),
             window: key.window,
             policy_member: policy_member(&policy, quota, &key.window).into(),
-            policy: policy.into(),
+            limit_member: format!("\"{policy}\";r=").into(),
         })
     }
 

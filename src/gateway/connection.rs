@@ -33,7 +33,7 @@ pub(super) struct Client {
     /// Bytes that came and were not used yet.
     pub(super) buffer: Buffer,
     pub(super) alarm: Alarm,
-    pub(super) peer: Peer,
+    pub(super) peer: Rc<Peer>,
     /// Nothing of the current request's body has been taken from the buffer.
     pub(super) body_is_unread: bool,
     /// No request has come yet: it may still turn out that HTTP/2 is spoken.
@@ -84,7 +84,7 @@ pub(super) async fn serve(gateway: Rc<Gateway>, accepted: Accepted) {
     let Opened { mut stream, peer, purpose, mut alarm, seat } = opened;
     let certificate = stream.client_name().and_then(|name| CertificateName::parse(&name));
     let certificate = certificate.map(|name| gateway.shared.peppers.digests_of_certificate(&name));
-    let mut peer = Peer { address: peer.ip(), is_tls: stream.is_tls(), certificate, purpose };
+    let mut peer = Rc::new(Peer::new(peer.ip(), stream.is_tls(), certificate, purpose));
     let mut has_begun = wait_for_first_request(&gateway, &mut stream, &alarm).await;
     let mut is_new = true;
     loop {
@@ -164,12 +164,12 @@ async fn linger(client: &mut Client) {
 // === impl Client ===
 
 impl Client {
-    pub(super) fn new(stream: Stream, buffer: Buffer, alarm: Alarm, peer: Peer) -> Self {
+    pub(super) fn new(stream: Stream, buffer: Buffer, alarm: Alarm, peer: Rc<Peer>) -> Self {
         Client { stream, buffer, alarm, peer, body_is_unread: true, is_new: false }
     }
 
     /// What is needed to wait for the next request; the buffer goes back to its pool.
-    fn idle(self) -> (Stream, Alarm, Peer) {
+    fn idle(self) -> (Stream, Alarm, Rc<Peer>) {
         (self.stream, self.alarm, self.peer)
     }
 }

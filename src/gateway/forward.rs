@@ -301,6 +301,10 @@ impl<'f, 'c> Forward<'f, 'c> {
         (body, request): (&mut BodyCopy, &mut Buffer),
         alarm: &Alarm,
     ) -> Result<(), Fault> {
+        if body.is_complete() {
+            self.progress.uploaded.set(true);
+            return Ok(());
+        }
         let limits = &self.gateway.shared.limits;
         let began = self.gateway.shared.clock.monotonic();
         let mut out = self.gateway.parts.buffers.take();

@@ -4,24 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use super::headers::{Peer, push_address};
+use super::headers::Peer;
 use crate::listener::Buffer;
 
 /// One per proxy; `None` for what is no address: `unknown`, a made-up name, or what can't be read.
 pub(super) type Nodes = SmallVec<[Option<IpAddr>; 4]>;
 
+/// What our own element says of a peer.
+pub(super) fn of(peer: IpAddr, is_tls: bool) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
+    match peer {
+        IpAddr::V4(address) => format!("for={address};proto={scheme}"),
+        IpAddr::V6(address) => format!("for=\"[{address}]\";proto={scheme}"),
+    }
+}
+
 /// Our own element, and the line's end.
 pub(super) fn push(out: &mut Buffer, peer: &Peer, authority: &str) {
-    out.push(b"for=");
-    match peer.address.to_canonical() {
-        address @ IpAddr::V4(_) => push_address(out, address),
-        address @ IpAddr::V6(_) => {
-            out.push(b"\"[");
-            push_address(out, address);
-            out.push(b"]\"");
-        }
-    }
-    out.push(if peer.is_tls { b";proto=https" } else { b";proto=http" });
+    out.push(peer.forwarded.as_bytes());
     // HTTP/1.0 may say none. What it is made of needs quotes for its colons and brackets, and has none itself.
     if !authority.is_empty() {
         for part in [";host=\"", authority, "\""] {

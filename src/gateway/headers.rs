@@ -43,17 +43,31 @@ pub enum Dialect {
 }
 
 /// Who is at the other end of a connection: a client, or a proxy before us.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     pub(super) is_tls: bool,
     /// Of the name in the client's certificate, if it has shown one.
     pub(super) certificate: Option<Digests>,
     pub(super) purpose: Purpose,
+    /// The address as `X-Forwarded-For` has it. Written once for all requests, and so is the next.
+    pub(super) forwarded_for: String,
+    /// What `Forwarded` says of it: `for` and `proto`.
+    pub(super) forwarded: String,
 }
 
 /// The names that a `Connection` line names.
 type Named<'a> = SmallVec<[&'a [u8]; 4]>;
+
+// === impl Peer ===
+
+impl Peer {
+    pub(super) fn new(address: IpAddr, is_tls: bool, certificate: Option<Digests>, purpose: Purpose) -> Peer {
+        let canonical = address.to_canonical();
+        let (forwarded_for, forwarded) = (canonical.to_string(), forwarded::of(canonical, is_tls));
+        Peer { address, is_tls, certificate, purpose, forwarded_for, forwarded }
+    }
+}
 
 // === impl HeaderSettings ===
 
@@ -199,7 +213,7 @@ impl HeaderSettings {
                 out.push(b", ");
             }
         }
-        push_address(out, peer.address);
+        out.push(peer.forwarded_for.as_bytes());
         out.push(b"\r\nforwarded: ");
         if trusted {
             for line in head.lines.iter().filter(|line| line.name.eq_ignore_ascii_case("forwarded")) {
@@ -481,20 +495,6 @@ fn push_request_id(out: &mut Buffer, request: RequestId) {
     out.push(b"\r\n");
 }
 
-pub(super) fn push_address(out: &mut Buffer, address: IpAddr) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b".");
-                }
-                out.push_number(octet.into());
-            }
-        }
-        IpAddr::V6(address) => out.push(address.to_string().as_bytes()),
-    }
-}
-
 /// Our own framing of the request's body. A method that has a body by its meaning says even that it is empty.
 fn push_body_length(out: &mut Buffer, body: BodyLength, method: &str) {
     match body {
@@ -510,30 +510,27 @@ fn push_body_length(out: &mut Buffer, body: BodyLength, method: &str) {
 }
 
 fn push_draft10(out: &mut Buffer, caller: &Caller, charges: &Charges<'_>, now: Timestamp) {
-    let limited = || {
-        charges.iter().filter_map(|charge| {
-            let remaining = charge.account.remaining()?;
-            let key = charge.account.key();
-            let mut quotas = caller.entitlements().quotas(key.resource);
-            let entitled = quotas.find(|entitled| entitled.account.key() == key)?;
-            (!entitled.is_pool).then_some((remaining, entitled))
-        })
-    };
-    if limited().next().is_none() {
+    let limited = charges.iter().filter_map(|charge| {
+        let remaining = charge.account.remaining()?;
+        let key = charge.account.key();
+        let mut quotas = caller.entitlements().quotas(key.resource);
+        let entitled = quotas.find(|entitled| entitled.account.key() == key)?;
+        (!entitled.is_pool).then_some((remaining, entitled))
+    });
+    let limited: SmallVec<[_; 4]> = limited.collect();
+    if limited.is_empty() {
         return;
     }
     let mut separator: &[u8] = b"ratelimit-policy: ";
-    for (_, entitled) in limited() {
+    for (_, entitled) in &limited {
         out.push(separator);
         out.push(entitled.policy_member.as_bytes());
         separator = b", ";
     }
     separator = b"\r\nratelimit: ";
-    for (remaining, entitled) in limited() {
+    for (remaining, entitled) in &limited {
         out.push(separator);
-        out.push(b"\"");
-        out.push(entitled.policy.as_bytes());
-        out.push(b"\";r=");
+        out.push(entitled.limit_member.as_bytes());
         out.push_number(remaining.get());
         if entitled.window.period != Period::Forever {
             out.push(b";t=");

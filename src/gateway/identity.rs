@@ -326,7 +326,8 @@ impl Lookout<'_> {
 
 impl IdentitySettings {
     fn is_ours(&self, name: &str) -> bool {
-        self.headers.iter().any(|header| name.eq_ignore_ascii_case(header))
+        // Most clients write it as it is set, and then it need not be compared letter by letter.
+        self.headers.iter().any(|header| name == header || name.eq_ignore_ascii_case(header))
     }
 
     /// By what a key is looked up, and whose it is if that is known; `None` for what can't be anybody's.

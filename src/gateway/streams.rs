@@ -19,7 +19,7 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// The lanes of one connection.
 struct Lanes {
     gateway: Rc<Gateway>,
-    peer: Peer,
+    peer: Rc<Peer>,
 }
 
 /// Serves HTTP/2 until either side ends it; `client` has read no more than its beginning.
