@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::tag::etag;
 use crate::clock::Timestamp;
 use crate::control::{ControlError, Exceeded, FieldFault, Standing};
+use crate::domain::billing::SPEND_CAP;
 use crate::domain::{Resource, Units};
 use crate::secret::archive::ArchiveError;
 use crate::store::StoreError;
@@ -96,6 +97,9 @@ struct ExceededView {
     resource_type: Resource,
     requested: Units,
     resets_at: Option<Timestamp>,
+    /// `spend_cap` where the limit is what the tenant's spend cap leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     /// Where more can be bought: the setting `upgrade_url` of the tenant or of a reseller above it.
     upgrade_url: Option<String>,
     /// Absent where the quota is that of a tenant above.
@@ -234,10 +238,12 @@ impl From<ControlError> for Problem {
 
 impl From<&Exceeded> for ExceededView {
     fn from(exceeded: &Exceeded) -> Self {
-        let Exceeded { resource_type, requested, standing, resets_at, upgrade_url } = exceeded.clone();
+        let Exceeded { resource_type, requested, standing, resets_at, is_capped, upgrade_url } =
+            exceeded.clone();
         let standing =
             standing.map(|Standing { limit, used, remaining, .. }| StandingView { limit, used, remaining });
-        ExceededView { resource_type, requested, resets_at, upgrade_url, standing }
+        let cause = is_capped.then_some(SPEND_CAP);
+        ExceededView { resource_type, requested, resets_at, cause, upgrade_url, standing }
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct QuotaView {
     key_id: Option<Uuid>,
     reason: Option<String>,
     expires_at: Option<Timestamp>,
+    /// Whether the limit is what the tenant's spend cap leaves, and not what `source` says.
+    is_capped: bool,
     as_of: Timestamp,
 }
 
@@ -200,6 +202,7 @@ impl From<QuotaUse> for QuotaView {
             key_id: quota.key_id,
             reason: quota.reason,
             expires_at: quota.expires_at,
+            is_capped: quota.is_capped,
             as_of: quota.as_of,
         }
     }

@@ -10,8 +10,8 @@ use super::error::Problem;
 use super::extract::{Caller, Json, TenantPath};
 use super::router::Api;
 use crate::clock::Timestamp;
-use crate::control::ControlError;
-use crate::domain::billing::{Currency, SpendCap};
+use crate::control::{CapInForce, ControlError, NewSpendCap};
+use crate::domain::billing::{AtCap, Ceiling, Currency, Shares};
 
 /// What a tenant means to spend in a period at most: it is told when the estimate reaches 80 and 100 percent of it.
 #[derive(Serialize, ToSchema)]
@@ -21,6 +21,11 @@ struct SpendCapView {
     currency: Currency,
     /// With its decimals and its currency.
     amount: String,
+    then: AtCap,
+    /// `null`: each resource that is sold above its limit gets as much.
+    shares: Option<Shares>,
+    /// The limits that hold because of it; none if it only tells.
+    leaves: Vec<Ceiling>,
     set_at: Timestamp,
     set_by: String,
 }
@@ -32,9 +37,15 @@ pub(super) struct SpendCapBody {
     /// Whole units of the currency that the tenant is billed in.
     #[schema(example = "500.00")]
     amount: String,
+    /// Whether what would be charged for beyond it is refused; it is not, if this is absent.
+    #[serde(default)]
+    then: AtCap,
+    /// How what it leaves is divided among resources; evenly, if this is absent.
+    #[serde(default)]
+    shares: Option<Shares>,
 }
 
-/// Shows the tenant's spend cap.
+/// Shows the tenant's spend cap, and what it leaves.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/spend-cap",
     responses((status = 200, description = "The cap", body = SpendCapView)),
@@ -49,7 +60,7 @@ pub(super) async fn show(
     Ok(axum::Json(SpendCapView::from(cap)).into_response())
 }
 
-/// Sets the tenant's spend cap. Nothing is refused because of it: the tenant is told.
+/// Sets the tenant's spend cap. With `then` `stop`, what would be charged for beyond it is refused, on all gateways.
 #[utoipa::path(
     put, path = "/api/tenants/{tenant}/spend-cap",
     request_body = SpendCapBody,
@@ -61,7 +72,8 @@ pub(super) async fn set(
     TenantPath(tenant): TenantPath,
     Json(body): Json<SpendCapBody>,
 ) -> Result<Response, Problem> {
-    let cap = api.control.set_spend_cap(&principal, &tenant, &body.amount).await?;
+    let SpendCapBody { amount, then, shares } = body;
+    let cap = api.control.set_spend_cap(&principal, &tenant, &NewSpendCap { amount, then, shares }).await?;
     Ok(axum::Json(SpendCapView::from(cap)).into_response())
 }
 
@@ -81,15 +93,17 @@ pub(super) async fn remove(
 
 // === impl SpendCapView ===
 
-impl From<SpendCap> for SpendCapView {
-    fn from(cap: SpendCap) -> Self {
-        let SpendCap { amount, set_at, set_by } = cap;
+impl From<CapInForce> for SpendCapView {
+    fn from(CapInForce { cap, leaves }: CapInForce) -> Self {
         SpendCapView {
-            amount_minor: amount.minor,
-            currency: amount.currency,
-            amount: amount.to_string(),
-            set_at,
-            set_by,
+            amount_minor: cap.amount.minor,
+            currency: cap.amount.currency,
+            amount: cap.amount.to_string(),
+            then: cap.then,
+            shares: cap.shares,
+            leaves,
+            set_at: cap.set_at,
+            set_by: cap.set_by,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::show::{Table, facts, items, list, moment, text};
 use super::{Found, answered};
 use crate::api::Method;
+use crate::domain::billing::{AtCap, Shares};
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Invoice {
@@ -48,14 +49,17 @@ Example:
 
 Exit status: 0 it is what was counted, 1 it differs.")]
     Verify(InvoiceName),
-    /// Show or set how much a tenant means to spend in a period at most: it is told when it comes near
+    /// Show or set how much a tenant means to spend in a period at most: it is told when it comes near, or stopped
     #[command(after_help = "\
 Examples:
-  tollgate invoice cap acme                    # what it is
-  tollgate invoice cap acme --amount 500.00    # told of at 80 and 100 percent of it
+  tollgate invoice cap acme                           # what it is, and what it leaves
+  tollgate invoice cap acme --amount 500.00           # told of at 80 and 100 percent of it
+  tollgate invoice cap acme --amount 500.00 --stop    # what would be charged for beyond it is refused
+  tollgate invoice cap acme --amount 500.00 --stop --shares api_calls=3,alerts=1
   tollgate invoice cap acme --none
 
-Nothing is refused because of a cap: how much may be used is what quotas say.")]
+A cap that stops divides what it leaves of the money among the resources that are sold above their limits:
+evenly, or by --shares, and those that are not named get nothing.")]
     Cap(InvoiceCap),
 }
 
@@ -67,6 +71,12 @@ pub struct InvoiceCap {
     /// Set it, in the currency that the tenant is billed in
     #[arg(long)]
     pub amount: Option<String>,
+    /// Refuse what would be charged for beyond it
+    #[arg(long, requires = "amount")]
+    pub stop: bool,
+    /// How what it leaves is divided: a weight for each resource
+    #[arg(long, requires = "amount", value_name = "RESOURCE=WEIGHT,…")]
+    pub shares: Option<Shares>,
     /// Have none any more
     #[arg(long, conflicts_with = "amount")]
     pub none: bool,
@@ -151,18 +161,12 @@ impl Invoice {
                 let at = path(&["tenants", &cap.tenant, "spend-cap"]);
                 match &cap.amount {
                     None if !cap.none => Ask::get(at, capped),
-                    None => Ask {
-                        method: Method::DELETE,
-                        path: at,
-                        body: None,
-                        show: |_| {
-                            "no cap
-"
-                            .to_owned()
-                        },
-                    },
+                    None => {
+                        Ask { method: Method::DELETE, path: at, body: None, show: |_| "no cap\n".to_owned() }
+                    }
                     Some(amount) => {
-                        let body = Some(json!({ "amount": amount }));
+                        let then = if cap.stop { AtCap::Stop } else { AtCap::Notify };
+                        let body = Some(json!({ "amount": amount, "then": then, "shares": cap.shares }));
                         Ask { method: Method::PUT, path: at, body, show: capped }
                     }
                 }
@@ -204,7 +208,27 @@ fn document(invoice: &Value) -> String {
 }
 
 fn capped(cap: &Value) -> String {
-    facts(cap, &[("spend cap", "amount"), ("set at", "set_at"), ("set by", "set_by")])
+    let head = facts(
+        cap,
+        &[
+            ("spend cap", "amount"),
+            ("then", "then"),
+            ("shares", "shares"),
+            ("set at", "set_at"),
+            ("set by", "set_by"),
+        ],
+    );
+    let mut table = Table::new(["RESOURCE", "FROM", "TO", "AT MOST"]);
+    let leaves: Vec<_> = cap["leaves"].as_array().into_iter().flatten().collect();
+    for ceiling in &leaves {
+        table.row([
+            text(&ceiling["resource_type"]),
+            moment(&ceiling["starts_at"]),
+            moment(&ceiling["ends_at"]),
+            text(&ceiling["limit"]),
+        ]);
+    }
+    if leaves.is_empty() { head } else { format!("{head}\n{table}") }
 }
 
 fn preview(preview: &Value) -> String {

@@ -14,9 +14,12 @@ use super::lists::{Filters, done, of_form};
 use super::refusal::Refusal;
 use super::session::TenantVisit;
 use super::text;
-use crate::control::{ControlError, TenantChange};
+use crate::clock::Timestamp;
+use crate::control::{CapInForce, ControlError, FieldFault, NewSpendCap, TenantChange};
 use crate::domain::ResourceNames;
-use crate::domain::billing::{Invoice, InvoiceId, InvoiceStatus, ScheduledTier, SpendCap};
+use crate::domain::billing::{
+    AtCap, BadShares, Ceiling, Invoice, InvoiceId, InvoiceStatus, ScheduledTier, Shares,
+};
 
 #[derive(Template)]
 #[template(path = "billing.html")]
@@ -30,7 +33,10 @@ struct BillingPage {
     next: Option<String>,
     form: Form,
     may_finalize: bool,
-    cap: Option<SpendCap>,
+    cap: Option<CapInForce>,
+    /// What it leaves of each resource in this period, as people read it.
+    leaves: Vec<(String, String)>,
+    at_cap: [(&'static str, &'static str); 2],
     may_cap: bool,
 }
 
@@ -53,6 +59,9 @@ pub(super) struct Waiting {
 
 pub(super) const PATH: &str = "/billing";
 
+const AT_CAP: [(&str, &str); 2] =
+    [("notify", "Tell the tenant, and go on"), ("stop", "Tell the tenant, and refuse what costs more")];
+
 /// `GET …/billing`
 pub(super) async fn show(here: TenantVisit, filters: Filters) -> Result<Response, Refusal> {
     page(&here, &filters, Form::default()).await
@@ -61,15 +70,14 @@ pub(super) async fn show(here: TenantVisit, filters: Filters) -> Result<Response
 async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Response, Refusal> {
     let (control, who) = (&here.visit.control, &here.visit.principal);
     let listed = control.invoices(who, &here.named, &filters.page()?).await?;
+    let names = ResourceNames::of(control.resource_types(who).await?);
     let estimate = match control.running_invoice(who, &here.named).await {
-        Ok(bill) => {
-            let names = ResourceNames::of(control.resource_types(who).await?);
-            Ok(Document::of(here, &names, "draft", &bill))
-        }
+        Ok(bill) => Ok(Document::of(here, &names, "draft", &bill)),
         Err(error @ ControlError::Conflict(_)) => Err(sentence(&error.to_string())),
         Err(error) => return Err(error.into()),
     };
     let address = here.address(PATH);
+    let cap = control.spend_cap(who, &here.named).await?;
     let page = BillingPage {
         layout: here.layout("Billing", Tab::Billing),
         next: filters.next(&address, listed.next_cursor),
@@ -78,9 +86,11 @@ async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Respo
         waiting: waiting(here).await?,
         invoices: listed.items.iter().map(InvoiceRow::of).collect(),
         may_finalize: here.may("invoice.finalize"),
-        cap: control.spend_cap(who, &here.named).await?,
+        leaves: leaves(cap.as_ref(), &names, here.visit.now),
+        at_cap: AT_CAP,
+        form: form.over(cap.as_ref().map_or_else(Form::default, typed)),
+        cap,
         may_cap: here.may("spend_cap.set"),
-        form,
     };
     of_form(&page.form, &page)
 }
@@ -125,8 +135,17 @@ pub(super) async fn set_cap(
     let (control, who) = (&here.visit.control, &here.visit.principal);
     let outcome = match form.optional("amount") {
         Some(amount) => {
-            let set = control.set_spend_cap(who, &here.named, &amount).await;
-            set.map(|cap| format!("The spend cap is {}.", text::money(cap.amount)))
+            let then = AtCap::parse(form.text("then")).unwrap_or_default();
+            let shares = form.optional("shares").map(|shares| shares.parse()).transpose();
+            let set = match shares {
+                Ok(shares) => {
+                    control.set_spend_cap(who, &here.named, &NewSpendCap { amount, then, shares }).await
+                }
+                Err(bad) => {
+                    Err(ControlError::Invalid(vec![FieldFault::new("shares", BadShares::to_string(&bad))]))
+                }
+            };
+            set.map(|set| format!("The spend cap is {}.", text::money(set.cap.amount)))
         }
         None => match control.remove_spend_cap(who, &here.named).await {
             Ok(()) | Err(ControlError::NotFound { what: "spend cap", .. }) => {
@@ -139,6 +158,22 @@ pub(super) async fn set_cap(
         Ok(said) => done(&here.visit, &here.address(PATH), &said),
         Err(error) => page(&here, &filters, form.refused(error)?).await,
     }
+}
+
+/// The present cap, as its form has it.
+fn typed(CapInForce { cap, .. }: &CapInForce) -> Form {
+    let shares = cap.shares.as_ref().map(Shares::to_string).unwrap_or_default();
+    Form::filled([("then", cap.then.as_str()), ("shares", &shares)])
+}
+
+fn leaves(cap: Option<&CapInForce>, names: &ResourceNames, now: Timestamp) -> Vec<(String, String)> {
+    let leaves = cap.into_iter().flat_map(|cap| &cap.leaves);
+    let present = leaves.filter(|ceiling| ceiling.starts_at <= now && now < ceiling.ends_at);
+    let told = |ceiling: &Ceiling| {
+        let resource = ceiling.resource_type;
+        (names.display(resource), names.told(resource, ceiling.limit.get()))
+    };
+    present.map(told).collect()
 }
 
 /// `POST …/billing/finalize`

@@ -257,7 +257,9 @@ impl Card {
             forecast: forecast(quota, forecasts, names),
             enforcement: enforcement(quota.enforcement).to_owned(),
             is_own,
-            source: if is_own {
+            source: if quota.is_capped {
+                "What the spend cap pays for".to_owned()
+            } else if is_own {
                 format!("The tenant’s own limit{reason}{until}")
             } else {
                 "The tier’s limit".to_owned()

@@ -64,6 +64,9 @@ pub struct Exceeded {
     /// `None` where the quota is that of a tenant above, which does not show how it stands.
     pub standing: Option<Standing>,
     pub resets_at: Option<Timestamp>,
+    /// Whether the limit is what the tenant's spend cap leaves.
+    #[serde(default)]
+    pub is_capped: bool,
     /// Where more can be bought, if that is set.
     pub upgrade_url: Option<String>,
 }
@@ -160,7 +163,8 @@ fn exceeded(entitled: &Entitled, taking: Taking) -> Exceeded {
     let standing = Standing::of(entitled);
     let (resource_type, requested, resets_at) = (taking.resource, taking.units, standing.resets_at);
     let standing = (!entitled.is_pool).then_some(standing);
-    Exceeded { resource_type, requested, resets_at, standing, upgrade_url: None }
+    let is_capped = entitled.is_capped && !entitled.is_pool;
+    Exceeded { resource_type, requested, resets_at, standing, is_capped, upgrade_url: None }
 }
 
 // === impl Standing ===

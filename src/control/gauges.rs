@@ -8,7 +8,7 @@
 use super::principal::Operation;
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
-use crate::domain::billing::{BillingPeriod, Held, Holding, Item, Level, Measure, Stretch, joined};
+use crate::domain::billing::{BillingPeriod, Holding, Item, Level, Measure, Stretch, joined};
 use crate::domain::{Resource, Tenant, TenantId, Tier};
 use crate::store::{Listed, Page, Snapshot};
 
@@ -55,7 +55,7 @@ pub(super) async fn gauge_items(
                 tier: plan.tier.clone(),
                 start: stretch.start,
                 end: stretch.end,
-                held: held(snapshot, tenant.id, quota.resource, stretch.start, stretch.end).await?,
+                held: holding(snapshot, tenant.id, quota.resource, stretch.start, stretch.end).await?.held(),
                 included: own.unwrap_or(quota.limit),
                 price,
                 from: stretch.from,
@@ -67,14 +67,14 @@ pub(super) async fn gauge_items(
     Ok(items)
 }
 
-/// Read page by page: a gauge may have changed a million times.
-async fn held(
+/// What is held, up to the last level. Read page by page: a gauge may have changed a million times.
+pub(super) async fn holding(
     snapshot: &mut Snapshot,
     tenant: TenantId,
     resource: Resource,
     start: Timestamp,
     end: Timestamp,
-) -> Result<Held, ControlError> {
+) -> Result<Holding, ControlError> {
     let mut holding = Holding::over(start, end);
     let mut cursor = None;
     loop {
@@ -85,7 +85,7 @@ async fn held(
         }
         cursor = listed.next_cursor;
         if cursor.is_none() {
-            return Ok(holding.held());
+            return Ok(holding);
         }
     }
 }

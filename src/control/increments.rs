@@ -358,6 +358,7 @@ impl Round<'_> {
                         requested: Units::saturating(event.amount.unsigned_abs()),
                         standing,
                         resets_at: None,
+                        is_capped: quota.is_capped && index < own,
                         upgrade_url: None,
                     }))));
                 }
@@ -434,6 +435,7 @@ async fn held_accounts(
             limit: Limit::Unlimited,
             enforcement: Enforcement::Monitor,
             on_loss: None,
+            is_capped: false,
         };
         own.push((super::quotas::account(tenant, &unlimited, now), unlimited));
     }

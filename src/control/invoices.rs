@@ -246,7 +246,7 @@ impl Control {
     }
 
     /// The bill of a period, as of what is known now.
-    async fn drawn_up(
+    pub(super) async fn drawn_up(
         &self,
         snapshot: &mut Snapshot,
         tenant: &Tenant,

@@ -113,6 +113,7 @@ pub use roles::RoleView;
 pub use second_factor::NewSecondFactor;
 pub use sessions::{Credentials, LoggedIn, SessionSettings, Visitor};
 pub use settings::{NewSetting, Rotated, SettingSource, SettingView};
+pub use spend_caps::{CapInForce, NewSpendCap};
 pub use subscriptions::{BillingKept, LimitChange, Subscription, TierChangePreview, TierWhen};
 pub use tenants::{NewTenant, TenantChange};
 pub use tiers::{OfferedTier, TierTraits};

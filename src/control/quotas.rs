@@ -38,6 +38,8 @@ pub struct QuotaUse {
     pub reason: Option<String>,
     /// When the override ends.
     pub expires_at: Option<Timestamp>,
+    /// Whether the limit is what the tenant's spend cap leaves, and not what `source` says.
+    pub is_capped: bool,
     /// When `used` was true.
     pub as_of: Timestamp,
     /// Raised by every change of a quota.
@@ -199,7 +201,7 @@ impl Control {
         Ok(uses.collect())
     }
 
-    fn used_by_till(&self, account: &AccountKey) -> Option<Units> {
+    pub(super) fn used_by_till(&self, account: &AccountKey) -> Option<Units> {
         let till = self.parts.till.as_ref()?;
         till.find(account).map(|account| account.used())
     }
@@ -229,7 +231,7 @@ pub(super) fn shown(own: &OwnQuota) -> Value {
 
 impl QuotaUse {
     fn of(tenant: &Tenant, quota: TenantQuota, window: Window, used: Units, as_of: Timestamp) -> QuotaUse {
-        let TenantQuota { quota, source, reason, expires_at } = quota;
+        let TenantQuota { quota, source, reason, expires_at, .. } = quota;
         let limit = quota.limit.units();
         QuotaUse {
             resource_type: quota.resource,
@@ -248,6 +250,7 @@ impl QuotaUse {
             },
             reason,
             expires_at,
+            is_capped: quota.is_capped,
             as_of,
             tenant_version: tenant.version,
         }
@@ -352,7 +355,7 @@ impl Work<'_> {
         let enforcement = change.enforcement.or(of_tier.map(|quota| quota.enforcement)).unwrap_or_default();
         let on_loss = change.on_loss.or(of_tier.and_then(|quota| quota.on_loss));
         let QuotaChange { resource, limit, .. } = *change;
-        let quota = Quota { owner, resource, period, limit, enforcement, on_loss };
+        let quota = Quota { owner, resource, period, limit, enforcement, on_loss, is_capped: false };
         Ok(OwnQuota { quota, version: 0, reason, expires_at: change.expires_at })
     }
 

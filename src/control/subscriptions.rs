@@ -24,7 +24,7 @@ use crate::domain::billing::{
     BillingPeriod, Currency, Measure, NotCountable, Plan, Priced, ScheduledTier, Segment, Stretch, Terms,
     line_items, next_period, stretches,
 };
-use crate::domain::{Actor, Limit, Period, Resource, Tenant, TenantId, TenantStatus, Tier, Units};
+use crate::domain::{Actor, Limit, Period, Resource, Tenant, TenantId, Tier, Units};
 use crate::store::Snapshot;
 
 /// When a change of tier happens.
@@ -117,9 +117,7 @@ const INVOICES: &str = "invoices";
 
 /// What is charged for.
 pub(super) fn plan_of(tenant: &Tenant) -> Option<Plan> {
-    let is_charged =
-        !matches!(tenant.status, TenantStatus::Trial | TenantStatus::Cancelled | TenantStatus::Deleted);
-    is_charged.then(|| Plan { tier: tenant.tier.clone(), tier_version: tenant.tier_version })
+    tenant.status.is_charged().then(|| Plan { tier: tenant.tier.clone(), tier_version: tenant.tier_version })
 }
 
 /// A tier as it is sold.

@@ -15,6 +15,7 @@ pub(super) struct Work<'a> {
     pub(super) control: &'a Control,
     pub(super) principal: Cow<'a, Principal>,
     pub(super) tx: Tx,
+    reach: Reach,
     /// When the operation happens: the same instant for all it writes.
     pub(super) now: Timestamp,
     /// The audit row of the attempt that was refused.
@@ -62,7 +63,7 @@ impl Control {
         reach: Reach,
     ) -> Result<Work<'a>, ControlError> {
         let tx = self.parts.store.begin_as(reach).await?;
-        Ok(Work { control: self, principal, tx, now: self.now(), denied: None })
+        Ok(Work { control: self, principal, tx, reach, now: self.now(), denied: None })
     }
 }
 
@@ -71,7 +72,12 @@ impl Control {
 impl Work<'_> {
     /// Makes a success permanent and tells the directory; takes back all else, but notes an attempt that was
     /// refused.
-    pub(super) async fn end<T>(self, outcome: Result<T, ControlError>) -> Result<T, ControlError> {
+    pub(super) async fn end<T>(mut self, outcome: Result<T, ControlError>) -> Result<T, ControlError> {
+        let outcome = match outcome {
+            // Hardly anybody has a cap: what it takes is not in the future of every operation.
+            Ok(value) => Box::pin(self.recap_changed()).await.map(|()| value),
+            Err(error) => Err(error),
+        };
         let Work { control, tx, denied, .. } = self;
         match &outcome {
             Ok(_) => {
@@ -86,6 +92,17 @@ impl Work<'_> {
             }
         }
         outcome
+    }
+
+    /// Whatever changes what a tenant is sold may move what its spend cap leaves. What tenants change of themselves does
+    /// not, and they may not write it.
+    async fn recap_changed(&mut self) -> Result<(), ControlError> {
+        if self.reach == Reach::Platform {
+            for tenant in self.tx.tenants_changed() {
+                self.recap(tenant).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes everything back, a success too; but notes an attempt that was refused.

@@ -36,6 +36,8 @@ pub struct Entitled {
     /// Of a tenant above: shared with others, who must not see how much they use.
     pub is_pool: bool,
     pub enforcement: Enforcement,
+    /// Whether the limit is what its owner's spend cap leaves.
+    pub is_capped: bool,
     /// What happens when the till is dry and the authority can't be asked.
     pub on_loss: LossPolicy,
     pub window: Window,
@@ -226,6 +228,7 @@ impl Source<'_> {
             limit: Limit::Unlimited,
             enforcement: Enforcement::Monitor,
             on_loss: None,
+            is_capped: false,
         }))
     }
 
@@ -258,6 +261,7 @@ impl Source<'_> {
             resource: quota.resource,
             is_pool,
             enforcement: quota.enforcement,
+            is_capped: quota.is_capped,
             on_loss: quota.on_loss.unwrap_or(self.settings.on_loss),
             window: key.window,
             policy_member: policy_member(&policy, quota, &key.window).into(),

@@ -55,6 +55,8 @@ pub struct Quota {
     pub enforcement: Enforcement,
     /// `None`: as the gateway's configuration says.
     pub on_loss: Option<LossPolicy>,
+    /// Whether the limit is what the tenant's spend cap leaves.
+    pub is_capped: bool,
 }
 
 /// What units are taken from. A configuration's revision is no part of it, so changing a limit resets nothing.

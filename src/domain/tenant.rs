@@ -195,6 +195,11 @@ impl TenantStatus {
         TenantStatus::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
+    /// Whether it pays for its tier.
+    pub const fn is_charged(self) -> bool {
+        !matches!(self, TenantStatus::Trial | TenantStatus::Cancelled | TenantStatus::Deleted)
+    }
+
     /// Whether the tenant's requests are served.
     pub const fn is_served(self) -> bool {
         matches!(self, TenantStatus::Trial | TenantStatus::Active | TenantStatus::PastDue)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::billing::{ChargeBy, UnitPrice};
-use super::{Enforcement, Limit, LossPolicy, Period, Resource};
+use super::{Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource};
 
 /// One version of a tier. Shipped as data in `config/tiers.toml`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -51,4 +51,19 @@ pub struct TierQuota {
     /// Of a gauge that is sold above its limit: by what of it. Counters are charged for what they count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charge_by: Option<ChargeBy>,
+}
+
+// === impl TierQuota ===
+
+impl TierQuota {
+    /// Whether more than the limit is had, for money.
+    pub fn is_sold(&self) -> bool {
+        self.overage.is_some_and(|price| !price.is_nothing())
+    }
+
+    /// Whether it sells more of what that quota of a tenant limits.
+    pub fn sells(&self, quota: &Quota) -> bool {
+        let is_tenants = matches!(quota.owner, Owner::Tenant(_));
+        is_tenants && self.is_sold() && (self.resource, self.period) == (quota.resource, quota.period)
+    }
 }

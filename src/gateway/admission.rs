@@ -32,6 +32,7 @@ fn denied(charge: &Charge<'_>, now: Timestamp) -> Refusal {
         resource: key.resource,
         policy: key.policy_name(),
         counts: Some((account.limit(), account.used())),
+        is_capped: false,
         wanted: charge.units,
         wait: resets_at.map(|at| at.since(now)),
         resets_at,

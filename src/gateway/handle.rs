@@ -30,7 +30,7 @@ use super::tunnel::Upgrade;
 use super::upstream::{Upstream, UpstreamTarget};
 use crate::authority::Admission;
 use crate::clock::{Clock, Monotonic, Timestamp};
-use crate::directory::{Directory, Entitlements};
+use crate::directory::{Directory, Entitled, Entitlements};
 use crate::domain::{Owner, RequestId};
 use crate::journal::Writer;
 use crate::listener::http1::{BodyLength, Head, HeadLimits};
@@ -337,6 +337,13 @@ impl Gateway {
 
 /// A denial as the caller may read it.
 fn told(denial: Denial, entitlements: &Entitlements) -> Denial {
+    let is_its = |entitled: &Entitled| {
+        entitled.account.key().owner == denial.owner && entitled.account.key().policy_name() == denial.policy
+    };
+    let is_capped =
+        entitlements.quotas(denial.resource).any(|entitled| entitled.is_capped && is_its(entitled));
+    let denial = Denial { is_capped, ..denial };
+    // What a tenant above means to spend is not the caller's to know.
     let denial = if entitlements.owns(denial.owner) { denial } else { denial.of_pool() };
     // A key's own limit grows with no tier.
     let is_sold = matches!(denial.owner, Owner::Tenant(_));

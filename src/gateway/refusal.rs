@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::headers::{http_date, percent_encoded};
 use super::upstream::Unavailable;
 use crate::clock::Timestamp;
+use crate::domain::billing::SPEND_CAP;
 use crate::domain::{Limit, Owner, RequestId, Resource, TenantId, TenantStatus, Units};
 use crate::listener::Buffer;
 use crate::listener::http1::{BadChunk, BadHead};
@@ -112,6 +113,8 @@ pub(super) struct Denial {
     pub policy: String,
     /// The limit and what is used; `None` where it is not the caller's to know.
     pub counts: Option<(Limit, Units)>,
+    /// Whether the limit is what the tenant's spend cap leaves.
+    pub is_capped: bool,
     /// Units that the request would have taken.
     pub wanted: Units,
     /// `None` for gauges: there is more when some are released.
@@ -313,6 +316,9 @@ impl Refusal {
                 problem.insert("used".into(), json!(used));
             }
             problem.insert("resets_at".into(), json!(denial.resets_at));
+            if denial.is_capped {
+                problem.insert("cause".into(), SPEND_CAP.into());
+            }
             if let Some(url) = &denial.upgrade_url {
                 problem.insert("upgrade_url".into(), (**url).into());
             }
@@ -419,7 +425,7 @@ impl Denial {
     /// The same, as a tenant may read it that shares the quota with others.
     #[must_use]
     pub(super) fn of_pool(&self) -> Denial {
-        Denial { policy: format!("pool-{}", self.policy), counts: None, ..self.clone() }
+        Denial { policy: format!("pool-{}", self.policy), counts: None, is_capped: false, ..self.clone() }
     }
 }
 
@@ -459,6 +465,9 @@ impl std::fmt::Display for Denial {
                 write!(f, "{used} of {limit} {resource} are used, and this request takes {wanted}; ")?;
             }
             None => write!(f, "the {resource} that are shared with others are used; ")?,
+        }
+        if self.is_capped {
+            f.write_str("the spend cap pays for no more; ")?;
         }
         match self.resets_at {
             Some(at) => write!(f, "there will be more at {at}"),

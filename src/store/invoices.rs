@@ -10,7 +10,7 @@ use crate::domain::billing::{
     Bill, BillingPeriod, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Plan, Proration, Rounding,
     ScheduledTier, Segment, Terms,
 };
-use crate::domain::{Limit, NotUnits, Period, Resource, TenantId, Units, Zone};
+use crate::domain::{Limit, NotUnits, Period, Resource, TenantId, Units, Window, Zone};
 
 const INVOICE: &str = "tenant_id, invoice_id, period_start, period_end, currency, total_minor, timezone, proration, \
      rounding, bill_to, billing_email, finalized_at, status, status_at, status_reason";
@@ -140,9 +140,8 @@ impl Snapshot {
         row.as_ref().map(period).transpose()
     }
 
-    /// What the tenant used of a resource in months that belong to the period, over all tills: what their journals have
-    /// brought. A month belongs to the period that its middle is in, so that each belongs to exactly one, also where a
-    /// tenant's zone was changed and boundaries moved by hours.
+    /// What the tenant used of a resource in months that [belong](BillingPeriod::has) to the period, over all tills: what
+    /// their journals have brought.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -166,8 +165,8 @@ impl Snapshot {
         .await?;
         let mut units = Units::ZERO;
         for row in &rows {
-            let (start, end): (Timestamp, Timestamp) = (get(row, "window_start")?, get(row, "window_end")?);
-            if period.contains(start.plus(end.since(start) / 2)) {
+            let (start, end) = (get(row, "window_start")?, get(row, "window_end")?);
+            if period.has(Window { period: Period::Month, start, end }) {
                 let more = Units::try_from(get::<i64>(row, "units")?);
                 units = units.saturating_add(more.map_err(|error| corrupt("units", error.to_string()))?);
             }

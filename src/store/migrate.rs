@@ -115,6 +115,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0016_told.sql"),
         sqlite: include_str!("../../migrations/sqlite/0016_told.sql"),
     },
+    Migration {
+        number: 17,
+        name: "0017_stops",
+        postgres: include_str!("../../migrations/postgres/0017_stops.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0017_stops.sql"),
+    },
 ];
 
 impl Store {

@@ -254,6 +254,15 @@ impl Tx {
         }
     }
 
+    /// The tenants that gateways must forget so far.
+    pub fn tenants_changed(&self) -> Vec<TenantId> {
+        let tenant = |what: &Changed| match what {
+            Changed::Tenant(tenant) => Some(*tenant),
+            Changed::Key(_) | Changed::Tier(_) => None,
+        };
+        self.changes.iter().filter_map(tenant).collect()
+    }
+
     /// Makes everything permanent, the notes of what changed included.
     ///
     /// Dropping the future leaves it open whether the transaction was committed, as losing the connection does.

@@ -1,6 +1,6 @@
 //! The profile under which the data plane knows a caller.
 
-use super::quotas::Keys;
+use super::quotas::{Keys, TenantQuota};
 use super::{Found, Snapshot, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::{ApiKey, Quota, Tenant, TenantRef, upgrade_link};
@@ -19,7 +19,7 @@ pub struct Profile {
     /// The tenant's effective quotas (its tier's, overridden by its own until those expire), the key's own, and those of
     /// the tenants above.
     pub quotas: Vec<Quota>,
-    /// When an override ends: the profile must be read again by then.
+    /// When an override or a limit of a spend cap ends: the profile must be read again by then.
     pub good_until: Option<Timestamp>,
     /// Where callers are told that more can be bought; `None` where they are not to be told.
     pub upgrade_url: Option<String>,
@@ -84,7 +84,8 @@ impl Snapshot {
         for tenant in &above {
             quotas.extend(self.quotas_with(tenant, Keys::None, now).await?);
         }
-        let good_until = quotas.iter().filter_map(|quota| quota.expires_at).min();
+        let ends = |quota: &TenantQuota| [quota.expires_at, quota.capped_until];
+        let good_until = quotas.iter().flat_map(ends).flatten().min();
         let quotas = quotas.into_iter().map(|quota| quota.quota).collect();
         let version = self.latest_change().await?.unsigned_abs();
         let upgrade_url = self.prompted_upgrade_url(&tenant, &above).await?;

@@ -9,8 +9,10 @@ use super::sql::{Row, query, select};
 use super::values::{corrupt, get, limit, parsed};
 use super::{Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
+use crate::domain::billing::Ceiling;
 use crate::domain::{
-    ApiKeyId, Enforcement, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota, Units,
+    ApiKeyId, Enforcement, Limit, LossPolicy, Owner, Period, Quota, Resource, Tenant, TenantId, TierQuota,
+    Units,
 };
 
 /// Where a quota comes from.
@@ -31,6 +33,8 @@ pub struct TenantQuota {
     pub reason: Option<String>,
     /// When an override ends and the tier's quota is in force again.
     pub expires_at: Option<Timestamp>,
+    /// When the limit that the tenant's spend cap leaves ends.
+    pub capped_until: Option<Timestamp>,
 }
 
 /// One row of `tenant_resource_quotas`: a limit of a tenant's or a key's own.
@@ -89,7 +93,15 @@ impl Snapshot {
                 own
             }
         };
-        Ok(in_force(tenant.id, &tier, own, now))
+        let mut quotas = in_force(tenant.id, &tier, own, now);
+        let may_stop = tenant.status.is_charged() && tier.iter().any(TierQuota::is_sold);
+        if may_stop && self.is_stopped_at_cap(tenant.id).await? {
+            let ceilings = self.ceilings(tenant.id).await?;
+            for quota in quotas.iter_mut().filter(|quota| tier.iter().any(|tier| tier.sells(&quota.quota))) {
+                quota.cap(tenant, &ceilings, now);
+            }
+        }
+        Ok(quotas)
     }
 
     /// All limits of the tenant's and its keys' own, expired ones included.
@@ -223,6 +235,7 @@ fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
             limit: limit(row, "limit_amount")?,
             enforcement: parsed(row, "enforcement", Enforcement::parse)?,
             on_loss: on_loss(row)?,
+            is_capped: false,
         },
         version: get(row, "version")?,
         reason: get(row, "reason")?,
@@ -235,8 +248,9 @@ fn own_quota(row: &Row) -> Result<OwnQuota, StoreError> {
 impl TenantQuota {
     fn of_tier(tenant: TenantId, quota: &TierQuota) -> TenantQuota {
         let TierQuota { resource, limit, period, enforcement, on_loss, .. } = *quota;
-        let quota = Quota { owner: Owner::Tenant(tenant), resource, period, limit, enforcement, on_loss };
-        TenantQuota { quota, source: QuotaSource::Tier, reason: None, expires_at: None }
+        let owner = Owner::Tenant(tenant);
+        let quota = Quota { owner, resource, period, limit, enforcement, on_loss, is_capped: false };
+        TenantQuota { quota, source: QuotaSource::Tier, reason: None, expires_at: None, capped_until: None }
     }
 
     fn own(own: OwnQuota) -> TenantQuota {
@@ -244,7 +258,33 @@ impl TenantQuota {
             Owner::Tenant(_) => QuotaSource::Override,
             Owner::Key(_) => QuotaSource::Key,
         };
-        TenantQuota { quota: own.quota, source, reason: own.reason, expires_at: own.expires_at }
+        let OwnQuota { quota, reason, expires_at, .. } = own;
+        TenantQuota { quota, source, reason, expires_at, capped_until: None }
+    }
+}
+
+impl TenantQuota {
+    /// Puts what the tenant's spend cap leaves in force. Where that is not known, nothing above the limit is had: a
+    /// moment later it is.
+    fn cap(&mut self, tenant: &Tenant, ceilings: &[Ceiling], now: Timestamp) {
+        let quota = &mut self.quota;
+        let window = quota.period.window(tenant.anchor, &tenant.timezone, now);
+        let ceiling = ceilings.iter().find(|ceiling| ceiling.is_of(quota.resource, window, now));
+        quota.limit = match (ceiling, quota.limit) {
+            (None, Limit::Unlimited) => return,
+            (None, own) => own,
+            // What the tenant is denied without a cap, money does not buy.
+            (Some(ceiling), Limit::Of(own)) if quota.enforcement == Enforcement::Hard => {
+                Limit::Of(own.min(ceiling.limit))
+            }
+            (Some(ceiling), _) => Limit::Of(ceiling.limit),
+        };
+        quota.enforcement = Enforcement::Hard;
+        // Nothing is admitted on trust: it would be charged for.
+        let closed = quota.on_loss.filter(|on_loss| *on_loss == LossPolicy::Closed);
+        quota.on_loss = closed.or(Some(LossPolicy::Till));
+        quota.is_capped = true;
+        self.capped_until = ceiling.map(|ceiling| ceiling.ends_at);
     }
 }
 

@@ -26,6 +26,7 @@ mod postgres;
 mod redis;
 mod resellers;
 mod slow;
+mod spend_caps;
 mod store;
 mod supply;
 mod tidy;

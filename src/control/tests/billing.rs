@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::{House, by_id, fields, limit, named, of_tenant, quota, resource};
 use crate::clock::{Clock, Timestamp};
-use crate::control::{ControlError, NewTenant, TenantChange, TierWhen};
-use crate::domain::billing::{ChargeBy, Invoice, InvoiceStatus, Item, UnitPrice};
-use crate::domain::{AccountKey, AlertKind, Enforcement, Owner, Period, Role, Tenant, TenantStatus};
+use crate::control::{CapInForce, ControlError, NewSpendCap, NewTenant, QuotaChange, TenantChange, TierWhen};
+use crate::domain::billing::{AtCap, ChargeBy, Invoice, InvoiceStatus, Item, UnitPrice};
+use crate::domain::{
+    AccountKey, AlertKind, Enforcement, Limit, LossPolicy, Owner, Period, Role, Tenant, TenantStatus,
+};
 use crate::store::testing::{TestStore, on_both};
 use crate::store::usage_testing::batch;
 use crate::store::{AccountUse, Page};
@@ -28,6 +30,9 @@ on_both! {
     a_gauge_is_charged_by_each_tier_for_its_own_time,
     an_invoice_stays_made_out_to_a_tenant_that_is_erased,
     a_spend_cap_is_told_of_at_80_and_100_percent_once_per_period,
+    a_cap_that_stops_limits_each_resource_to_what_it_pays_for,
+    whatever_moves_what_a_cap_leaves_moves_it_at_once_and_a_new_period_frees,
+    a_cap_is_divided_among_what_is_sold_and_gauges_are_held_within_their_share,
     whoever_may_read_invoices_may_not_finalize_them,
     what_a_child_costs_is_told_to_its_reseller_and_not_to_the_child,
 }
@@ -345,11 +350,11 @@ async fn a_spend_cap_is_told_of_at_80_and_100_percent_once_per_period(store: Tes
     let acme = house.subscriber("pro").await;
     let (control, owner, at) = (&house.control, &house.owner, by_id(&acme));
     for bad in ["", "0", "-5", "1.234", "much"] {
-        let error = control.set_spend_cap(owner, &at, bad).await.unwrap_err();
+        let error = control.set_spend_cap(owner, &at, &told_at(bad)).await.unwrap_err();
         assert_eq!(fields(&error), ["amount"], "{bad}");
     }
-    let cap = control.set_spend_cap(owner, &at, "500").await.unwrap();
-    assert_eq!(cap.amount.to_string(), "500.00 USD");
+    let set = control.set_spend_cap(owner, &at, &told_at("500")).await.unwrap();
+    assert_eq!((set.cap.amount.to_string().as_str(), set.leaves), ("500.00 USD", vec![]));
     let told = async || {
         house.clock.advance(Duration::from_secs(60));
         let told = control.watch().await.unwrap();
@@ -363,7 +368,7 @@ async fn a_spend_cap_is_told_of_at_80_and_100_percent_once_per_period(store: Tes
     assert_eq!((told().await, told().await), (vec![80], vec![]), "400, once");
     house.use_calls(&acme, 3, 100, house.clock.now()).await;
     assert_eq!((told().await, told().await), (vec![100], vec![]));
-    control.set_spend_cap(owner, &at, "600").await.unwrap();
+    control.set_spend_cap(owner, &at, &told_at("600")).await.unwrap();
     assert_eq!((told().await, told().await), (vec![80], vec![]), "another cap");
     house.clock.advance(DAY * 30);
     assert!(told().await.is_empty(), "another period");
@@ -373,11 +378,180 @@ async fn a_spend_cap_is_told_of_at_80_and_100_percent_once_per_period(store: Tes
     assert_eq!(control.spend_cap(owner, &at).await.unwrap(), None);
     let again = control.remove_spend_cap(owner, &at).await;
     assert!(matches!(again, Err(ControlError::NotFound { .. })), "{again:?}");
-    let theirs = control.set_spend_cap(&of_tenant(&acme, Role::Owner), &at, "1").await;
+    let theirs = control.set_spend_cap(&of_tenant(&acme, Role::Owner), &at, &told_at("1")).await;
     assert!(matches!(theirs, Err(ControlError::Forbidden { .. })), "{theirs:?}");
     let audit = house.audit(&acme).await;
     let actions: Vec<_> = audit.iter().map(|entry| entry.row.action.as_str()).collect();
     assert!(actions.contains(&"spend_cap.remove") && actions.contains(&"spend_cap.set"), "{actions:?}");
+}
+
+fn told_at(amount: &str) -> NewSpendCap {
+    NewSpendCap { amount: amount.to_owned(), ..NewSpendCap::default() }
+}
+
+fn stops_at(amount: &str) -> NewSpendCap {
+    NewSpendCap { then: AtCap::Stop, ..told_at(amount) }
+}
+
+impl House {
+    async fn cap(&self, tenant: &Tenant, new: NewSpendCap) -> CapInForce {
+        self.control.set_spend_cap(&self.owner, &by_id(tenant), &new).await.unwrap()
+    }
+
+    /// The limit, how it is enforced, and whether it is what a spend cap leaves: as gateways have it.
+    async fn in_force(&self, tenant: &Tenant, of: &str) -> (Limit, Enforcement, bool) {
+        let profile = self.store.tenant_profile(&by_id(tenant), self.clock.now()).await.unwrap().unwrap();
+        let quota = profile.quotas.iter().find(|quota| quota.resource == resource(of)).unwrap();
+        let shown = self.quota(tenant, of).await;
+        assert_eq!(
+            (shown.limit, shown.enforcement, shown.is_capped),
+            (quota.limit, quota.enforcement, quota.is_capped)
+        );
+        (quota.limit, quota.enforcement, quota.is_capped)
+    }
+}
+
+fn capped(units: u64) -> (Limit, Enforcement, bool) {
+    (limit(units), Enforcement::Hard, true)
+}
+
+async fn a_cap_that_stops_limits_each_resource_to_what_it_pays_for(store: TestStore) {
+    let house = House::on(store);
+    house.sell_overage("pro", "1.00 per 1").await;
+    let acme = house.subscriber("pro").await;
+    let open = (limit(10_000), Enforcement::Soft, false);
+    assert_eq!(house.in_force(&acme, "api_calls").await, open);
+    house.cap(&acme, told_at("350")).await;
+    assert_eq!(house.in_force(&acme, "api_calls").await, open, "it tells");
+    // 299.00 are the subscription.
+    let set = house.cap(&acme, stops_at("350")).await;
+    assert_eq!(set.leaves.iter().map(|ceiling| ceiling.limit.get()).collect::<Vec<_>>(), [10_051]);
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_051));
+    assert_eq!(house.in_force(&acme, "alerts").await, (limit(1_000), Enforcement::Hard, false), "not sold");
+    let profile = house.store.tenant_profile(&by_id(&acme), house.clock.now()).await.unwrap().unwrap();
+    assert_eq!(profile.good_until, Timestamp::parse("2026-12-23T00:00:00Z"));
+    assert_eq!(profile.quotas.iter().find(|quota| quota.is_capped).unwrap().on_loss, Some(LossPolicy::Till));
+
+    house.use_calls(&acme, 1, 10_051, house.clock.now()).await;
+    house.clock.advance(Duration::from_secs(60));
+    let told = house.control.watch().await.unwrap();
+    let told =
+        told.iter().filter(|alert| alert.kind == AlertKind::Billing).map(|alert| alert.summary.as_str());
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[2].contains("More api_calls are refused") && told[2].contains("pays for 10051"), "{told:?}");
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_051));
+    let estimate = house.control.running_invoice(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(estimate.total_minor, 35_000, "all of it, and no more");
+
+    house.cap(&acme, stops_at("400.50")).await;
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_101), "raised");
+    house.cap(&acme, stops_at("310")).await;
+    assert_eq!(
+        house.in_force(&acme, "api_calls").await,
+        capped(10_051),
+        "what was used stays, and no more is had"
+    );
+    house.control.remove_spend_cap(&house.owner, &by_id(&acme)).await.unwrap();
+    assert_eq!(house.in_force(&acme, "api_calls").await, open);
+    assert_eq!(house.store.read().await.unwrap().ceilings(acme.id).await.unwrap(), []);
+    let audit = house.audit(&acme).await;
+    let set = audit.iter().find(|entry| entry.row.action == "spend_cap.set").unwrap();
+    assert_eq!(set.row.after.as_ref().unwrap()["then"], "stop");
+}
+
+async fn whatever_moves_what_a_cap_leaves_moves_it_at_once_and_a_new_period_frees(store: TestStore) {
+    let house = House::on(store);
+    house.sell_overage("pro", "1.00 per 1").await;
+    house.sell_overage("business", "0.50 per 1").await;
+    let acme = house.subscriber("pro").await;
+    house.cap(&acme, stops_at("1000")).await;
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_701));
+    let own = |of: u64| quota("api_calls", limit(of));
+    house.control.set_quota(&house.owner, &by_id(&acme), own(20_000)).await.unwrap();
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(20_701), "a limit of its own is included");
+    house.clock.advance(Duration::from_secs(60));
+    let until = QuotaChange { expires_at: Some(house.clock.now().plus(DAY)), ..own(20_000) };
+    house.control.set_quota(&house.owner, &by_id(&acme), until).await.unwrap();
+    assert_eq!(
+        house.in_force(&acme, "api_calls").await,
+        capped(10_701),
+        "at the period's end it is not any more"
+    );
+    house.control.remove_quota(&house.owner, &by_id(&acme), resource("api_calls"), None, None).await.unwrap();
+    // At the beginning of the period: 799.00 for all of it.
+    house.retier(&acme, "business", None).await;
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(100_402));
+    house
+        .control
+        .set_quota(
+            &house.owner,
+            &by_id(&acme),
+            QuotaChange { enforcement: Some(Enforcement::Hard), ..own(90_000) },
+        )
+        .await
+        .unwrap();
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(90_000), "a hard limit is sold by nobody");
+    house.control.remove_quota(&house.owner, &by_id(&acme), resource("api_calls"), None, None).await.unwrap();
+    house.use_calls(&acme, 1, 100_402, house.clock.now()).await;
+
+    // Nobody keeps billing when the period turns: what the next one leaves is known by then.
+    house.clock.set("2026-12-22T12:00:00Z");
+    house.control.watch().await.unwrap();
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(100_402));
+    house.clock.set("2026-12-23T00:00:00Z");
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(100_402), "the same money, and nothing used");
+    let leaves = house.control.spend_cap(&house.owner, &by_id(&acme)).await.unwrap().unwrap().leaves;
+    assert_eq!(leaves.len(), 2);
+    // Weeks without anybody: nothing above the limit is had until somebody has looked.
+    house.clock.set("2027-01-25T00:00:00Z");
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(100_000));
+    house.control.watch().await.unwrap();
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(100_402));
+    house
+        .control
+        .set_status(&house.owner, &by_id(&acme), TenantStatus::Cancelled, Some("bye".to_owned()))
+        .await
+        .unwrap();
+    let closed = house.in_force(&acme, "api_calls").await;
+    assert_eq!(closed, (limit(100_000), Enforcement::Soft, false), "who is not charged is not capped");
+}
+
+async fn a_cap_is_divided_among_what_is_sold_and_gauges_are_held_within_their_share(store: TestStore) {
+    let house = House::on(store);
+    for (sold, price, by) in [
+        ("api_calls", "1.00 per 1", None),
+        ("alerts", "2.00 per 1", None),
+        ("users", "5.00 per 1", Some(ChargeBy::Maximum)),
+    ] {
+        house.sell("pro", sold, price, by).await;
+    }
+    let acme = house.subscriber("pro").await;
+    house.cap(&acme, stops_at("599")).await;
+    // 300.00 are left: 100.00 for each.
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_100));
+    assert_eq!(house.in_force(&acme, "alerts").await, capped(1_050));
+    assert_eq!(house.in_force(&acme, "users").await, capped(70));
+    let shares = |text: &str| NewSpendCap { shares: Some(text.parse().unwrap()), ..stops_at("599") };
+    house.cap(&acme, shares("api_calls=2,alerts=1")).await;
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_200));
+    assert_eq!(house.in_force(&acme, "alerts").await, capped(1_050));
+    assert_eq!(house.in_force(&acme, "users").await, capped(50), "without a share");
+    let error =
+        house.control.set_spend_cap(&house.owner, &by_id(&acme), &shares("devices=1")).await.unwrap_err();
+    assert_eq!(fields(&error), ["shares"], "nobody sells devices");
+
+    house.cap(&acme, stops_at("599")).await;
+    house.hold(&acme, "users", 80).await;
+    house.clock.advance(Duration::from_secs(60));
+    house.control.watch().await.unwrap();
+    // It was held when nobody looked: 150.00 of its 100.00, so 75.00 are left for each of the others.
+    assert_eq!(house.in_force(&acme, "users").await, capped(80));
+    assert_eq!(house.in_force(&acme, "api_calls").await, capped(10_075));
+    house.hold(&acme, "users", -70).await;
+    house.clock.advance(Duration::from_secs(60));
+    house.control.watch().await.unwrap();
+    assert_eq!(house.in_force(&acme, "users").await, capped(80), "the most that was held is charged for");
 }
 
 async fn an_invoice_stays_made_out_to_a_tenant_that_is_erased(store: TestStore) {

@@ -98,6 +98,11 @@ impl Holding {
         self.units = level.units;
     }
 
+    /// What is held as of the last level.
+    pub(super) const fn units(&self) -> Units {
+        self.units
+    }
+
     fn pass_to(&mut self, at: Timestamp) {
         let at = at.min(self.end);
         if at > self.until {

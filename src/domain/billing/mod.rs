@@ -13,6 +13,7 @@
 //! By whole days of the tenant's zone, unless the installation counts seconds, and always over the whole period: what is
 //! left of a price after ten of thirty days is twenty thirtieths. A day belongs to the tier that holds at its end.
 
+mod cap;
 mod event;
 mod held;
 mod invoice;
@@ -20,11 +21,12 @@ mod line;
 mod money;
 mod period;
 
+pub use cap::{AtCap, BadShares, Ceiling, SPEND_CAP, Sale, Shares, SpendCap};
 pub use event::{BILLING_ACCOUNT, BillingEvent, BillingEventId, CollectorKind};
 pub use held::{ChargeBy, Held, Holding, Level};
 pub use invoice::{Bill, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Terms};
 pub use line::{Item, Metered, NotCountable, Priced, line_items, overage_minor};
-pub use money::{BadPrice, Currency, Money, Rounding, SpendCap, UnitPrice};
+pub use money::{BadPrice, Currency, Money, Rounding, UnitPrice};
 pub use period::{
     BillingPeriod, Measure, Plan, Proration, ScheduledTier, Segment, Stretch, joined, next_period, stretches,
 };

@@ -8,8 +8,6 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::clock::Timestamp;
-
 /// A currency of ISO 4217 whose minor unit is 1, 1/100 or 1/1000 of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Currency([u8; 3]);
@@ -19,15 +17,6 @@ pub struct Currency([u8; 3]);
 pub struct Money {
     pub minor: i64,
     pub currency: Currency,
-}
-
-/// How much a tenant means to spend in a period at most.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SpendCap {
-    pub amount: Money,
-    pub set_at: Timestamp,
-    /// Who set it.
-    pub set_by: String,
 }
 
 /// What happens to half a minor unit.
@@ -132,15 +121,6 @@ impl<'de> Deserialize<'de> for Currency {
         Currency::parse(&code).ok_or_else(|| {
             serde::de::Error::custom(format!("`{code}` is no currency that anything is sold in, like USD"))
         })
-    }
-}
-
-// === impl SpendCap ===
-
-impl SpendCap {
-    /// Whether so many percent of it are spent.
-    pub fn is_spent(&self, spent_minor: i64, percent: u32) -> bool {
-        i128::from(spent_minor) * 100 >= i128::from(self.amount.minor) * i128::from(percent)
     }
 }
 
@@ -281,6 +261,11 @@ impl UnitPrice {
     /// The price as a decimal, with the zeros that it was written with.
     pub fn price(&self) -> String {
         decimal(self.digits, self.scale)
+    }
+
+    /// Whether nothing is charged at it.
+    pub const fn is_nothing(&self) -> bool {
+        self.digits == 0
     }
 
     /// The units that it is of.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::domain::{Anchor, Period, Zone};
+use crate::domain::{Anchor, Period, Window, Zone};
 
 /// What an invoice is for, half-open: `start` belongs to it, `end` does not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -129,6 +129,12 @@ pub fn joined<'s>(stretches: &[Stretch<'s>]) -> Vec<Stretch<'s>> {
 impl BillingPeriod {
     pub fn contains(&self, at: Timestamp) -> bool {
         self.start <= at && at < self.end
+    }
+
+    /// Whether what is used in a month is billed with it: a month belongs to the period that its middle is in, so that
+    /// each belongs to exactly one, also where a zone was changed and boundaries moved by hours.
+    pub fn has(&self, month: Window) -> bool {
+        self.contains(month.start.plus(month.end.since(month.start) / 2))
     }
 }
 

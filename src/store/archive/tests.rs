@@ -6,7 +6,7 @@ use crate::store::testing::TestStore;
 use crate::store::values::get;
 
 /// What is a tenant's and in no part, and why.
-const APART: [(&str, &str); 26] = [
+const APART: [(&str, &str); 27] = [
     ("tenant_settings", "a part of their own, in which secrets are text"),
     ("tenant_data_keys", "made anew where the secrets are sealed anew"),
     ("audit_chains", "the end of the log that is imported"),
@@ -33,6 +33,7 @@ const APART: [(&str, &str); 26] = [
     ("billing_events", "what is brought to the collector of here"),
     ("billing_standings", "how it stands with that collector"),
     ("spend_caps", "as the segments"),
+    ("spend_ceilings", "as the segments"),
 ];
 
 async fn names(store: &TestStore, sql: &'static str, bound: &str) -> BTreeSet<String> {

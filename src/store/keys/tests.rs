@@ -39,7 +39,7 @@ async fn a_profile_holds_key_tenant_and_both_their_quotas(store: TestStore) {
     let own = |owner, expires_at| {
         let resource = "api_calls".parse().unwrap();
         let (period, limit, enforcement) = (Period::Minute, Limit::Unlimited, Enforcement::Monitor);
-        let quota = Quota { owner, resource, period, limit, enforcement, on_loss: None };
+        let quota = Quota { owner, resource, period, limit, enforcement, on_loss: None, is_capped: false };
         OwnQuota { quota, version: 1, reason: None, expires_at }
     };
     let mut tx = store.begin().await.unwrap();

@@ -40,6 +40,7 @@ fn own(owner: Owner, period: Period, units: u64, expires_at: Option<Timestamp>) 
         limit: limit(units),
         enforcement: Enforcement::Soft,
         on_loss: Some(LossPolicy::Open),
+        is_capped: false,
     };
     OwnQuota { quota, version: 1, reason: None, expires_at }
 }
