@@ -51,7 +51,7 @@ pub enum Detail {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlushSettings {
-    /// Between two rounds.
+    /// Between two rounds. Ten times as long where rounds have much to write: see [`FlushSettings::pause`].
     pub interval: Duration,
     /// Bytes of records in one transaction, about.
     pub batch_bytes: u32,
@@ -95,6 +95,11 @@ type Turn = OwnedMutexGuard<()>;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// So many times as long as it worked, the flush rests; but no longer than so many times its interval: with the usual one
+/// of a second, until the log begins another row for the same key.
+const PAUSE_PER_WORK: u32 = 9;
+const PAUSE_MAX: u32 = 10;
+
 /// How long the database remembers ranges. Longer than anyone would run a gateway on a data directory that was
 /// restored from a backup, whose cursor has forgotten them.
 const BATCHES_KEPT: Duration = Duration::from_secs(35 * 86_400);
@@ -116,14 +121,24 @@ impl Default for FlushSettings {
 }
 
 impl FlushSettings {
-    /// How long the next range may be when so much is pending.
-    fn range_bytes(&self, pending: u64) -> u32 {
+    /// The pause after a round that took so long. What a round writes are rows, one for each key that was used since
+    /// the last; where many keys are used now and then, later rounds write hardly more of them for many more records. So
+    /// the flush works a tenth of the time at most, as long as that is not too late.
+    fn pause(&self, took: Duration) -> Duration {
+        match self.detail {
+            Detail::Request => self.interval,
+            Detail::Aggregate => (took * PAUSE_PER_WORK).clamp(self.interval, self.interval * PAUSE_MAX),
+        }
+    }
+
+    /// How long the next range may be when so much is pending in so many shards.
+    fn range_bytes(&self, pending: u64, shards: usize) -> u32 {
         match self.detail {
             Detail::Request => self.batch_bytes,
-            // Half at most, so that shards still take turns.
+            // A share at most, so that shards still take turns.
             Detail::Aggregate => {
-                let half = u32::try_from(pending / 2).unwrap_or(u32::MAX);
-                half.clamp(self.batch_bytes, self.catch_up_bytes.max(self.batch_bytes))
+                let share = u32::try_from(pending / shards.max(1) as u64).unwrap_or(u32::MAX);
+                share.clamp(self.batch_bytes, self.catch_up_bytes.max(self.batch_bytes))
             }
         }
     }
@@ -152,13 +167,15 @@ impl Flush {
         let mut failures = 0;
         let mut forgotten_at = Monotonic::default();
         loop {
+            let began = self.clock.monotonic();
             let pause = match self.round().await {
                 Ok(()) => {
+                    let took = self.clock.monotonic().since(began);
                     self.note_success(failures);
                     failures = 0;
                     self.forget_batches(&mut forgotten_at).await;
                     self.write_keys_used(&self.used.due(self.clock.monotonic())).await;
-                    self.settings.interval
+                    self.settings.pause(took)
                 }
                 Err(error) => {
                     failures += 1;
@@ -414,7 +431,7 @@ fn take(journal: &Journal, settings: &FlushSettings) -> Result<Option<Taken>, Fl
     let cut = match journal.unfinished_cut() {
         Some(cut) => cut,
         None => {
-            let bytes = settings.range_bytes(journal.depth().pending_bytes);
+            let bytes = settings.range_bytes(journal.depth().pending_bytes, journal.shards());
             let Some(cut) = journal.next_cut(bytes) else { return Ok(None) };
             journal.begin_cut(cut)?;
             cut

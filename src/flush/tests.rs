@@ -452,9 +452,22 @@ async fn what_has_waited_long_is_caught_up_in_larger_ranges(store: TestStore) {
     assert_eq!(books.units().await, (500, 500, 500));
     // 80 KB in ranges of 8,000 bytes, and what is left at the end in smaller ones.
     assert!((10..40).contains(&books.flush.batches()), "{}", books.flush.batches());
-    assert_eq!(settings.range_bytes(900), 1_000);
+    assert_eq!(settings.range_bytes(900, 1), 1_000);
     let detailed = FlushSettings { detail: Detail::Request, ..settings };
-    assert_eq!(detailed.range_bytes(1 << 30), 1_000, "rows of their own are as many in any range");
+    assert_eq!(detailed.range_bytes(1 << 30, 1), 1_000, "rows of their own are as many in any range");
+}
+
+#[test]
+fn who_has_much_to_write_comes_less_often_but_not_too_late() {
+    let settings = FlushSettings { interval: Duration::from_secs(1), ..FlushSettings::default() };
+    let pauses = [10, 111, 200, 5_000].map(|took| settings.pause(Duration::from_millis(took)).as_millis());
+    assert_eq!(pauses, [1_000, 1_000, 1_800, 10_000]);
+    let detailed = FlushSettings { detail: Detail::Request, ..settings };
+    assert_eq!(
+        detailed.pause(Duration::from_secs(5)),
+        settings.interval,
+        "it has as many rows to write later"
+    );
 }
 
 async fn the_lag_is_the_time_since_a_round_began_that_got_everything(store: TestStore) {
