@@ -63,7 +63,7 @@ fn three_gateways_of_which_one_is_killed_tell_of_each_threshold_once() {
     let mut gateways = fleet.gateways(3, &upstream);
     let customer = gateways[0].customer_with_limit("Acme", LIMIT);
     channel(&gateways[0], &customer, &receiver.url());
-    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes();
+    let request = customer.request();
     let (passed, denied) = (AtomicU64::new(0), AtomicU64::new(0));
     let count = |status| match status {
         200 => _ = passed.fetch_add(1, Ordering::Relaxed),

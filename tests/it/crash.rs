@@ -80,13 +80,13 @@ fn the_usage_log_is_complete_after_a_kill_and_a_restart() {
 
 /// Keeps requests coming while `meanwhile` runs, which may end the gateway under them.
 fn under_load(proxy: SocketAddr, customer: &Customer, told: &Told, meanwhile: impl FnOnce()) {
-    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key);
+    let request = customer.request();
     let count = |status| match status {
         200 => drop(told.passed.fetch_add(1, Ordering::Relaxed)),
         429 => drop(told.denied.fetch_add(1, Ordering::Relaxed)),
         _ => {}
     };
-    load_while(&[proxy], CONNECTIONS, request.as_bytes(), count, meanwhile);
+    load_while(&[proxy], CONNECTIONS, &request, count, meanwhile);
 }
 
 fn used(gateway: &TestGateway, customer: &Customer) -> u64 {

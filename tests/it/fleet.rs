@@ -39,12 +39,8 @@ fn url(redis: &RedisServer) -> String {
 
 /// So many requests over fifty connections.
 fn crowd(gateway: &TestGateway, customer: &Customer, requests: usize) -> Tally {
-    let request = request(customer);
+    let request = customer.request();
     load(gateway.proxy(), 50, requests, |_| request.clone())
-}
-
-fn request(customer: &Customer) -> Vec<u8> {
-    format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes()
 }
 
 /// Keeps requests coming to all gateways while `meanwhile` runs; clients whose gateway dies find it again.
@@ -54,7 +50,7 @@ fn under_load(
     told: &Told,
     meanwhile: impl FnOnce(),
 ) {
-    load_while(addresses, CONNECTIONS, &request(customer), |status| told.count(status), meanwhile);
+    load_while(addresses, CONNECTIONS, &customer.request(), |status| told.count(status), meanwhile);
 }
 
 #[test]
@@ -318,7 +314,7 @@ fn a_slow_authority_does_not_slow_down_what_the_till_can_pay() {
 
 /// The median and the 99th percentile of requests one after the other.
 fn latencies(gateway: &TestGateway, customer: &Customer, requests: usize) -> (Duration, Duration) {
-    let request = request(customer);
+    let request = customer.request();
     let mut client = gateway.client();
     let mut took: Vec<Duration> = (0..requests)
         .map(|_| {

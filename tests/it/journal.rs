@@ -24,7 +24,7 @@ fn configuration(upstream: &StubUpstream, journal: &str) -> String {
 }
 
 fn crowd(gateway: &TestGateway, customer: &Customer, requests: usize) -> Tally {
-    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes();
+    let request = customer.request();
     load(gateway.proxy(), 50, requests, |_| request.clone())
 }
 

@@ -64,8 +64,7 @@ fn admin_of(gateway: &TestGateway, customer: &Customer) -> String {
 /// Asks all gateways at once, for each of these customers at once; answers how many passed of each.
 fn spend(gateways: &[TestGateway], customers: &[&Customer]) -> Vec<usize> {
     let passed = |customer: &Customer, gateway: &TestGateway| {
-        let request =
-            format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes();
+        let request = customer.request();
         let tally = load(gateway.proxy(), 10, ASKED, |_| request.clone());
         assert_eq!(tally.of(200) + tally.of(429), ASKED, "{tally:?}");
         tally.of(200)

@@ -12,7 +12,7 @@ const CALLS: &str = "charge = { api_calls = 1 }";
 fn a_hundred_connections_get_exactly_the_limit() {
     let (upstream, gateway, customer) = customer_of(&route("all", "/", CALLS));
     set_limit(&gateway, &customer, "api_calls", &["--limit", "10000"]);
-    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes();
+    let request = customer.request();
     let tally = load(gateway.proxy(), 100, 11_000, |_| request.clone());
     assert_eq!((tally.of(200), tally.of(429), tally.unanswered), (10_000, 1_000, 0));
     assert_eq!(upstream.count(), 10_000);
@@ -381,7 +381,7 @@ fn set_limit(gateway: &TestGateway, customer: &Customer, resource: &str, options
 
 /// So many requests over fifty connections.
 fn crowd(gateway: &TestGateway, customer: &Customer, requests: usize) -> Tally {
-    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes();
+    let request = customer.request();
     load(gateway.proxy(), 50, requests, |_| request.clone())
 }
 

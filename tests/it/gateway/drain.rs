@@ -15,7 +15,7 @@ fn a_drain_finishes_what_runs_refuses_what_is_new_and_keeps_the_books() {
     let mut silent = gateway.client();
     assert_eq!(idle.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").response().status, 401);
     let mut running = gateway.client();
-    running.send(format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key));
+    running.send(customer.request());
     until("the request is at the upstream", || (upstream.count() == 1).then_some(()));
 
     gateway.signal(Signal::TERM);
@@ -73,7 +73,7 @@ fn a_second_signal_ends_at_once_and_what_was_sent_is_counted() {
     let (upstream, mut gateway, customer) = customer_of(&route("all", "/", "charge = { api_calls = 1 }"));
     upstream.answer(|_| Answer::Hang);
     let mut client = gateway.client();
-    client.send(format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key));
+    client.send(customer.request());
     until("the request is at the upstream", || (upstream.count() == 1).then_some(()));
     gateway.signal(Signal::TERM);
     refuses_connections(&gateway);

@@ -24,14 +24,14 @@ fn replaced_ten_times_under_load_no_request_and_no_unit_is_lost() {
     let mut gateway =
         TestGateway::start_on_sockets(&[upstream_at(&[upstream.address()], ""), routes].concat());
     let customer = gateway.customer_with_limit("Acme", 1_000_000);
-    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key);
+    let request = customer.request();
     let (told, is_over, address) = (Told::default(), AtomicBool::new(false), gateway.proxy());
     std::thread::scope(|scope| {
         let _ends = Ends(&is_over);
         for number in 0..CONNECTIONS {
             let (told, is_over, request) = (&told, &is_over, &request);
             // Half of the clients keep their connections, half open one for each request.
-            scope.spawn(move || told.keep_asking(address, request.as_bytes(), number % 2 == 0, is_over));
+            scope.spawn(move || told.keep_asking(address, request, number % 2 == 0, is_over));
         }
         for _ in 0..REPLACEMENTS {
             let enough = told.passed.load(Ordering::Relaxed) + 100;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::store::set_up_and_migrated;
 use crate::support::redis::{RedisCluster, RedisServer};
-use crate::support::{Customer, Fleet, StubUpstream, Tally, TestGateway, load, load_while, pass, until};
+use crate::support::{Fleet, StubUpstream, Tally, TestGateway, load, load_while, pass, until};
 
 const LIMIT: usize = 100_000;
 
@@ -57,7 +57,7 @@ fn check_limit(fleet: &Fleet, mut meanwhile: impl FnMut()) {
         let crowds = gateways.iter().zip(OFFERED);
         let threads: Vec<_> = crowds
             .map(|(gateway, requests)| {
-                let request = request(&customer);
+                let request = customer.request();
                 scope.spawn(move || load(gateway.proxy(), 12, requests, |_| request.clone()))
             })
             .collect();
@@ -112,7 +112,7 @@ fn a_gateway_killed_every_two_seconds_adds_no_unit_and_loses_none() {
         getrandom::fill(&mut random).expect("random bytes");
         let victim = usize::from(random[0]) % gateways.len();
         let addresses: Vec<_> = gateways.iter().map(TestGateway::proxy).collect();
-        load_while(&addresses, 4, &request(&customer), count, || {
+        load_while(&addresses, 4, &customer.request(), count, || {
             pass(KILLED_EVERY);
             gateways[victim].kill9();
         });
@@ -122,7 +122,7 @@ fn a_gateway_killed_every_two_seconds_adds_no_unit_and_loses_none() {
     is_over.store(true, Ordering::Relaxed);
     assert!((upstream.count() as u64) < limit, "the storm outlasts the limit");
     let addresses: Vec<_> = gateways.iter().map(TestGateway::proxy).collect();
-    load_while(&addresses, 4, &request(&customer), count, || {
+    load_while(&addresses, 4, &customer.request(), count, || {
         let deadline = Instant::now() + Duration::from_secs(30 + limit / 500);
         while (upstream.count() as u64) < limit - kills && Instant::now() < deadline {
             pass(Duration::from_millis(50));
@@ -136,8 +136,4 @@ fn a_gateway_killed_every_two_seconds_adds_no_unit_and_loses_none() {
     for gateway in &gateways {
         assert_eq!(gateway.json(&["reconcile"])["difference"], 0);
     }
-}
-
-fn request(customer: &Customer) -> Vec<u8> {
-    format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", customer.key).into_bytes()
 }

@@ -97,6 +97,15 @@ fn command(directory: &Path) -> Command {
 /// In its own directory.
 const OWN_STORE: &str = "sqlite:data/tollgate.db";
 
+// === impl Customer ===
+
+impl Customer {
+    /// `GET /` with its key, in the bytes of HTTP/1.
+    pub(crate) fn request(&self) -> Vec<u8> {
+        format!("GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", self.key).into_bytes()
+    }
+}
+
 // === impl TestGateway ===
 
 impl TestGateway {
