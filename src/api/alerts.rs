@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::Problem;
-use super::export::{self, Column, Form, Formats};
+use super::export::{self, Column, Formats};
 use super::extract::{AlertPath, Caller, Json, Params, RulePath, TenantPath};
 use super::openapi::{Paged, query};
 use super::router::Api;
@@ -112,9 +112,7 @@ pub(super) async fn list(
         from: params.instant("from"),
         to: params.instant("to"),
     };
-    let page = params.page();
-    let form = Form::asked(&mut params, &headers);
-    params.finish()?;
+    let (page, form) = export::page(params, &headers)?;
     let listed = api.control.alerts(&principal, &tenant, &filter, &page).await?;
     Ok(export::listed(form, viewed(listed, AlertView::from), &COLUMNS))
 }

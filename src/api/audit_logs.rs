@@ -10,7 +10,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use super::error::Problem;
-use super::export::{self, Column, Form, Formats};
+use super::export::{self, Column, Formats};
 use super::extract::{Caller, Json, Params, TenantPath};
 use super::openapi::{Paged, query, query_id};
 use super::router::Api;
@@ -116,9 +116,8 @@ pub(super) async fn list(
     headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let (filter, page) = (filter(&mut params), params.page());
-    let form = Form::asked(&mut params, &headers);
-    params.finish()?;
+    let filter = filter(&mut params);
+    let (page, form) = export::page(params, &headers)?;
     let listed = api.control.audit_logs(&principal, &tenant, &filter, &page).await?;
     Ok(export::listed(form, viewed(listed, AuditView::from), &COLUMNS))
 }
@@ -142,9 +141,8 @@ pub(super) async fn list_of_platform(
     headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let (filter, page) = (filter(&mut params), params.page());
-    let form = Form::asked(&mut params, &headers);
-    params.finish()?;
+    let filter = filter(&mut params);
+    let (page, form) = export::page(params, &headers)?;
     let listed = api.control.platform_audit_logs(&principal, &filter, &page).await?;
     Ok(export::listed(form, viewed(listed, AuditView::from), &COLUMNS))
 }

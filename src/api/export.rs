@@ -9,9 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::error::Problem;
 use super::extract::Params;
 use super::openapi::query;
-use crate::store::Listed;
+use crate::store::{Listed, Page};
 
 /// A column of CSV: its name, and where its value is.
 pub(super) type Column = (&'static str, &'static [&'static str]);
@@ -33,6 +34,15 @@ const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 /// The parameter of every list that is not for programs of ours alone.
 pub(super) enum Formats {}
+
+/// The page of a list and the form that are asked for, where nothing is asked for but them and what was taken.
+///
+/// # Errors
+/// As [`Params::finish`].
+pub(super) fn page(mut params: Params, headers: &HeaderMap) -> Result<(Page, Form), Problem> {
+    let (page, form) = (params.page(), Form::asked(&mut params, headers));
+    params.finish().map(|()| (page, form))
+}
 
 /// The list as the caller wants it.
 pub(super) fn listed<T: Serialize>(form: Form, list: Listed<T>, columns: &[Column]) -> Response {

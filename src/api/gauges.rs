@@ -6,7 +6,7 @@ use axum::response::Response;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::Problem;
-use super::export::{self, Column, Form, Formats};
+use super::export::{self, Column, Formats};
 use super::extract::{Caller, Params, ResourcePath, TenantPath};
 use super::openapi::{Paged, query};
 use super::router::Api;
@@ -37,9 +37,7 @@ pub(super) async fn levels(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let (from, to) = (params.instant("from"), params.instant("to"));
-    let page = params.page();
-    let form = Form::asked(&mut params, &headers);
-    params.finish()?;
+    let (page, form) = export::page(params, &headers)?;
     let start = from.unwrap_or(Timestamp::from_seconds(0));
     let period = BillingPeriod { start, end: to.unwrap_or(Timestamp::MAX) };
     let listed = api.control.levels(&principal, &tenant, resource, period, &page).await?;

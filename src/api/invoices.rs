@@ -156,11 +156,9 @@ pub(super) async fn list(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     headers: HeaderMap,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page();
-    let form = Form::asked(&mut params, &headers);
-    params.finish()?;
+    let (page, form) = export::page(params, &headers)?;
     let listed = viewed(api.control.invoices(&principal, &tenant, &page).await?, InvoiceView::from);
     Ok(match form {
         Form::Csv => {
