@@ -76,11 +76,11 @@ pub(super) async fn set(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     SettingPath(key): SettingPath,
-    IfMatch(if_version): IfMatch,
+    IfMatch(version): IfMatch,
     Json(body): Json<SettingBody>,
 ) -> Result<Response, Problem> {
-    let new = NewSetting { value: body.setting_value, is_encrypted: body.is_encrypted, if_version };
-    let setting = api.control.set_setting(&principal, &tenant, &key, new).await?;
+    let new = NewSetting { value: body.setting_value, is_encrypted: body.is_encrypted };
+    let setting = api.control.expecting(version).set_setting(&principal, &tenant, &key, new).await?;
     Ok(tagged(setting.version, setting))
 }
 
@@ -95,9 +95,9 @@ pub(super) async fn remove(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     SettingPath(key): SettingPath,
-    IfMatch(if_version): IfMatch,
+    IfMatch(version): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    api.control.remove_setting(&principal, &tenant, &key, if_version).await?;
+    api.control.expecting(version).remove_setting(&principal, &tenant, &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

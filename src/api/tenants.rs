@@ -243,7 +243,7 @@ pub(super) async fn change(
     IfMatch(version): IfMatch,
     Json(body): Json<TenantChangeBody>,
 ) -> Result<Response, Problem> {
-    let changed = api.control.change_tenant(&principal, &tenant, body.into(), version).await;
+    let changed = api.control.expecting(version).change_tenant(&principal, &tenant, body.into()).await;
     with_quotas(&api, &principal, changed.map_err(named_as_here)?).await
 }
 

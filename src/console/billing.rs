@@ -118,9 +118,9 @@ pub(super) async fn withdraw(
 ) -> Result<Response, Refusal> {
     let change = TenantChange { tier: Some(here.tenant.tier.clone()), ..TenantChange::default() };
     // A form without a version can't be one that we have shown.
-    let version = form.text("version").parse().unwrap_or(0);
-    let (control, who) = (&here.visit.control, &here.visit.principal);
-    match control.change_tenant(who, &here.named, change, Some(version)).await {
+    let version = form.version().unwrap_or(0);
+    let control = here.visit.control.expecting(Some(version));
+    match control.change_tenant(&here.visit.principal, &here.named, change).await {
         Ok(tenant) => done(&here.visit, &here.address(PATH), &format!("The tier stays {}.", tenant.tier)),
         Err(error) => page(&here, &filters, form.refused(error)?).await,
     }

@@ -60,6 +60,11 @@ impl Form {
         self.typed(name).trim()
     }
 
+    /// The version that the page showed, of what is to be changed.
+    pub(super) fn version(&self) -> Option<i64> {
+        self.text("version").parse().ok()
+    }
+
     /// A field to the letter, for passwords.
     pub(super) fn typed(&self, name: &str) -> &str {
         self.pairs.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)

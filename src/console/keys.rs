@@ -149,7 +149,7 @@ pub(super) async fn change(
                 expires_at: Some(limits.expires_at),
                 enabled: Some(form.has("enabled", "yes")),
             };
-            let control = place.visit.control.expecting(form.text("version").parse().ok());
+            let control = place.visit.control.expecting(form.version());
             control.change_key(&place.within, id, change).await
         }
         None => Err(ControlError::Invalid(Vec::new())),

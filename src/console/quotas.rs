@@ -121,7 +121,7 @@ pub(super) async fn set(
     let resource = resource(&path)?;
     let outcome = match change(resource, &mut form) {
         Some(change) => {
-            let control = place.visit.control.expecting(form.text("version").parse().ok());
+            let control = place.visit.control.expecting(form.version());
             control.set_quota(&place.visit.principal, &place.named, change).await
         }
         None => Err(ControlError::Invalid(Vec::new())),
@@ -139,7 +139,7 @@ pub(super) async fn remove(
     Posted(form): Posted,
 ) -> Result<Response, Refusal> {
     let resource = resource(&path)?;
-    let control = place.visit.control.expecting(form.text("version").parse().ok());
+    let control = place.visit.control.expecting(form.version());
     let period = form.text("period").parse::<Period>().ok();
     control.remove_quota(&place.visit.principal, &place.named, resource, period, None).await?;
     back(&place, "The tier’s limit is in force again.")

@@ -84,8 +84,9 @@ pub(super) async fn set(
     Posted(form): Posted,
 ) -> Result<Response, Refusal> {
     let value = Value::from(form.text("value"));
-    let new = NewSetting { value, is_encrypted: None, if_version: form.text("version").parse().ok() };
-    match here.visit.control.set_setting(&here.visit.principal, &here.named, &key, new).await {
+    let new = NewSetting { value, is_encrypted: None };
+    let control = here.visit.control.expecting(form.version());
+    match control.set_setting(&here.visit.principal, &here.named, &key, new).await {
         Ok(_) => done(&here.visit, &here.address(PATH), &format!("{key} is set.")),
         Err(error) => page(&here, &key, form.refused(error)?).await,
     }
@@ -97,9 +98,15 @@ pub(super) async fn add(here: TenantVisit, Posted(form): Posted) -> Result<Respo
     let new = NewSetting {
         value: Value::from(form.text("setting_value")),
         is_encrypted: Some(form.has("is_encrypted", "yes")),
-        if_version: Some(0),
     };
-    match here.visit.control.set_setting(&here.visit.principal, &here.named, &key, new).await {
+    // One that is there already is not overwritten.
+    match here
+        .visit
+        .control
+        .expecting(Some(0))
+        .set_setting(&here.visit.principal, &here.named, &key, new)
+        .await
+    {
         Ok(_) => done(&here.visit, &here.address(PATH), &format!("{key} is set.")),
         Err(error) => page(&here, "", of_key(form, error)?).await,
     }
@@ -122,8 +129,8 @@ pub(super) async fn reset(
     Path((_, key)): Path<(String, String)>,
     Posted(form): Posted,
 ) -> Result<Response, Refusal> {
-    let (control, who) = (&here.visit.control, &here.visit.principal);
-    match control.remove_setting(who, &here.named, &key, form.text("version").parse().ok()).await {
+    let control = here.visit.control.expecting(form.version());
+    match control.remove_setting(&here.visit.principal, &here.named, &key).await {
         Ok(()) => done(&here.visit, &here.address(PATH), &format!("{key} is reset.")),
         Err(error) => page(&here, &key, form.refused(error)?).await,
     }

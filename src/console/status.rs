@@ -42,7 +42,7 @@ async fn moved(place: &TenantVisit, form: &Form) -> Result<Tenant, ControlError>
     let status = TenantStatus::parse(form.text("status"));
     let status =
         status.ok_or_else(|| ControlError::Invalid(vec![FieldFault::new("status", "Choose a status.")]))?;
-    let control = place.visit.control.expecting(form.text("version").parse().ok());
+    let control = place.visit.control.expecting(form.version());
     control.set_status(&place.visit.principal, &place.named, status, form.optional("reason")).await
 }
 

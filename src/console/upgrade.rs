@@ -64,9 +64,9 @@ pub(super) async fn show(place: TenantVisit, Asked(asked): Asked) -> Result<Resp
 pub(super) async fn confirm(place: TenantVisit, Posted(form): Posted) -> Result<Response, Refusal> {
     let change = TenantChange { tier: form.optional("tier"), ..TenantChange::default() };
     // A form without a version can't be one that we have shown.
-    let version = form.text("version").parse().unwrap_or(0);
-    let visit = &place.visit;
-    match visit.control.change_tenant(&visit.principal, &place.named, change, Some(version)).await {
+    let version = form.version().unwrap_or(0);
+    let (visit, control) = (&place.visit, place.visit.control.expecting(Some(version)));
+    match control.change_tenant(&visit.principal, &place.named, change).await {
         Ok(tenant) => {
             let message = match form.text("tier") == tenant.tier {
                 true => format!("The tier is {} now; what was used still counts.", tenant.tier),

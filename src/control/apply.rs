@@ -279,7 +279,7 @@ impl ManifestTenant {
     }
 
     fn new_settings(&self) -> impl Iterator<Item = (&str, NewSetting)> {
-        let new = |value, is_encrypted| NewSetting { value, is_encrypted, if_version: None };
+        let new = |value, is_encrypted| NewSetting { value, is_encrypted };
         let plain = self.settings.iter().map(move |(key, value)| (key.as_str(), new(value.clone(), None)));
         let sealed = self.secrets.iter();
         plain.chain(sealed.map(move |(key, text)| (key.as_str(), new(text.0.as_str().into(), Some(true)))))
@@ -395,7 +395,7 @@ impl Work<'_> {
             let fault = FieldFault::new("parent", "a tenant that is there keeps the reseller that it has");
             return Err(ControlError::Invalid(vec![fault]));
         }
-        let changed = self.change_tenant(&TenantRef::Id(before.id), &wanted.change(), None).await?;
+        let changed = self.change_tenant(&TenantRef::Id(before.id), &wanted.change()).await?;
         self.conform_status(changed, wanted).await
     }
 

@@ -314,7 +314,7 @@ impl Work<'_> {
             // When it changes was Stripe's to decide.
             let (tier, tier_when) = (Some(tier.clone()), Some(TierWhen::Now));
             let change = TenantChange { tier, tier_when, ..TenantChange::default() };
-            match self.change_tenant(&TenantRef::Id(tenant.id), &change, None).await {
+            match self.change_tenant(&TenantRef::Id(tenant.id), &change).await {
                 // It can't be had: that is the configuration's fault, and no reason not to serve who has paid.
                 Err(error @ (ControlError::Invalid(_) | ControlError::Conflict(_))) => {
                     tracing::error!(tenant.id = %tenant.id, "the tier of a price at Stripe can't be had: {error}");

@@ -414,7 +414,7 @@ impl Work<'_> {
                 let before = self.living_tenant_for(Operation::ChangeTenant, &tenant).await?;
                 let waiting = self.tx.scheduled_tier(id).await?;
                 let change = TenantChange { tier: Some(tier.clone()), ..TenantChange::default() };
-                let after = self.change_tenant(&tenant, &change, None).await?;
+                let after = self.change_tenant(&tenant, &change).await?;
                 let mut done = Done::of_tenant(&before, &after);
                 // A cheaper tier comes when the period ends.
                 done.before[SCHEDULED] = scheduled(waiting.as_ref());

@@ -277,7 +277,8 @@ impl Control {
         Control { parts: Arc::new(Parts { counting: Some(counting), ..(*self.parts).clone() }) }
     }
 
-    /// For one change: it is done only to a status, quota or key of that version, which for quotas is the tenant's.
+    /// For one change: it is done only to a tenant, quota, key or setting of that version, which for quotas is the tenant's, and
+    /// 0 for a setting that is not set.
     /// `None` is any. Whatever else is done by it does not look.
     #[must_use]
     pub fn expecting(&self, version: Option<i64>) -> Control {

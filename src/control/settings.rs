@@ -56,8 +56,6 @@ pub struct NewSetting {
     pub value: Value,
     /// Custom settings may be secret; those that the registry knows are not.
     pub is_encrypted: Option<bool>,
-    /// The version that the caller has seen.
-    pub if_version: Option<i64>,
 }
 
 /// How far a rotation has come.
@@ -117,7 +115,7 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError::Invalid`]; [`ControlError::NotFound`] for a setting that is not known;
-    /// [`ControlError::Stale`] if it is not of the version that the caller has seen.
+    /// [`ControlError::Stale`].
     pub async fn set_setting(
         &self,
         principal: &Principal,
@@ -140,10 +138,9 @@ impl Control {
         principal: &Principal,
         tenant: &TenantRef,
         key: &str,
-        if_version: Option<i64>,
     ) -> Result<(), ControlError> {
         let mut work = self.begin_for(principal, tenant).await?;
-        let outcome = work.remove_setting(tenant, key, if_version).await;
+        let outcome = work.remove_setting(tenant, key).await;
         work.end(outcome).await
     }
 
@@ -320,7 +317,7 @@ impl Work<'_> {
     ) -> Result<(), ControlError> {
         let tenant = self.living_tenant_for(Operation::SetSetting, tenant).await?;
         self.authorize_setting(&tenant, key)?;
-        let before = self.setting_of_version(&tenant, key, new.if_version).await?;
+        let before = self.expected_setting(&tenant, key).await?;
         let (kind, value) = self.checked_setting(&tenant, key, new, before.as_ref()).await?;
         let version = before.as_ref().map_or(0, |before| before.version + 1).max(self.now.micros());
         let plain = value.to_string();
@@ -351,18 +348,15 @@ impl Work<'_> {
         }
     }
 
-    async fn setting_of_version(
+    /// The setting as it is, if it is of the version that the caller expects; one that is not set is of version 0.
+    async fn expected_setting(
         &mut self,
         tenant: &Tenant,
         key: &str,
-        if_version: Option<i64>,
     ) -> Result<Option<StoredSetting>, ControlError> {
         let before = self.tx.setting(tenant.id, key).await?;
-        let actual = before.as_ref().map_or(0, |before| before.version);
-        match if_version {
-            Some(expected) if expected != actual => Err(ControlError::Stale { expected, actual }),
-            _ => Ok(before),
-        }
+        self.control.expects(before.as_ref().map_or(0, |before| before.version))?;
+        Ok(before)
     }
 
     async fn checked_setting(
@@ -425,16 +419,10 @@ impl Work<'_> {
         }))
     }
 
-    async fn remove_setting(
-        &mut self,
-        tenant: &TenantRef,
-        key: &str,
-        if_version: Option<i64>,
-    ) -> Result<(), ControlError> {
+    async fn remove_setting(&mut self, tenant: &TenantRef, key: &str) -> Result<(), ControlError> {
         let tenant = self.living_tenant_for(Operation::RemoveSetting, tenant).await?;
         self.authorize_setting(&tenant, key)?;
-        let before =
-            self.setting_of_version(&tenant, key, if_version).await?.ok_or_else(|| no_setting(key))?;
+        let before = self.expected_setting(&tenant, key).await?.ok_or_else(|| no_setting(key))?;
         self.tx.remove_setting(tenant.id, key).await?;
         let told = Told { before: Some(shown(&before)), ..Told::default() };
         self.audit(Operation::RemoveSetting, &Target::of(&tenant, "setting", key), told).await

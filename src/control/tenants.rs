@@ -133,17 +133,15 @@ impl Control {
     /// `tier_when` says otherwise; use carries over, overrides stay.
     ///
     /// # Errors
-    /// [`ControlError::Invalid`] names all faults; [`ControlError::Stale`] if `if_version` is not the tenant's
-    /// version; [`ControlError::Conflict`] when the slug is taken or the tenant is deleted.
+    /// [`ControlError::Invalid`] names all faults; [`ControlError::Stale`]; [`ControlError::Conflict`] when the slug is taken or the tenant is deleted.
     pub async fn change_tenant(
         &self,
         principal: &Principal,
         tenant: &TenantRef,
         change: TenantChange,
-        if_version: Option<i64>,
     ) -> Result<Tenant, ControlError> {
         let mut work = self.begin_for(principal, tenant).await?;
-        let outcome = work.change_tenant(tenant, &change, if_version).await;
+        let outcome = work.change_tenant(tenant, &change).await;
         work.end(outcome).await
     }
 
@@ -315,15 +313,12 @@ impl Work<'_> {
         &mut self,
         tenant: &TenantRef,
         change: &TenantChange,
-        if_version: Option<i64>,
     ) -> Result<Tenant, ControlError> {
         let before = self.living_tenant_for(Operation::ChangeTenant, tenant).await?;
         if change.is_of_terms() {
             self.authorize(Operation::ChangeTerms, &Target::tenant(&before))?;
         }
-        if let Some(expected) = if_version.filter(|expected| *expected != before.version) {
-            return Err(ControlError::Stale { expected, actual: before.version });
-        }
+        self.control.expects(before.version)?;
         let mut after = self.changed(&before, change).await?;
         let schedule = match change.tier {
             Some(_) => self.scheduled(&before, &mut after, change.tier_when).await?,

@@ -280,8 +280,12 @@ async fn a_change_touches_what_it_names_and_raises_the_version(store: TestStore)
         locale: Some("de-CH".to_owned()),
         ..TenantChange::default()
     };
-    let changed =
-        house.control.change_tenant(&house.owner, &by_id(&acme), change.clone(), Some(1)).await.unwrap();
+    let changed = house
+        .control
+        .expecting(Some(1))
+        .change_tenant(&house.owner, &by_id(&acme), change.clone())
+        .await
+        .unwrap();
     let expected = Tenant {
         name: "Acme Inc".to_owned(),
         billing_email: None,
@@ -292,7 +296,7 @@ async fn a_change_touches_what_it_names_and_raises_the_version(store: TestStore)
     };
     assert_eq!(changed, expected);
     assert_eq!(house.control.tenant(&house.owner, &by_id(&acme)).await.unwrap(), expected);
-    let again = house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
+    let again = house.control.change_tenant(&house.owner, &by_id(&acme), change).await.unwrap();
     assert_eq!(again.version, 2, "what is so already is no change");
     assert_eq!(house.audit(&acme).await.len(), 2);
 }
@@ -301,7 +305,12 @@ async fn a_change_of_an_older_version_is_refused(store: TestStore) {
     let house = House::on(store);
     let acme = house.tenant("Acme").await;
     let change = TenantChange { name: Some("B".to_owned()), ..TenantChange::default() };
-    let error = house.control.change_tenant(&house.owner, &by_id(&acme), change, Some(7)).await.unwrap_err();
+    let error = house
+        .control
+        .expecting(Some(7))
+        .change_tenant(&house.owner, &by_id(&acme), change)
+        .await
+        .unwrap_err();
     assert!(matches!(error, ControlError::Stale { expected: 7, actual: 1 }), "{error:?}");
 }
 
@@ -310,7 +319,7 @@ async fn a_tier_change_is_in_force_at_once_and_keeps_overrides(store: TestStore)
     let acme = house.tenant("Acme").await;
     house.control.set_quota(&house.owner, &by_id(&acme), quota("alerts", limit(7))).await.unwrap();
     let change = TenantChange { tier: Some("pro".to_owned()), ..TenantChange::default() };
-    house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
+    house.control.change_tenant(&house.owner, &by_id(&acme), change).await.unwrap();
     let calls = house.quota(&acme, "api_calls").await;
     assert_eq!((calls.limit, calls.source), (limit(10_000), QuotaSource::Tier));
     let alerts = house.quota(&acme, "alerts").await;
@@ -404,7 +413,7 @@ async fn another_lists_cursor_is_refused(store: TestStore) {
     let house = House::on(store);
     let (acme, page) = (house.tenant("Acme").await, Page::new(Some(1), None, None).unwrap());
     let change = TenantChange { name: Some("B".to_owned()), ..TenantChange::default() };
-    house.control.change_tenant(&house.owner, &by_id(&acme), change, None).await.unwrap();
+    house.control.change_tenant(&house.owner, &by_id(&acme), change).await.unwrap();
     let log =
         house.control.audit_logs(&house.owner, &by_id(&acme), &AuditFilter::default(), &page).await.unwrap();
     let page = Page::new(None, None, log.next_cursor.as_deref()).unwrap();
@@ -611,7 +620,7 @@ async fn another_tenants_things_do_not_exist(store: TestStore) {
         control.quotas(&eve, &acme_ref).await.map(|_| ()),
         control.keys(&eve, &acme_ref, &Page::default()).await.map(|_| ()),
         control.audit_logs(&eve, &acme_ref, &AuditFilter::default(), &Page::default()).await.map(|_| ()),
-        control.change_tenant(&eve, &acme_ref, TenantChange::default(), None).await.map(|_| ()),
+        control.change_tenant(&eve, &acme_ref, TenantChange::default()).await.map(|_| ()),
         control.set_status(&eve, &acme_ref, TenantStatus::Deleted, None).await.map(|_| ()),
         control.set_quota(&eve, &acme_ref, quota("users", limit(1))).await.map(|_| ()),
         control.create_key(&eve, &acme_ref, new).await.map(|_| ()),
@@ -665,7 +674,7 @@ async fn a_reseller_looks_after_the_tenants_below_its_own_and_no_others(store: T
     let error = control.set_status(&agent, &slug, TenantStatus::Deleted, None).await.unwrap_err();
     assert_eq!(fields(&error), ["status"]);
     let slug_taken = TenantChange { slug: Some("other".to_owned()), ..TenantChange::default() };
-    let error = control.change_tenant(&agent, &slug, slug_taken, None).await.unwrap_err();
+    let error = control.change_tenant(&agent, &slug, slug_taken).await.unwrap_err();
     assert!(matches!(error, ControlError::Conflict(_)), "{error:?}");
     let actors = house.audit(&child).await;
     assert!(actors.iter().all(|entry| entry.row.actor.name == "ci"), "the child sees who it was");
@@ -738,7 +747,7 @@ async fn a_tenants_admin_may_not_change_what_the_tenant_is_sold(store: TestStore
         TenantChange { timezone: Some("Asia/Tokyo".to_owned()), ..TenantChange::default() },
         TenantChange { slug: Some("other".to_owned()), ..TenantChange::default() },
     ] {
-        let error = control.change_tenant(&admin, &tenant, change, None).await.unwrap_err();
+        let error = control.change_tenant(&admin, &tenant, change).await.unwrap_err();
         assert!(matches!(error, ControlError::Forbidden { .. }), "{error:?}");
     }
     let error = control.set_quota(&admin, &tenant, quota("users", Limit::Unlimited)).await.unwrap_err();
@@ -748,7 +757,7 @@ async fn a_tenants_admin_may_not_change_what_the_tenant_is_sold(store: TestStore
     let denied = log.iter().filter(|entry| entry.row.outcome == AuditOutcome::Denied);
     assert_eq!(denied.count(), 4, "attempts are noted where the tenant sees them");
     let name = TenantChange { name: Some("Acme Inc".to_owned()), ..TenantChange::default() };
-    assert_eq!(control.change_tenant(&admin, &tenant, name, None).await.unwrap().name, "Acme Inc");
+    assert_eq!(control.change_tenant(&admin, &tenant, name).await.unwrap().name, "Acme Inc");
 }
 
 async fn a_key_administers_by_its_scope_while_it_and_its_tenant_are_good(store: TestStore) {

@@ -87,7 +87,7 @@ impl House {
     }
 
     async fn call(&self, who: &Principal, tenant: TenantId, account: &str) -> Result<(), ControlError> {
-        let new = NewSetting { value: account.into(), is_encrypted: None, if_version: None };
+        let new = NewSetting { value: account.into(), is_encrypted: None };
         let named = TenantRef::Id(tenant);
         self.control.set_setting(who, &named, "billing_account", new).await.map(drop)
     }

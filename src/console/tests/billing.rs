@@ -172,7 +172,7 @@ async fn what_a_child_costs_is_on_no_page_of_its_own() {
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert!(!refused.text.contains("USD"));
     // Its tier wants a second factor otherwise.
-    let level = NewSetting { value: json!("standard"), is_encrypted: None, if_version: None };
+    let level = NewSetting { value: json!("standard"), is_encrypted: None };
     let above = TenantRef::Id(seller.id);
     console.control.set_setting(&machine, &above, "security_level", level).await.unwrap();
     let mut bob = console.member(&seller, "bob@example.com", "owner").await;

@@ -14,7 +14,7 @@ async fn children_meet_the_console_under_the_name_and_in_the_color_of_their_rese
         ("branding_logo_url", "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="),
         ("support_url", "https://help.example.com/"),
     ] {
-        let new = NewSetting { value: json!(value), is_encrypted: None, if_version: None };
+        let new = NewSetting { value: json!(value), is_encrypted: None };
         console.control.set_setting(&machine, &above, key, new).await.unwrap();
     }
     let child = NewTenant {
@@ -45,7 +45,7 @@ async fn who_is_sent_to_log_in_meets_the_tenants_brand_and_of_others_nothing() {
     let console = TestConsole::new().await;
     let acme = console.tenant("Acme", "pro").await;
     console.tenant("Globex", "pro").await;
-    let new = NewSetting { value: json!("Acme Cloud"), is_encrypted: None, if_version: None };
+    let new = NewSetting { value: json!("Acme Cloud"), is_encrypted: None };
     let (machine, named) = (TestConsole::machine(), TenantRef::Id(acme.id));
     console.control.set_setting(&machine, &named, "branding_name", new).await.unwrap();
     let mut browser = console.browser();

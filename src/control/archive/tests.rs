@@ -104,14 +104,14 @@ impl House {
         for (name, is_encrypted, value) in
             [("upgrade_prompts", None, json!(true)), ("custom.smtp_password", Some(true), json!("hunter2"))]
         {
-            let new = NewSetting { value, is_encrypted, if_version: None };
+            let new = NewSetting { value, is_encrypted };
             control.set_setting(owner, &of, name, new).await.unwrap();
         }
         self.gather(tenant).await;
         for number in 0..520 {
             let name = Some(format!("Acme {number}"));
             let change = TenantChange { name, ..TenantChange::default() };
-            control.change_tenant(owner, &of, change, None).await.unwrap();
+            control.change_tenant(owner, &of, change).await.unwrap();
         }
         self.use_some(tenant).await;
         let mut tx = self.store.begin().await.unwrap();
@@ -320,7 +320,7 @@ async fn what_is_not_genuine_or_here_already_is_refused_and_nothing_is_imported(
     let taken = there.import(archive.clone(), &here.identity).await.unwrap_err();
     assert!(matches!(&taken, ControlError::Conflict(what) if what.contains("`acme`")), "{taken}");
     let change = TenantChange { slug: Some("acme-two".to_owned()), ..TenantChange::default() };
-    there.control.change_tenant(&there.owner, &TenantRef::Id(namesake.id), change, None).await.unwrap();
+    there.control.change_tenant(&there.owner, &TenantRef::Id(namesake.id), change).await.unwrap();
     is_empty().await;
     there.import(archive.clone(), &here.identity).await.unwrap();
     let twice = there.import(archive, &here.identity).await.unwrap_err();

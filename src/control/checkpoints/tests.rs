@@ -72,7 +72,7 @@ impl Gateway {
 
     async fn renamed(&self, tenant: &TenantRef, name: &str) {
         let change = crate::control::TenantChange { name: Some(name.to_owned()), ..Default::default() };
-        self.control.change_tenant(&self.owner, tenant, change, None).await.unwrap();
+        self.control.change_tenant(&self.owner, tenant, change).await.unwrap();
     }
 
     async fn verdict(&self, tenant: &TenantRef) -> AuditVerdict {

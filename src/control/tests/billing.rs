@@ -47,7 +47,7 @@ impl House {
 
     async fn retier(&self, tenant: &Tenant, tier: &str, when: Option<TierWhen>) -> Tenant {
         let change = TenantChange { tier: Some(tier.to_owned()), tier_when: when, ..TenantChange::default() };
-        self.control.change_tenant(&self.owner, &by_id(tenant), change, None).await.unwrap()
+        self.control.change_tenant(&self.owner, &by_id(tenant), change).await.unwrap()
     }
 
     /// A version of the tier that sells calls above its limit.
@@ -161,7 +161,8 @@ async fn a_change_is_of_the_preview_that_was_seen_or_refused(store: TestStore) {
     let seen = house.control.tier_change_preview(&house.owner, &by_id(&acme), "business").await.unwrap();
     house.control.set_quota(&house.owner, &by_id(&acme), quota("alerts", limit(7))).await.unwrap();
     let change = TenantChange { tier: Some("business".to_owned()), ..TenantChange::default() };
-    let change = house.control.change_tenant(&house.owner, &by_id(&acme), change, Some(seen.version)).await;
+    let change =
+        house.control.expecting(Some(seen.version)).change_tenant(&house.owner, &by_id(&acme), change).await;
     assert!(matches!(change, Err(ControlError::Stale { .. })), "{change:?}");
     let error = house.control.tier_change_preview(&house.owner, &by_id(&acme), "gold").await.unwrap_err();
     assert_eq!(fields(&error), ["tier"]);

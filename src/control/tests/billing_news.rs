@@ -68,7 +68,7 @@ impl Shop {
         let control = house.control.clone().with_news(News::new(collector, settings, &registry));
         let new = NewTenant { tier: Some("pro".to_owned()), ..named("Acme") };
         let acme = house.control.create_tenant(&house.owner, new).await.unwrap();
-        let account = NewSetting { value: "cus_1".into(), is_encrypted: None, if_version: None };
+        let account = NewSetting { value: "cus_1".into(), is_encrypted: None };
         control.set_setting(&house.owner, &by_id(&acme), "billing_account", account).await.unwrap();
         Shop { house, stripe, control, acme, registry }
     }

@@ -261,7 +261,7 @@ async fn a_tenant_of_a_high_level_lets_nobody_in_without_a_second_factor(store: 
 
     // A tenant may be less strict than its tier allows.
     house.joined(&big, "bob@example.com", "viewer").await;
-    let lower = NewSetting { value: json!("standard"), is_encrypted: None, if_version: None };
+    let lower = NewSetting { value: json!("standard"), is_encrypted: None };
     house.control.set_setting(&house.owner, &by_id(&big), "security_level", lower).await.unwrap();
     let token = house.log_in("bob@example.com", PASSWORD, None).await.unwrap().token;
     assert_eq!(house.visit(&token).await.unwrap().rights.permissions, Permissions::of(Role::Viewer));

@@ -31,12 +31,12 @@ const SECRET: &str = "custom.smtp_password";
 
 impl House {
     async fn set(&self, tenant: &Tenant, key: &str, value: Value) -> Result<SettingView, ControlError> {
-        let new = NewSetting { value, is_encrypted: None, if_version: None };
+        let new = NewSetting { value, is_encrypted: None };
         self.control.set_setting(&self.owner, &by_id(tenant), key, new).await
     }
 
     async fn seal(&self, tenant: &Tenant, key: &str, value: &str) -> SettingView {
-        let new = NewSetting { value: json!(value), is_encrypted: Some(true), if_version: None };
+        let new = NewSetting { value: json!(value), is_encrypted: Some(true) };
         self.control.set_setting(&self.owner, &by_id(tenant), key, new).await.unwrap()
     }
 
@@ -159,7 +159,7 @@ async fn gateways_are_told_of_settings_that_they_obey(store: TestStore) {
     assert_eq!(house.changes().await, before);
     house.set(&acme, "upgrade_prompts", json!(true)).await.unwrap();
     assert_eq!(house.changes().await, before + 1);
-    house.control.remove_setting(&house.owner, &by_id(&acme), "upgrade_prompts", None).await.unwrap();
+    house.control.remove_setting(&house.owner, &by_id(&acme), "upgrade_prompts").await.unwrap();
     assert_eq!(house.changes().await, before + 2);
 }
 
@@ -169,11 +169,12 @@ async fn a_change_of_another_version_is_refused_and_a_removal_gives_the_default_
     let first = house.set(&acme, "branding_name", json!("A")).await.unwrap().version;
     let second = house.set(&acme, "branding_name", json!("B")).await.unwrap().version;
     assert!(second > first);
-    let new = NewSetting { value: json!("C"), is_encrypted: None, if_version: first };
-    let stale = house.control.set_setting(&house.owner, &by_id(&acme), "branding_name", new).await;
+    let new = NewSetting { value: json!("C"), is_encrypted: None };
+    let stale =
+        house.control.expecting(first).set_setting(&house.owner, &by_id(&acme), "branding_name", new).await;
     assert!(matches!(stale, Err(ControlError::Stale { .. })), "{stale:?}");
     let remove = async |version| {
-        house.control.remove_setting(&house.owner, &by_id(&acme), "branding_name", version).await
+        house.control.expecting(version).remove_setting(&house.owner, &by_id(&acme), "branding_name").await
     };
     assert!(matches!(remove(first).await, Err(ControlError::Stale { .. })));
     remove(second).await.unwrap();
@@ -193,7 +194,7 @@ async fn a_secret_is_sealed_shown_to_nobody_and_stays_one(store: TestStore) {
     assert!(!format!("{:?}", house.audit(&acme).await).contains("hunter2"), "no secret in the log");
     for (key, is_encrypted) in [(SECRET, false), ("support_url", true)] {
         let value = json!("https://help.example.com/");
-        let new = NewSetting { value, is_encrypted: Some(is_encrypted), if_version: None };
+        let new = NewSetting { value, is_encrypted: Some(is_encrypted) };
         let refused = house.control.set_setting(&house.owner, &by_id(&acme), key, new).await.unwrap_err();
         assert_eq!(fields(&refused), ["is_encrypted"], "{key}");
     }
@@ -270,7 +271,7 @@ async fn a_gateway_with_another_key_of_the_same_version_is_refused_before_it_sea
     let (one, other) = (with("1"), with("2"));
     // A store from before keys were noted: its secrets tell.
     let acme = house.tenant("Acme").await;
-    let new = NewSetting { value: json!("hunter2"), is_encrypted: Some(true), if_version: None };
+    let new = NewSetting { value: json!("hunter2"), is_encrypted: Some(true) };
     one.set_setting(&house.owner, &by_id(&acme), SECRET, new).await.unwrap();
     let refused = other.confirm_secrets().await;
     assert!(matches!(refused, Err(ControlError::Seal(SealError::OtherKey(1)))), "{refused:?}");
