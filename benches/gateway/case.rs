@@ -1,12 +1,5 @@
 //! What is asked for: over which protocol, how large an answer, and of how many workers.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use rcgen::{CertificateParams, KeyPair};
-
-use crate::Fault;
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
@@ -28,14 +21,6 @@ pub(crate) enum Workers {
     One,
     /// One for each of two cores, on which load and upstream are as well.
     Two,
-}
-
-/// A certificate that nobody checks, and its key, where the proxies find them.
-pub(crate) struct Certificate {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-    /// Both in one file, as HAProxy reads them.
-    pub(crate) both: PathBuf,
 }
 
 // === impl Case ===
@@ -97,28 +82,5 @@ impl Workers {
             Workers::One => "1",
             Workers::Two => "0,1",
         }
-    }
-}
-
-// === impl Certificate ===
-
-impl Certificate {
-    /// Made once per run: ECDSA on P-256, what most certificates of today are.
-    pub(crate) fn make(directory: &Path) -> Result<Certificate, Fault> {
-        let fault = |error: rcgen::Error| format!("a certificate: {error}");
-        let key = KeyPair::generate().map_err(fault)?;
-        let parameters = CertificateParams::new(vec!["localhost".to_owned()]).map_err(fault)?;
-        let certificate = parameters.self_signed(&key).map_err(fault)?;
-        let file = |name: &str, text: &str| {
-            let path = directory.join(name);
-            fs::write(&path, text).map_err(|error| format!("writing {}: {error}", path.display()))?;
-            Ok::<_, Fault>(path)
-        };
-        let (certificate, key) = (certificate.pem(), key.serialize_pem());
-        Ok(Certificate {
-            certificate: file("certificate.pem", &certificate)?,
-            key: file("key.pem", &key)?,
-            both: file("both.pem", &format!("{certificate}{key}"))?,
-        })
     }
 }

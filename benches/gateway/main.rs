@@ -15,23 +15,23 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod case;
-mod cpu;
 mod load;
 mod report;
+#[path = "../rig/mod.rs"]
+mod rig;
 mod subject;
-mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use case::{Case, Certificate};
-use load::Load;
+use case::Case;
 use report::Sample;
+use rig::certificate::Certificate;
+use rig::process::require;
+use rig::upstream::{self, Upstream};
+use rig::{Fault, number};
 use subject::{Kind, Place, Subject};
-
-/// A run that can't be trusted ends with a sentence.
-type Fault = String;
 
 struct Options {
     cases: Vec<Case>,
@@ -59,20 +59,20 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Fault> {
-    subject::require("taskset")?;
+    require("taskset")?;
     let mut measured = Vec::new();
     for case in &options.cases {
-        subject::require(load::generator(case))?;
+        require(load::generator(case))?;
         let samples = compare(options, case)?;
         report::print(case, &samples);
         measured.push((*case, samples));
     }
-    report::write(&measured, &target())
+    report::write(&measured)
 }
 
 fn compare(options: &Options, case: &Case) -> Result<Vec<Sample>, Fault> {
     let directory = tempfile::tempdir().map_err(|error| format!("a temporary directory: {error}"))?;
-    let upstream = upstream::Upstream::start(case)?;
+    let upstream = Upstream::start(case.workers.other_cores(), case.answer_bytes)?;
     let subjects = subjects(options, case, directory.path(), upstream.port)?;
     if subjects.is_empty() {
         return Err("there is nothing to measure".to_owned());
@@ -111,17 +111,12 @@ fn in_order(subjects: &[Subject]) -> impl Iterator<Item = &Subject> {
 }
 
 fn measure(round: usize, case: &Case, subject: &Subject, seconds: u64) -> Result<Sample, Fault> {
-    Load::run(case, subject, WARM_UP)?;
+    load::run(case, subject, WARM_UP)?;
     let (proxy, helpers) = (subject.cpu()?, subject.helpers_cpu()?);
-    let load = Load::run(case, subject, Duration::from_secs(seconds))?;
+    let load = load::run(case, subject, Duration::from_secs(seconds))?;
     let proxy = subject.cpu()? - proxy;
     let helpers = subject.helpers_cpu()? - helpers;
     Ok(Sample::new(round, subject.kind.name(), &load, proxy, helpers))
-}
-
-/// Cargo's target directory.
-fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target")).to_owned()
 }
 
 // === impl Options ===
@@ -163,8 +158,4 @@ impl Options {
 fn case(name: &str) -> Result<Case, Fault> {
     let known = Case::ALL.into_iter().find(|case| case.name == name);
     known.ok_or_else(|| format!("`{name}` is no case: {}", Case::ALL.map(|case| case.name).join(", ")))
-}
-
-fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Fault> {
-    value.parse().map_err(|_| format!("{name} needs a number, not `{value}`"))
 }

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::Fault;
 use crate::case::Case;
-use crate::load::Load;
+use crate::rig::load::Load;
+use crate::rig::{Fault, median, micros, results};
 use crate::subject::Kind;
 
 /// One subject in one round.
@@ -63,8 +62,8 @@ pub(crate) fn print(case: &Case, samples: &[Sample]) {
 }
 
 /// Writes `bench/gateway.json` below the target directory: by case all samples, and what the table says.
-pub(crate) fn write(measured: &[(Case, Vec<Sample>)], target: &Path) -> Result<(), Fault> {
-    let directory = target.join("bench");
+pub(crate) fn write(measured: &[(Case, Vec<Sample>)]) -> Result<(), Fault> {
+    let directory = results();
     let path = directory.join("gateway.json");
     let cases: BTreeMap<_, _> =
         measured.iter().map(|(case, samples)| (case.name, to_json(samples))).collect();
@@ -95,23 +94,9 @@ fn in_round(name: &str, round: usize, samples: &[Sample]) -> Option<f64> {
     (!costs.is_empty()).then(|| costs.iter().sum::<f64>() / count(&costs))
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        length if length % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "a handful")]
 fn count(values: &[f64]) -> f64 {
     values.len() as f64
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }
 
 fn ratio_text(ratio: Option<f64>) -> String {

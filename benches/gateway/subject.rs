@@ -1,13 +1,15 @@
 //! What is measured: each started with a configuration of its own, on the cores and with the workers of the case.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::case::{Case, Certificate, Protocol};
-use crate::{Fault, cpu, load};
+use crate::case::{Case, Protocol};
+use crate::rig::certificate::Certificate;
+use crate::rig::peer::{Encryption, Peer};
+use crate::rig::process::{Running, free_port, is_installed, pinned, write};
+use crate::rig::{Fault, tree};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -37,48 +39,11 @@ pub(crate) struct Place<'a> {
     pub(crate) upstream: u16,
 }
 
-/// A process that ends with its owner.
-pub(crate) struct Running {
-    pub(crate) child: Child,
-}
-
-/// How long a server may take to listen.
-const START: Duration = Duration::from_secs(10);
-
 /// Debian's directory of dynamic modules.
 const LUA_MODULE: &str = "/usr/lib/nginx/modules/ngx_http_lua_module.so";
 
 /// More than any run uses, and exact in every reader.
 const LIMIT: &str = "1000000000000";
-
-pub(crate) fn require(program: &str) -> Result<(), Fault> {
-    if is_installed(program) {
-        return Ok(());
-    }
-    Err(format!("{program} is not installed: apt-get install wrk nghttp2-client util-linux"))
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
-}
-
-/// A port that was free a moment ago: the peers can't be asked which one they got.
-fn free_port() -> Result<u16, Fault> {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    listener.map(|address| address.port()).map_err(|error| format!("a free port: {error}"))
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Fault> {
-    fs::write(path, text).map_err(|error| format!("writing {}: {error}", path.display()))
-}
-
-/// Pinned to a core, and silent.
-fn pinned(core: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", core]).arg(program).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
 
 // === impl Kind ===
 
@@ -137,94 +102,36 @@ impl Subject {
 
     /// CPU time of the proxy's processes so far.
     pub(crate) fn cpu(&self) -> Result<Duration, Fault> {
-        cpu::of_tree(self.proxy.child.id())
+        tree::cpu(self.proxy.child.id())
     }
 
     /// CPU time of what the proxy needs beside it.
     pub(crate) fn helpers_cpu(&self) -> Result<Duration, Fault> {
-        self.helpers.iter().map(|helper| cpu::of_tree(helper.child.id())).sum()
-    }
-}
-
-// === impl Running ===
-
-impl Running {
-    pub(crate) fn start(mut command: Command) -> Result<Running, Fault> {
-        let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-        Ok(Running { child })
-    }
-
-    fn listening(command: Command, port: u16) -> Result<Running, Fault> {
-        let text = format!("{command:?}");
-        let mut running = Running::start(command)?;
-        let tries = START.as_millis() / 10;
-        for _ in 0..tries {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Ok(running);
-            }
-            if let Ok(Some(status)) = running.child.try_wait() {
-                return Err(format!("{text} ended with {status}"));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Err(format!("{text} does not listen on port {port}"))
-    }
-}
-
-impl Drop for Running {
-    /// SIGTERM, so that a master takes its workers along.
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
+        self.helpers.iter().map(|helper| tree::cpu(helper.child.id())).sum()
     }
 }
 
 // === the peers ===
 
-/// nginx as one would run it: keep-alive on both sides, no access log.
 fn nginx(kind: Kind, place: Place<'_>, modules: &str, access: &str) -> Result<Subject, Fault> {
-    let Place { case, certificate, directory, upstream } = place;
     let port = free_port()?;
-    let (listen, tls) = match case.protocol {
-        Protocol::Http1 => ("", String::new()),
-        Protocol::Http1OverTls => (" ssl", ssl(certificate)),
-        Protocol::Http2OverTls => (" ssl http2", ssl(certificate)),
-    };
-    let text = format!(
-        "{modules}
-        daemon off; worker_processes {workers}; pid {directory}/nginx.pid; error_log {directory}/error.log;
-        events {{ worker_connections 1024; }}
-        http {{
-            access_log off; keepalive_requests 1000000000; client_body_temp_path {directory}/body;
-            proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
-            uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
-            upstream origin {{
-                server 127.0.0.1:{upstream}; keepalive {connections}; keepalive_requests 1000000000;
-            }}
-            server {{
-                listen 127.0.0.1:{port}{listen}; {tls}
-                location / {{
-                    {access}
-                    proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";
-                }}
-            }}
-        }}",
-        directory = directory.display(),
-        connections = load::CONNECTIONS,
-        workers = case.workers.count(),
-    );
-    let file = directory.join("nginx.conf");
-    write(&file, &text)?;
-    let mut command = pinned(case.workers.cores(), "nginx");
-    command.arg("-c").arg(&file).arg("-p").arg(directory);
-    let proxy = Running::listening(command, port)?;
-    let url = case.url(port, "/v1/scan");
+    let proxy = peer(place, port).nginx(modules, access)?;
+    let url = place.case.url(port, "/v1/scan");
     Ok(Subject { kind, url, headers: vec!["x-api-key: bench".to_owned()], proxy, helpers: Vec::new() })
 }
 
-fn ssl(certificate: &Certificate) -> String {
-    let Certificate { certificate, key, .. } = certificate;
-    format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display())
+fn peer(place: Place<'_>, port: u16) -> Peer<'_> {
+    let Place { case, certificate, directory, upstream } = place;
+    let encryption = Encryption { certificate, http2: case.protocol == Protocol::Http2OverTls };
+    Peer {
+        directory,
+        cores: case.workers.cores(),
+        workers: case.workers.count(),
+        port,
+        upstream,
+        encryption: case.is_encrypted().then_some(encryption),
+        connections: 1024,
+    }
 }
 
 fn nginx_redis(place: Place<'_>) -> Result<Subject, Fault> {
@@ -255,37 +162,9 @@ fn nginx_redis(place: Place<'_>) -> Result<Subject, Fault> {
 }
 
 fn haproxy(place: Place<'_>) -> Result<Subject, Fault> {
-    let Place { case, certificate, directory, upstream } = place;
     let port = free_port()?;
-    let tls = match case.protocol {
-        Protocol::Http1 => String::new(),
-        Protocol::Http1OverTls => format!(" ssl crt {} alpn http/1.1", certificate.both.display()),
-        Protocol::Http2OverTls => format!(" ssl crt {} alpn h2", certificate.both.display()),
-    };
-    let file = directory.join("haproxy.cfg");
-    let text = format!(
-        "global
-    nbthread {workers}
-    maxconn 1024
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    http-reuse always
-frontend front
-    bind 127.0.0.1:{port}{tls}
-    default_backend origin
-backend origin
-    server origin 127.0.0.1:{upstream}
-",
-        workers = case.workers.count(),
-    );
-    write(&file, &text)?;
-    let mut command = pinned(case.workers.cores(), "haproxy");
-    command.arg("-db").arg("-f").arg(&file);
-    let proxy = Running::listening(command, port)?;
-    let url = case.url(port, "/v1/scan");
+    let proxy = peer(place, port).haproxy()?;
+    let url = place.case.url(port, "/v1/scan");
     Ok(Subject { kind: Kind::HaproxyPlain, url, headers: Vec::new(), proxy, helpers: Vec::new() })
 }
 

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::Fault;
+use super::Fault;
 
-/// Time on a CPU of a process and all below it, all threads. Threads and children that have ended are not in it:
-/// the subjects keep theirs.
-pub(crate) fn of_tree(root: u32) -> Result<Duration, Fault> {
+/// A process and all below it.
+pub(crate) fn processes(root: u32) -> Result<Vec<u32>, Fault> {
     let parents = parents()?;
     let is_below = |mut process: u32| loop {
         if process == root {
@@ -19,7 +18,13 @@ pub(crate) fn of_tree(root: u32) -> Result<Duration, Fault> {
             None => return false,
         }
     };
-    Ok(parents.keys().filter(|process| is_below(**process)).map(|process| of_process(*process)).sum())
+    Ok(parents.keys().copied().filter(|process| is_below(*process)).collect())
+}
+
+/// Time on a CPU of a process and all below it, all threads. Threads and children that have ended are not in it:
+/// the subjects keep theirs.
+pub(crate) fn cpu(root: u32) -> Result<Duration, Fault> {
+    Ok(processes(root)?.into_iter().map(of_process).sum())
 }
 
 fn of_process(process: u32) -> Duration {
