@@ -32,8 +32,8 @@ fn of_process(process: u32) -> Duration {
     threads.flatten().map(|thread| of_thread(&thread.path())).sum()
 }
 
-/// The first number is nanoseconds on a CPU.
-fn of_thread(thread: &std::path::Path) -> Duration {
+/// Of a thread below `/proc/PROCESS/task`: the first number is nanoseconds on a CPU.
+pub(crate) fn of_thread(thread: &std::path::Path) -> Duration {
     let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
     let nanos = text.split_whitespace().next().and_then(|first| first.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))

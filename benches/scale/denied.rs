@@ -1,10 +1,8 @@
 //! What a request costs that is denied, charged once, charged three times, or nobody's.
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-
-use crate::fill::fill;
+use crate::fill::{self, fill};
 use crate::gateway::Place;
-use crate::load::{Spread, WARM_UP};
+use crate::load::{self, Spread};
 use crate::report::Table;
 use crate::rig::Fault;
 use crate::rig::upstream::Upstream;
@@ -38,15 +36,15 @@ pub(crate) fn measure(options: &Options) -> Result<Table, Fault> {
     let mut keys = fill(&database, 3, 3)?;
     // Who asks for the public route shows a key that nobody looks at.
     keys.push(keys[0].clone());
-    limit(&database)?;
+    fill::change(&database, &LIMITS)?;
     let upstream = Upstream::start(OTHER_CORE, ANSWER_BYTES)?;
     let gateway = Place::new(directory.path(), &database, upstream.port).start(options)?;
     let spreads = SUBJECTS.iter().zip(&keys).enumerate().map(|(number, ((_, path), key))| {
         Spread::over(std::slice::from_ref(key), path, directory.path(), &number.to_string())
     });
     let spreads = spreads.collect::<Result<Vec<_>, _>>()?;
-    spreads[DENIED].load(&[&gateway], 0, WARM_UP)?;
     let rounds = Rounds::run(options.rounds, SUBJECTS.len(), |subject| {
+        load::warm_up(&spreads[subject], &[&gateway])?;
         let spent = spreads[subject].spent(&[&gateway], &[], options.time())?;
         if subject == DENIED { spent.all_refused() } else { spent.all_admitted() }
     })?;
@@ -55,18 +53,4 @@ pub(crate) fn measure(options: &Options) -> Result<Table, Fault> {
         table.add(rounds.row(number, *name));
     }
     Ok(table)
-}
-
-fn limit(database: &std::path::Path) -> Result<(), Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("a runtime: {error}"))?;
-    let limit = async {
-        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(database)).await?;
-        for statement in LIMITS {
-            sqlx::query(statement).execute(&pool).await?;
-        }
-        pool.close().await;
-        Ok(())
-    };
-    runtime.block_on(limit).map_err(|error: sqlx::Error| format!("limits: {error}"))
 }

@@ -17,7 +17,7 @@ const CHUNK: u32 = 10_000;
 /// More than any run uses, and exact in every reader.
 pub(crate) const LIMIT: i64 = 1_000_000_000_000;
 
-/// A hundred thousandth tenant and its key have ids that end with 186a0. `$1` is how many, `$2` the first one's number.
+/// The ids of a tenant and its key end with its number. `$1` is how many there are, `$2` the first one's number.
 const NUMBERS: &str =
     "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $1),
     ids AS (SELECT n, $2 + n AS number, unhex(printf('019a0001000070008000%012x', $2 + n)) AS tenant,
@@ -42,9 +42,7 @@ const TABLES: [&str; 4] = [
 
 /// Makes a database with so many tenants. The keys of `active` of them, evenly spread over all.
 pub(crate) fn fill(database: &Path, tenants: u32, active: u32) -> Result<Vec<String>, Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("a runtime: {error}"))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         make(database).await.map_err(|error| format!("{}: {error}", database.display()))?;
         let pool = open(database).await.map_err(|error| format!("{}: {error}", database.display()))?;
         let every = (tenants / active.max(1)).max(1);
@@ -60,6 +58,24 @@ pub(crate) fn fill(database: &Path, tenants: u32, active: u32) -> Result<Vec<Str
         keys.truncate(active as usize);
         Ok(keys)
     })
+}
+
+/// Says what is different from that, in a database that nobody serves yet.
+pub(crate) fn change(database: &Path, statements: &[&str]) -> Result<(), Fault> {
+    let change = async {
+        let pool = open(database).await?;
+        for statement in statements {
+            sqlx::query(sqlx::AssertSqlSafe((*statement).to_owned())).execute(&pool).await?;
+        }
+        pool.close().await;
+        Ok(())
+    };
+    runtime()?.block_on(change).map_err(|error: sqlx::Error| format!("{}: {error}", database.display()))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("a runtime: {error}"))
 }
 
 /// With schema, tiers and resources, as a gateway's first start makes it.

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::rig::Fault;
 use crate::rig::certificate::Certificate;
 use crate::rig::process::{Running, free_port, pinned, write};
+use crate::rig::{Fault, tree};
 use crate::{Options, PROXY_CORE, http};
 
 /// The pepper of keys, which the filling knows too, and whatever else gateways on one database have in common.
@@ -118,6 +118,18 @@ public = true
 impl Gateway {
     pub(crate) fn id(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// CPU time so far of the threads that serve requests; the rest is what brings usage to the database, keeps books and
+    /// answers administrators.
+    pub(crate) fn workers_cpu(&self) -> Result<Duration, Fault> {
+        let threads = format!("/proc/{}/task", self.id());
+        let threads = fs::read_dir(&threads).map_err(|error| format!("{threads}: {error}"))?;
+        let is_worker = |thread: &PathBuf| {
+            fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.starts_with("worker"))
+        };
+        let threads = threads.flatten().map(|thread| thread.path()).filter(is_worker);
+        Ok(threads.map(|thread| tree::of_thread(&thread)).sum())
     }
 
     /// The sum over all labels of a metric.

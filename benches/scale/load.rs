@@ -11,7 +11,8 @@ use crate::rig::load::Load;
 use crate::rig::process::{Running, output, write};
 use crate::rig::{Fault, micros, tree};
 
-pub(crate) const CONNECTIONS: usize = 64;
+/// To each gateway.
+const CONNECTIONS: usize = 64;
 
 /// Long enough for caches, pools and the branch predictor.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
@@ -28,7 +29,21 @@ pub(crate) struct Spread {
 pub(crate) struct Spent {
     pub(crate) load: Load,
     pub(crate) gateways: Duration,
+    /// Of that, what the threads took that serve requests.
+    pub(crate) workers: Duration,
     pub(crate) helpers: Duration,
+}
+
+/// CPU time so far.
+struct Taken {
+    gateways: Duration,
+    workers: Duration,
+    helpers: Duration,
+}
+
+/// Whatever the answers are.
+pub(crate) fn warm_up(spread: &Spread, gateways: &[&Gateway]) -> Result<(), Fault> {
+    spread.load(gateways, 0, WARM_UP).map(drop)
 }
 
 // === impl Spread ===
@@ -54,7 +69,13 @@ impl Spread {
         let ports: Vec<String> = gateways.iter().map(|gateway| gateway.port.to_string()).collect();
         let mut command = Command::new("taskset");
         command.args(["-c", OTHER_CORE, "wrk", "--latency", "-t", &ports.len().to_string()]);
-        command.args(["-c", &CONNECTIONS.to_string(), "-d", &format!("{}s", time.as_secs().max(1)), "-s"]);
+        command.args([
+            "-c",
+            &(ports.len() * CONNECTIONS).to_string(),
+            "-d",
+            &format!("{}s", time.as_secs().max(1)),
+            "-s",
+        ]);
         command.arg(self.directory.join("spread.lua"));
         command.arg(format!("http://127.0.0.1:{}{}", ports[0], self.path));
         command.env("SPREAD_KEYS", &self.keys).env("SPREAD_PORTS", ports.join(","));
@@ -64,27 +85,35 @@ impl Spread {
         })?)
     }
 
-    /// The same after a second of warming up, with what it took.
+    /// The same with what it took.
     pub(crate) fn spent(
         &self,
         gateways: &[&Gateway],
         helpers: &[&Running],
         time: Duration,
     ) -> Result<Spent, Fault> {
-        self.load(gateways, 0, WARM_UP)?;
-        let before = (cpu_of(gateways.iter().map(|gateway| gateway.id()))?, cpu_of(ids(helpers))?);
+        let before = Taken::by(gateways, helpers)?;
         let load = self.load(gateways, 0, time)?;
-        let after = (cpu_of(gateways.iter().map(|gateway| gateway.id()))?, cpu_of(ids(helpers))?);
-        Ok(Spent { load, gateways: after.0 - before.0, helpers: after.1 - before.1 })
+        let after = Taken::by(gateways, helpers)?;
+        Ok(Spent {
+            load,
+            gateways: after.gateways - before.gateways,
+            workers: after.workers - before.workers,
+            helpers: after.helpers - before.helpers,
+        })
     }
 }
 
-fn ids<'a>(processes: &'a [&Running]) -> impl Iterator<Item = u32> + 'a {
-    processes.iter().map(|process| process.child.id())
-}
+// === impl Taken ===
 
-fn cpu_of(processes: impl Iterator<Item = u32>) -> Result<Duration, Fault> {
-    processes.map(tree::cpu).sum()
+impl Taken {
+    fn by(gateways: &[&Gateway], helpers: &[&Running]) -> Result<Taken, Fault> {
+        Ok(Taken {
+            gateways: gateways.iter().map(|gateway| tree::cpu(gateway.id())).sum::<Result<_, _>>()?,
+            workers: gateways.iter().map(|gateway| gateway.workers_cpu()).sum::<Result<_, _>>()?,
+            helpers: helpers.iter().map(|helper| tree::cpu(helper.child.id())).sum::<Result<_, _>>()?,
+        })
+    }
 }
 
 // === impl Spent ===

@@ -1,8 +1,8 @@
 //! What happens when there is more of everything: tenants, gateways, load, connections, charges, records; and less of
 //! Redis.
 //!
-//! `cargo bench --bench scale -- [--parts tenants,denied,idle] [--rounds 5] [--seconds 3] [--tenants 1,10000,1000000]
-//! [--active 100000] [--connections 10000] [--tollgate PATH] [--quick]`
+//! `cargo bench --bench scale -- [--parts tenants,denied,idle,fleet,rise,outage,disk] [--rounds 5] [--seconds 3]
+//! [--tenants 1,10000,1000000] [--active 100000] [--connections 10000] [--records 1000000] [--tollgate PATH] [--quick]`
 //!
 //! Gateways have one worker each and share core 0; load generator (wrk), upstream and helpers are on core 1. CPU time is the
 //! kernel's own, of the gateways' processes. What is compared takes turns, the reference first and last in each round, and
@@ -12,24 +12,31 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod denied;
+mod disk;
 mod fill;
+mod fleet;
 mod gateway;
 mod http;
 mod idle;
 mod load;
 mod memory;
+mod outage;
+mod paced;
+mod redis;
+mod relay;
 mod report;
 #[path = "../rig/mod.rs"]
 mod rig;
+mod rise;
 mod rounds;
 mod tenants;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use report::Table;
-use rig::process::require;
+use rig::process::{output, require};
 use rig::{Fault, number, upstream};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +44,10 @@ enum Part {
     Tenants,
     Denied,
     Idle,
+    Fleet,
+    Rise,
+    Outage,
+    Disk,
 }
 
 /// How much of everything.
@@ -47,6 +58,7 @@ struct Options {
     tenants: Vec<u32>,
     active: u32,
     connections: usize,
+    records: u64,
     tollgate: PathBuf,
 }
 
@@ -75,6 +87,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Fault> {
     require("taskset")?;
     require("wrk")?;
+    stay_beside()?;
     for part in &options.parts {
         let fault = |fault| format!("{}: {fault}", part.name());
         part.measure(options).and_then(|table| table.publish(part.name())).map_err(fault)?;
@@ -82,16 +95,32 @@ fn run(options: &Options) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whatever this program itself does is load or a helper: it stays where those are.
+fn stay_beside() -> Result<(), Fault> {
+    let this = std::process::id().to_string();
+    let mut command = Command::new("taskset");
+    output({
+        command.args(["--all-tasks", "--cpu-list", "--pid", OTHER_CORE, &this]);
+        command
+    })
+    .map(drop)
+}
+
 // === impl Part ===
 
 impl Part {
-    const ALL: [Part; 3] = [Part::Tenants, Part::Denied, Part::Idle];
+    const ALL: [Part; 7] =
+        [Part::Tenants, Part::Denied, Part::Idle, Part::Fleet, Part::Rise, Part::Outage, Part::Disk];
 
     const fn name(self) -> &'static str {
         match self {
             Part::Tenants => "tenants",
             Part::Denied => "denied",
             Part::Idle => "idle",
+            Part::Fleet => "fleet",
+            Part::Rise => "rise",
+            Part::Outage => "outage",
+            Part::Disk => "disk",
         }
     }
 
@@ -105,6 +134,10 @@ impl Part {
             Part::Tenants => tenants::measure(options),
             Part::Denied => denied::measure(options),
             Part::Idle => idle::measure(options),
+            Part::Fleet => fleet::measure(options),
+            Part::Rise => rise::measure(options),
+            Part::Outage => outage::measure(options),
+            Part::Disk => disk::measure(options),
         }
     }
 }
@@ -137,11 +170,12 @@ impl Options {
             }
             "--active" => self.active = number(name, value)?,
             "--connections" => self.connections = number(name, value)?,
+            "--records" => self.records = number(name, value)?,
             "--tollgate" => self.tollgate = PathBuf::from(value),
             _ => {
                 return Err(format!(
                     "{name} is no option: --parts, --rounds, --seconds, --tenants, --active, --connections, \
-                     --tollgate, --quick"
+                     --records, --tollgate, --quick"
                 ));
             }
         }
@@ -155,6 +189,7 @@ impl Options {
             tenants: vec![1, 100, 1_000],
             active: 500,
             connections: 200,
+            records: 10_000,
             ..Options::default()
         }
     }
@@ -173,6 +208,7 @@ impl Default for Options {
             tenants: vec![1, 10_000, 1_000_000],
             active: 100_000,
             connections: 10_000,
+            records: 1_000_000,
             tollgate: PathBuf::from(env!("CARGO_BIN_EXE_tollgate")),
         }
     }

@@ -14,6 +14,7 @@ pub(crate) struct Rounds {
 struct Sample {
     /// CPU per answered request, in microseconds.
     gateways: f64,
+    workers: f64,
     helpers: f64,
     per_second: f64,
     p50: f64,
@@ -50,7 +51,9 @@ impl Rounds {
     pub(crate) fn row(&self, subject: usize, name: impl Into<String>) -> Row {
         let row = Row::of(name)
             .with("CPU µs", self.middle(subject, |sample| sample.gateways))
-            .with("× first", self.ratio(subject))
+            .with("× first", self.ratio(subject, |sample| sample.gateways))
+            .with("workers µs", self.middle(subject, |sample| sample.workers))
+            .with("workers ×", self.ratio(subject, |sample| sample.workers))
             .with("req/s", self.middle(subject, |sample| sample.per_second))
             .with("p50 µs", self.middle(subject, |sample| sample.p50))
             .with("p99 µs", self.middle(subject, |sample| sample.p99));
@@ -61,9 +64,9 @@ impl Rounds {
     }
 
     /// The median of the ratios to the first subject inside each round.
-    fn ratio(&self, subject: usize) -> f64 {
+    fn ratio(&self, subject: usize, value: impl Fn(&Sample) -> f64) -> f64 {
         let pairs = self.samples[subject].iter().zip(&self.samples[0]);
-        let ratios = pairs.map(|(own, reference)| own.gateways / reference.gateways);
+        let ratios = pairs.map(|(own, reference)| value(own) / value(reference));
         median(ratios.collect()).unwrap_or(f64::NAN)
     }
 
@@ -76,9 +79,10 @@ impl Rounds {
 
 impl Sample {
     fn of(spent: &Spent) -> Sample {
-        let Spent { load, gateways, helpers } = spent;
+        let Spent { load, gateways, workers, helpers } = spent;
         Sample {
             gateways: spent.per_request(*gateways),
+            workers: spent.per_request(*workers),
             helpers: spent.per_request(*helpers),
             per_second: load.per_second,
             p50: micros(load.p50),
@@ -90,6 +94,7 @@ impl Sample {
         let mean = |value: fn(&Sample) -> f64| f64::midpoint(value(&self), value(&other));
         Sample {
             gateways: mean(|sample| sample.gateways),
+            workers: mean(|sample| sample.workers),
             helpers: mean(|sample| sample.helpers),
             per_second: mean(|sample| sample.per_second),
             p50: mean(|sample| sample.p50),
