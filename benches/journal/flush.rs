@@ -3,7 +3,6 @@
 
 use std::fmt::{self, Display};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use tollgate::store::{Store, StoreUrl};
 use tollgate::till::{Opening, Till, TillSettings};
 use uuid::Uuid;
 
-use super::{directory, pass, record};
+use super::{directory, pass, postgres, record};
 
 const RECORDS: u64 = 1_000_000;
 const TENANTS: u64 = 1_000;
@@ -26,8 +25,6 @@ const ROUTES: [&str; 4] = ["orders", "search", "export", "status"];
 /// How long the records took to come: ten seconds at 100,000 per second.
 const MICROS_APART: u64 = 10;
 const BEGAN: Timestamp = Timestamp::from_seconds(1_800_000_000);
-
-const LOGIN: &str = "tollgate_bench";
 
 struct Report {
     store: &'static str,
@@ -46,15 +43,16 @@ struct Report {
 pub(super) fn reports() -> impl Iterator<Item = String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let server = std::env::var("TOLLGATE_TEST_POSTGRES").ok();
+    let server = postgres::server();
     let postgres = server.map_or_else(
         || {
             "postgres: not measured; run it beside one with tests/run -- cargo bench --bench journal"
                 .to_owned()
         },
         |server| {
-            runtime
-                .block_on(async { measure("postgres", &postgres(&server).await, &server).await.to_string() })
+            runtime.block_on(async {
+                measure("postgres", &postgres::database(&server).await, &server).await.to_string()
+            })
         },
     );
     let sqlite = runtime.block_on(async {
@@ -64,35 +62,6 @@ pub(super) fn reports() -> impl Iterator<Item = String> {
         measure("sqlite", &store, "").await.to_string()
     });
     [postgres, sqlite].into_iter()
-}
-
-/// A database of its own on that server.
-async fn postgres(server: &str) -> Store {
-    psql(server, &format!("DROP DATABASE IF EXISTS {LOGIN} WITH (FORCE)"));
-    psql(server, &format!("DROP ROLE IF EXISTS {LOGIN}"));
-    psql(server, &format!("CREATE ROLE {LOGIN} LOGIN NOINHERIT"));
-    psql(server, &format!("CREATE DATABASE {LOGIN}"));
-    let url = |role: &str| -> StoreUrl { at(server, role).parse().expect("a URL") };
-    let owner = Store::open(&url("postgres")).await.expect("a server");
-    let serving = url(LOGIN);
-    owner.migrate_for(&serving).await.expect("a schema");
-    let store = Store::open(&serving).await.expect("a server");
-    store.prepare().await.expect("a schema");
-    store
-}
-
-/// The URL of the database on that server.
-fn at(server: &str, role: &str) -> String {
-    let (address, options) = server.split_once('?').unwrap_or((server, ""));
-    let host = address.rsplit_once('/').map_or(address, |(server, _)| server);
-    let host = host.rsplit(['@', '/']).next().unwrap_or_default();
-    format!("postgres://{role}@{host}/{LOGIN}?{options}")
-}
-
-fn psql(url: &str, sql: &str) -> String {
-    let output = Command::new("psql").args(["-X", "-q", "-At", "-c", sql, url]).output().expect("psql");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 async fn measure(name: &'static str, store: &Store, server: &str) -> Report {
@@ -153,7 +122,7 @@ fn write_all(journal: &Journal, writers: &[Writer]) {
 /// Rows in the log and the rollups.
 fn rows(server: &str) -> u64 {
     let sql = "SELECT (SELECT COUNT(*) FROM tenant_usage_logs) + (SELECT COUNT(*) FROM usage_rollups)";
-    psql(&at(server, "postgres"), sql).parse().unwrap_or(0)
+    postgres::psql(&postgres::at(server, "postgres"), sql).parse().unwrap_or(0)
 }
 
 /// CPU time of this process, from ticks of ten milliseconds.

@@ -6,6 +6,8 @@
 
 mod calls;
 mod flush;
+#[path = "../rig/postgres.rs"]
+mod postgres;
 
 use std::hint::black_box;
 use std::path::Path;

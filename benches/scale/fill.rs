@@ -6,25 +6,25 @@ use std::path::Path;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use tollgate::secret::hash::{KeyKind, KeyText, Pepper};
+use tollgate::secret::hex;
 use tollgate::store::{Store, StoreUrl};
 
 use crate::gateway::SECRET;
+use crate::postgres;
 use crate::rig::Fault;
 
 /// Tenants per statement.
 const CHUNK: u32 = 10_000;
 
-/// More than any run uses, and exact in every reader.
-pub(crate) const LIMIT: i64 = 1_000_000_000_000;
-
-/// The ids of a tenant and its key end with its number. `$1` is how many there are, `$2` the first one's number.
+/// The ids of a tenant and its key end with its number. `$1` is how many there are, `$2` the first one's number, `$3` the
+/// keys' digests one after the other.
 const NUMBERS: &str =
     "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $1),
-    ids AS (SELECT n, $2 + n AS number, unhex(printf('019a0001000070008000%012x', $2 + n)) AS tenant,
-        unhex(printf('019a0002000070008000%012x', $2 + n)) AS key,
+    ids AS (SELECT $2 + n AS number, unhex(printf('019a0001000070008000%012x', $2 + n)) AS tenant,
+        unhex(printf('019a0002000070008000%012x', $2 + n)) AS key, substr($3, 32 * n + 1, 32) AS digest,
         strftime('%Y-%m-%dT%H:%M:%S.000000Z', 'now', '-1 hour') AS made FROM numbers)";
 
-/// What each tenant has. `$3` are the keys' digests one after the other, `$4` is the limit.
+/// What each tenant has, on any database.
 const TABLES: [&str; 4] = [
     "INSERT INTO organizations (tenant_id, name, slug, status, tier, tier_version, timezone, locale, retention_class,
         version, created_at, updated_at)
@@ -34,11 +34,28 @@ const TABLES: [&str; 4] = [
      SELECT tenant, made, 'enterprise', 1 FROM ids",
     "INSERT INTO api_keys (tenant_id, key_id, name, prefix, digest, pepper_version, scopes, routes, networks, enabled,
         created_at)
-     SELECT tenant, key, 'key', 'tg_live_0123456789', substr($3, 32 * n + 1, 32), 1, '[]', '[]', '[]', 1, made FROM ids",
+     SELECT tenant, key, 'key', 'tg_live_0123456789', digest, 1, '[]', '[]', '[]', TRUE, made FROM ids",
     "INSERT INTO tenant_resource_quotas (tenant_id, owner_kind, owner_id, resource_type, period, limit_amount,
         enforcement, version, created_at, updated_at)
-     SELECT tenant, 'tenant', tenant, 'api_calls', 'month', $4, 'hard', 1, made, made FROM ids",
+     SELECT tenant, 'tenant', tenant, 'api_calls', 'month', 1000000000000, 'hard', 1, made, made FROM ids",
 ];
+
+/// Makes the database on a Postgres with so many tenants; no more than fit a command line. The keys of all.
+pub(crate) fn fill_postgres(server: &str, tenants: u32) -> Result<Vec<String>, Fault> {
+    runtime()?.block_on(async { postgres::database(server).await.close().await });
+    let keys = texts(tenants)?;
+    let pepper = Pepper::new(1, &SECRET);
+    let digests: String = keys.iter().map(|key| hex::encoded(&pepper.digest(key.as_bytes()).0)).collect();
+    let numbers = format!(
+        "WITH ids AS (SELECT n AS number, ('019a0001-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid AS tenant,
+            ('019a0002-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid AS key,
+            substring(decode('{digests}', 'hex') FROM 32 * n + 1 FOR 32) AS digest,
+            CURRENT_TIMESTAMP - interval '1 hour' AS made FROM generate_series(0, {tenants} - 1) AS n)"
+    );
+    let owner = postgres::at(server, "postgres");
+    TABLES.iter().for_each(|table| drop(postgres::psql(&owner, &insertion(table, &numbers))));
+    Ok(keys.iter().map(|key| key.as_str().to_owned()).collect())
+}
 
 /// Makes a database with so many tenants. The keys of `active` of them, evenly spread over all.
 pub(crate) fn fill(database: &Path, tenants: u32, active: u32) -> Result<Vec<String>, Fault> {
@@ -71,6 +88,18 @@ pub(crate) fn change(database: &Path, statements: &[&str]) -> Result<(), Fault> 
         Ok(())
     };
     runtime()?.block_on(change).map_err(|error: sqlx::Error| format!("{}: {error}", database.display()))
+}
+
+/// What a statement answers.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn number(database: &Path, statement: &'static str) -> Result<f64, Fault> {
+    let number = async {
+        let pool = open(database).await?;
+        let number: i64 = sqlx::query_scalar(statement).fetch_one(&pool).await?;
+        pool.close().await;
+        Ok(number as f64)
+    };
+    runtime()?.block_on(number).map_err(|error: sqlx::Error| format!("{}: {error}", database.display()))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
@@ -108,11 +137,10 @@ async fn insert(pool: &SqlitePool, first: u32, keys: &[KeyText]) -> Result<(), s
     let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
     let mut transaction = pool.begin().await?;
     for table in TABLES {
-        sqlx::query(sqlx::AssertSqlSafe(insertion(table)))
+        sqlx::query(sqlx::AssertSqlSafe(insertion(table, NUMBERS)))
             .bind(count)
             .bind(i64::from(first))
             .bind(digests.as_slice())
-            .bind(LIMIT)
             .execute(&mut *transaction)
             .await?;
     }
@@ -120,7 +148,7 @@ async fn insert(pool: &SqlitePool, first: u32, keys: &[KeyText]) -> Result<(), s
 }
 
 /// The numbers stand between what is inserted into and what is selected.
-fn insertion(table: &str) -> String {
+fn insertion(table: &str, numbers: &str) -> String {
     let (into, rows) = table.split_once("SELECT").unwrap_or((table, ""));
-    format!("{into} {NUMBERS} SELECT {rows}")
+    format!("{into} {numbers} SELECT {rows}")
 }

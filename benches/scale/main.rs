@@ -7,7 +7,8 @@
 //! Gateways have one worker each and share core 0; load generator (wrk), upstream and helpers are on core 1. CPU time is the
 //! kernel's own, of the gateways' processes. What is compared takes turns, the reference first and last in each round, and
 //! ratios are taken inside a round. Each part prints a table and writes `target/bench/scale-PART.json`. `--quick` is for
-//! who works on the bench: small numbers, one round, no figures to quote.
+//! who works on the bench: small numbers, one round, no figures to quote. Beside a Postgres (`tests/run -- cargo bench
+//! --bench scale`) what is left on disks is measured there as well.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -22,6 +23,8 @@ mod load;
 mod memory;
 mod outage;
 mod paced;
+#[path = "../rig/postgres.rs"]
+mod postgres;
 mod redis;
 mod relay;
 mod report;

@@ -35,7 +35,8 @@ struct Outage<'a> {
 pub(crate) fn measure(options: &Options) -> Result<Table, Fault> {
     let redis = Redis::start()?;
     let relay = Relay::to(redis.port)?;
-    let fleet = Fleet::start_on(options, 1, redis, relay.port)?;
+    let authority = format!("url = \"redis://127.0.0.1:{}\"", relay.port);
+    let fleet = Fleet::start_on(options, 1, redis, &authority)?;
     let outage = Outage { options, fleet, relay };
     let mut table = Table::new(format!("{PER_SECOND} req/s"));
     for tenants in TENANTS {
