@@ -3,20 +3,20 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::error::Problem;
-use super::extract::{BillingEventPath, Caller, Params};
+use super::extract::{BillingEventPath, Caller, Json, Params};
 use super::openapi::{Paged, query};
 use super::router::Api;
 use super::tenants::viewed;
 use super::tiers::whole;
 use crate::clock::Timestamp;
 use crate::control::BillingExport;
-use crate::domain::billing::{BillingEvent, BillingEventId, CollectorKind};
-use crate::domain::{DeliveryState, Resource, TenantId, TenantRef, Units};
+use crate::domain::billing::{BillingEvent, BillingEventId, BillingEventState, CollectorKind, Settled};
+use crate::domain::{Resource, TenantId, TenantRef, Units};
 use crate::store::Listed;
 
 /// What a tenant used of a resource in one hour, on its way.
@@ -36,7 +36,7 @@ struct BillingEventView {
     collector: CollectorKind,
     /// What the tenant is called there.
     account: String,
-    state: DeliveryState,
+    state: BillingEventState,
     attempts: u32,
     /// When the next attempt is due; `null` once there will be none.
     next_attempt_at: Option<Timestamp>,
@@ -45,6 +45,17 @@ struct BillingEventView {
     last_error: Option<String>,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
+    /// Why somebody has settled it.
+    settled_reason: Option<String>,
+}
+
+/// The body of `POST …/settle`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SettleBody {
+    r#as: Settled,
+    #[schema(max_length = 1000)]
+    reason: Option<String>,
 }
 
 /// Which events.
@@ -72,7 +83,7 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let tenant = params.read("tenant", "a tenant's id or slug", |text| text.parse::<TenantRef>().ok());
-    let state = params.read("state", "pending, delivered or dead", DeliveryState::parse);
+    let state = params.read("state", "pending, delivered, dead or abandoned", BillingEventState::parse);
     let page = params.into_page()?;
     let listed = api.control.billing_events(&principal, tenant.as_ref(), state, &page).await?;
     Ok(axum::Json(viewed(listed, BillingEventView::from)).into_response())
@@ -92,13 +103,29 @@ pub(super) async fn resend(
     Ok((StatusCode::ACCEPTED, axum::Json(BillingEventView::from(event))).into_response())
 }
 
+/// Notes what was decided of usage that was given up: its collector has it, or it is billed to nobody.
+#[utoipa::path(
+    post, path = "/api/billing-events/{event}/settle",
+    request_body = SettleBody,
+    responses((status = 200, description = "As it is now", body = BillingEventView)),
+)]
+pub(super) async fn settle(
+    Caller(principal): Caller,
+    State(api): State<Api>,
+    BillingEventPath(id): BillingEventPath,
+    Json(body): Json<SettleBody>,
+) -> Result<Response, Problem> {
+    let event = api.control.settle_billing_event(&principal, id, body.r#as, body.reason.as_deref()).await?;
+    Ok(axum::Json(BillingEventView::from(event)).into_response())
+}
+
 // === impl EventFilters ===
 
 impl utoipa::IntoParams for EventFilters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         vec![
             query::<String>("tenant", "Only of this tenant: its id or its slug"),
-            query::<DeliveryState>("state", "Only those in this state"),
+            query::<BillingEventState>("state", "Only those in this state"),
         ]
     }
 }
@@ -107,7 +134,7 @@ impl utoipa::IntoParams for EventFilters {
 
 impl From<BillingEvent> for BillingEventView {
     fn from(event: BillingEvent) -> Self {
-        let is_pending = event.state == DeliveryState::Pending;
+        let is_pending = event.state == BillingEventState::Pending;
         BillingEventView {
             event_id: event.id,
             identifier: event.identifier(),
@@ -125,6 +152,7 @@ impl From<BillingEvent> for BillingEventView {
             last_error: event.last_error,
             created_at: event.created_at,
             finished_at: event.finished_at,
+            settled_reason: event.settled_reason,
         }
     }
 }

@@ -17,7 +17,8 @@ use super::tenants::{named_as_here, viewed};
 use crate::clock::Timestamp;
 use crate::control::{Subscription, TierChangePreview, Verification};
 use crate::domain::billing::{
-    Bill, BillingPeriod, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Item, Proration, Rounding,
+    Bill, BillingPeriod, CollectorKind, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Item,
+    Proration, Rounding,
 };
 use crate::domain::{TenantId, Zone};
 use crate::store::Listed;
@@ -45,6 +46,9 @@ struct InvoiceView {
     finalized_at: Option<Timestamp>,
     status_at: Option<Timestamp>,
     status_reason: Option<String>,
+    /// When all usage of the period had reached its collector.
+    exported_at: Option<Timestamp>,
+    exported_to: Option<CollectorKind>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -77,6 +81,9 @@ pub(super) struct VoidBody {
 
 /// In which form.
 enum InForm {}
+
+/// Which of them.
+enum InState {}
 
 const COLUMNS: [Column; 19] = [
     ("invoice_id", &["invoice_id"]),
@@ -148,7 +155,7 @@ pub(super) async fn preview(
 /// Lists a tenant's finalized invoices, the newest first; as JSON, NDJSON or CSV, of which the latter has a row per line.
 #[utoipa::path(
     get, path = "/api/tenants/{tenant}/invoices",
-    params(Paged, Formats),
+    params(InState, Paged, Formats),
     responses((status = 200, description = "One page", body = Listed<InvoiceView>, headers(("X-Next-Cursor" = String)))),
 )]
 pub(super) async fn list(
@@ -156,10 +163,12 @@ pub(super) async fn list(
     State(api): State<Api>,
     TenantPath(tenant): TenantPath,
     headers: HeaderMap,
-    params: Params,
+    mut params: Params,
 ) -> Result<Response, Problem> {
+    let state = params.read("state", "finalized, exported, paid or void", InvoiceStatus::parse);
     let (page, form) = export::page(params, &headers)?;
-    let listed = viewed(api.control.invoices(&principal, &tenant, &page).await?, InvoiceView::from);
+    let listed = api.control.invoices(&principal, &tenant, state, &page).await?;
+    let listed = viewed(listed, InvoiceView::from);
     Ok(match form {
         Form::Csv => {
             let rows = Listed {
@@ -288,6 +297,12 @@ fn form(headers: &HeaderMap, mut params: Params) -> Result<Form, Problem> {
 
 // === impl InForm ===
 
+impl utoipa::IntoParams for InState {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![query::<InvoiceStatus>("state", "Only those in this state")]
+    }
+}
+
 impl utoipa::IntoParams for InForm {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         vec![query::<String>("format", "json, csv or html; if absent, as `Accept` says")]
@@ -375,6 +390,8 @@ impl From<Bill> for InvoiceView {
             finalized_at: None,
             status_at: None,
             status_reason: None,
+            exported_at: None,
+            exported_to: None,
         }
     }
 }
@@ -387,6 +404,8 @@ impl From<Invoice> for InvoiceView {
             finalized_at: Some(invoice.finalized_at),
             status_at: Some(invoice.status_at),
             status_reason: invoice.status_reason,
+            exported_at: invoice.exported.map(|exported| exported.at),
+            exported_to: invoice.exported.map(|exported| exported.collector),
             ..invoice.bill.into()
         }
     }

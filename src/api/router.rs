@@ -103,6 +103,7 @@ pub(super) fn guarded() -> OpenApiRouter<Api> {
         .routes(routes!(billing_events::exports))
         .routes(routes!(billing_events::list))
         .routes(routes!(billing_events::resend))
+        .routes(routes!(billing_events::settle))
         .routes(routes!(settings::list))
         .routes(routes!(settings::show, settings::set, settings::remove))
         .routes(routes!(settings::rotate))

@@ -15,6 +15,7 @@ pub(super) struct BillingKeeper {
     clock: Arc<dyn Clock>,
     finalized: IntCounter,
     changed: IntCounter,
+    exported: IntCounter,
     kept_at: IntGauge,
 }
 
@@ -44,6 +45,10 @@ impl BillingKeeper {
                 "tollgate_scheduled_tier_changes_total",
                 "Changes of tier that this gateway made because they were due.",
             ),
+            exported: counter(
+                "tollgate_invoices_exported_total",
+                "Invoices of which this gateway saw that everything has reached its collector.",
+            ),
             kept_at,
         }
     }
@@ -62,16 +67,19 @@ impl BillingKeeper {
         }
     }
 
-    fn count(&self, BillingKept { begun, changed, finalized }: BillingKept) {
+    fn count(&self, BillingKept { begun, changed, finalized, exported }: BillingKept) {
         self.kept_at.set(self.clock.now().seconds());
         self.finalized.inc_by(finalized);
         self.changed.inc_by(changed);
-        if begun + changed + finalized > 0 {
+        self.exported.inc_by(exported);
+        if begun + changed + finalized + exported > 0 {
             tracing::info!(
                 begun,
                 changed,
                 finalized,
-                "billing: {begun} subscriptions begun, {changed} tiers changed, {finalized} invoices finalized"
+                exported,
+                "billing: {begun} subscriptions begun, {changed} tiers changed, {finalized} invoices finalized, \
+                 {exported} exported"
             );
         }
     }

@@ -22,6 +22,14 @@ Examples:
     /// Send usage again that was given up; it is known there by the same identifier, and billed once
     #[command(after_help = "Example:\n  tollgate billing resend 0192f0c1-7a3b-7000-8000-000000000000")]
     Resend(Resend),
+    /// Settle usage that was given up and is not to be sent again: it is there, or it is billed to nobody
+    #[command(after_help = "\
+Examples:
+  tollgate billing settle 0192f0c1-7a3b-7000-8000-000000000000 --as delivered --reason \"entered at Stripe by hand\"
+  tollgate billing settle 0192f0c1-7a3b-7000-8000-000000000000 --as abandoned --reason \"a test of ours\"
+
+An invoice of the hour does not wait for it any more to be exported.")]
+    Settle(Settle),
     /// List tenants that are not billed there: set their `billing_account`
     #[command(after_help = "\
 Examples:
@@ -35,7 +43,7 @@ pub struct Events {
     /// Of this tenant only: its id or slug
     #[arg(long)]
     pub tenant: Option<String>,
-    /// pending, delivered or dead
+    /// pending, delivered, dead or abandoned
     #[arg(long)]
     pub state: Option<String>,
     #[command(flatten)]
@@ -48,6 +56,18 @@ pub struct Resend {
     pub event: String,
 }
 
+#[derive(Group, Clone, Debug)]
+pub struct Settle {
+    /// The event's id, as `billing events` shows it
+    pub event: String,
+    /// delivered: it is there; abandoned: it is billed to nobody
+    #[arg(long)]
+    pub r#as: String,
+    /// Why, for the audit log
+    #[arg(long)]
+    pub reason: String,
+}
+
 // === impl Billing ===
 
 impl Billing {
@@ -57,6 +77,10 @@ impl Billing {
             Billing::Events(of) => Ask::get(of.path(), events),
             Billing::Resend(resend) => {
                 Ask::post(path(&["billing-events", &resend.event, "resend"]), json!({}), sent)
+            }
+            Billing::Settle(settle) => {
+                let body = json!({ "as": settle.r#as, "reason": settle.reason });
+                Ask::post(path(&["billing-events", &settle.event, "settle"]), body, settled)
             }
             Billing::Unbilled(page) => {
                 let query = [("limit", page.limit.map(|limit| limit.to_string())), cursor(page)];
@@ -116,6 +140,10 @@ fn events(listed: &Value) -> String {
 
 fn sent(event: &Value) -> String {
     format!("on its way as {}\n", text(&event["identifier"]))
+}
+
+fn settled(event: &Value) -> String {
+    format!("{} is {}\n", text(&event["identifier"]), text(&event["state"]))
 }
 
 fn unbilled(listed: &Value) -> String {

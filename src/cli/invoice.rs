@@ -16,7 +16,10 @@ use crate::domain::billing::{AtCap, Shares};
 #[derive(Subcommand, Clone, Debug)]
 pub enum Invoice {
     /// List a tenant's finalized invoices, newest first
-    #[command(after_help = "Example:\n  tollgate invoice list acme --json")]
+    #[command(after_help = "\
+Examples:
+  tollgate invoice list acme --json
+  tollgate invoice list acme --state exported    # all usage of the period is at Stripe or Lago")]
     List(InvoiceList),
     /// Show an invoice, or what is owed for the present period as of now
     #[command(after_help = "\
@@ -86,6 +89,9 @@ pub struct InvoiceCap {
 pub struct InvoiceList {
     /// The tenant's id or slug
     pub tenant: String,
+    /// finalized, exported, paid or void
+    #[arg(long)]
+    pub state: Option<String>,
     #[command(flatten)]
     pub page: Page,
 }
@@ -137,7 +143,11 @@ impl Invoice {
     pub(super) fn ask(&self) -> Ask {
         match self {
             Invoice::List(all) => {
-                let page = [("limit", all.page.limit.map(|limit| limit.to_string())), cursor(&all.page)];
+                let page = [
+                    ("state", all.state.clone()),
+                    ("limit", all.page.limit.map(|limit| limit.to_string())),
+                    cursor(&all.page),
+                ];
                 Ask::get(with_query(path(&["tenants", &all.tenant, "invoices"]), page), invoices)
             }
             Invoice::Show(show) => {
@@ -166,7 +176,12 @@ impl Invoice {
                     }
                     Some(amount) => {
                         let then = if cap.stop { AtCap::Stop } else { AtCap::Notify };
-                        let body = Some(json!({ "amount": amount, "then": then, "shares": cap.shares }));
+                        let body = said([
+                            ("amount", json!(amount)),
+                            ("then", json!(then)),
+                            ("shares", json!(cap.shares)),
+                        ]);
+                        let body = Some(body);
                         Ask { method: Method::PUT, path: at, body, show: capped }
                     }
                 }
@@ -198,7 +213,16 @@ fn invoices(listed: &Value) -> String {
 }
 
 fn document(invoice: &Value) -> String {
-    let head = facts(invoice, &[("invoice", "invoice_id"), ("status", "status"), ("bill to", "bill_to")]);
+    let head = facts(
+        invoice,
+        &[
+            ("invoice", "invoice_id"),
+            ("status", "status"),
+            ("exported to", "exported_to"),
+            ("exported at", "exported_at"),
+            ("bill to", "bill_to"),
+        ],
+    );
     let (from, to) = (moment(&invoice["period"]["start"]), moment(&invoice["period"]["end"]));
     let mut table = Table::new(["LINE", "DESCRIPTION", "AMOUNT"]);
     for line in invoice["lines"].as_array().into_iter().flatten() {

@@ -540,7 +540,7 @@ fn forms_of_alerts_mean_these_requests() {
 fn the_forms_of_invoices_mean_these_requests() {
     check_asks(
         &[
-            "tollgate invoice list acme --limit 3",
+            "tollgate invoice list acme --state exported --limit 3",
             "tollgate invoice show acme",
             "tollgate invoice show acme 1 --json",
             "tollgate invoice preview acme business",
@@ -550,12 +550,13 @@ fn the_forms_of_invoices_mean_these_requests() {
             "tollgate invoice verify acme 1",
             "tollgate invoice cap acme",
             "tollgate invoice cap acme --amount 500.00",
+            "tollgate invoice cap acme --amount 500.00 --stop --shares api_calls=3,alerts=1",
             "tollgate invoice cap acme --none",
             "tollgate tier list",
         ],
         &expect![[r#"
-            tollgate invoice list acme --limit 3
-              GET /api/tenants/acme/invoices?limit=3
+            tollgate invoice list acme --state exported --limit 3
+              GET /api/tenants/acme/invoices?state=exported&limit=3
             tollgate invoice show acme
               GET /api/tenants/acme/invoices/draft
             tollgate invoice show acme 1 --json
@@ -573,7 +574,9 @@ fn the_forms_of_invoices_mean_these_requests() {
             tollgate invoice cap acme
               GET /api/tenants/acme/spend-cap
             tollgate invoice cap acme --amount 500.00
-              PUT /api/tenants/acme/spend-cap {"amount":"500.00"}
+              PUT /api/tenants/acme/spend-cap {"amount":"500.00","then":"notify"}
+            tollgate invoice cap acme --amount 500.00 --stop --shares api_calls=3,alerts=1
+              PUT /api/tenants/acme/spend-cap {"amount":"500.00","shares":{"alerts":1,"api_calls":3},"then":"stop"}
             tollgate invoice cap acme --none
               DELETE /api/tenants/acme/spend-cap
             tollgate tier list
@@ -633,6 +636,7 @@ fn forms_of_billing_mean_these_requests() {
             "tollgate billing events",
             "tollgate billing events --tenant acme --state dead --limit 2",
             "tollgate billing resend e",
+            "tollgate billing settle e --as abandoned --reason test",
             "tollgate billing unbilled --limit 2",
         ],
         &expect![[r#"
@@ -644,6 +648,8 @@ fn forms_of_billing_mean_these_requests() {
               GET /api/billing-events?tenant=acme&state=dead&limit=2
             tollgate billing resend e
               POST /api/billing-events/e/resend {}
+            tollgate billing settle e --as abandoned --reason test
+              POST /api/billing-events/e/settle {"as":"abandoned","reason":"test"}
             tollgate billing unbilled --limit 2
               GET /api/reports/unbilled-tenants?limit=2
         "#]],

@@ -69,7 +69,7 @@ pub(super) async fn show(here: TenantVisit, filters: Filters) -> Result<Response
 
 async fn page(here: &TenantVisit, filters: &Filters, form: Form) -> Result<Response, Refusal> {
     let (control, who) = (&here.visit.control, &here.visit.principal);
-    let listed = control.invoices(who, &here.named, &filters.page()?).await?;
+    let listed = control.invoices(who, &here.named, None, &filters.page()?).await?;
     let names = ResourceNames::of(control.resource_types(who).await?);
     let estimate = match control.running_invoice(who, &here.named).await {
         Ok(bill) => Ok(Document::of(here, &names, "draft", &bill)),

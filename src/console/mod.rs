@@ -19,6 +19,7 @@ mod alerts;
 mod assets;
 mod audit;
 mod billing;
+mod billing_events;
 mod brand;
 mod channels;
 mod children;

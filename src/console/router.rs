@@ -12,9 +12,9 @@ use super::live::Streams;
 use super::page::{method_not_allowed, no_such_page, seal};
 use super::session::authenticate;
 use super::{
-    account, alerts, assets, audit, billing, brand, channels, children, fleet, home, invoices, join, keys,
-    live, log_in, members, new_tenant, overview, quotas, roles, settings, status, tenants, theme, upgrade,
-    usage,
+    account, alerts, assets, audit, billing, billing_events, brand, channels, children, fleet, home,
+    invoices, join, keys, live, log_in, members, new_tenant, overview, quotas, roles, settings, status,
+    tenants, theme, upgrade, usage,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -47,6 +47,10 @@ fn guarded() -> Router<Console> {
         .route("/console/account/second-factor/remove", post(account::remove_second_factor))
         .route("/console/audit", get(audit::show_platform))
         .route("/console/fleet", get(fleet::show))
+        .route("/console/billing-events", get(billing_events::list))
+        .route("/console/billing-events/{event}", get(billing_events::show))
+        .route("/console/billing-events/{event}/resend", post(billing_events::resend))
+        .route("/console/billing-events/{event}/settle", post(billing_events::settle))
         .merge(members())
         .merge(alerts())
         .merge(billing())

@@ -9,11 +9,14 @@ use utoipa::ToSchema;
 
 use super::principal::Operation;
 use super::settings::nearest;
+use super::validate::Faults;
 use super::work::{Target, Told, Work};
 use super::{Control, ControlError, Principal, TenantRef};
 use crate::clock::Timestamp;
-use crate::domain::billing::{BILLING_ACCOUNT, BillingEvent, BillingEventId, CollectorKind};
-use crate::domain::{DeliveryState, TenantUse};
+use crate::domain::billing::{
+    BILLING_ACCOUNT, BillingEvent, BillingEventId, BillingEventState, CollectorKind, Settled,
+};
+use crate::domain::{Tenant, TenantUse};
 use crate::store::{BillingEventFilter, Listed, Page};
 
 /// How bringing usage to a collector goes.
@@ -62,7 +65,7 @@ impl Control {
         &self,
         principal: &Principal,
         tenant: Option<&TenantRef>,
-        state: Option<DeliveryState>,
+        state: Option<BillingEventState>,
         page: &Page,
     ) -> Result<Listed<BillingEvent>, ControlError> {
         self.allow(principal, Operation::ReadBillingEvents, &Target::platform("billing_event")).await?;
@@ -72,6 +75,17 @@ impl Control {
             None => None,
         };
         Ok(snapshot.billing_events(BillingEventFilter { tenant, state }, page).await??)
+    }
+
+    /// # Errors
+    /// [`ControlError::NotFound`]
+    pub async fn billing_event(
+        &self,
+        principal: &Principal,
+        id: BillingEventId,
+    ) -> Result<BillingEvent, ControlError> {
+        self.allow(principal, Operation::ReadBillingEvents, &Target::platform("billing_event")).await?;
+        self.read().await?.billing_event(id).await?.ok_or_else(|| no_event(id))
     }
 
     /// Has usage that was given up sent again, for what its tenant is called at the collector now. What waits or has
@@ -86,6 +100,24 @@ impl Control {
     ) -> Result<BillingEvent, ControlError> {
         let mut work = self.begin(principal).await?;
         let outcome = work.resend_billing_event(id).await;
+        work.end(outcome).await
+    }
+
+    /// Notes what somebody has decided of usage that was given up: that its collector has it, or that it is billed to
+    /// nobody. It is not sent again, and no invoice waits for it any more.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] without a reason; [`ControlError::NotFound`]; [`ControlError::Conflict`] if it was not
+    /// given up.
+    pub async fn settle_billing_event(
+        &self,
+        principal: &Principal,
+        id: BillingEventId,
+        settled: Settled,
+        reason: Option<&str>,
+    ) -> Result<BillingEvent, ControlError> {
+        let mut work = self.begin(principal).await?;
+        let outcome = work.settle_billing_event(id, settled, reason).await;
         work.end(outcome).await
     }
 
@@ -104,19 +136,15 @@ impl Control {
     }
 }
 
+fn no_event(id: BillingEventId) -> ControlError {
+    ControlError::NotFound { what: "billing event", which: id.to_string() }
+}
+
 // === impl Work ===
 
 impl Work<'_> {
     async fn resend_billing_event(&mut self, id: BillingEventId) -> Result<BillingEvent, ControlError> {
-        let anyones = Target { id: id.to_string(), ..Target::platform("billing_event") };
-        self.authorize(Operation::ResendBillingEvent, &anyones)?;
-        let no_event = || ControlError::NotFound { what: "billing event", which: id.to_string() };
-        let before = self.tx.billing_event(id).await?.ok_or_else(no_event)?;
-        if before.state != DeliveryState::Dead {
-            let why = format!("it is {}: only what was given up is sent again", before.state.as_str());
-            return Err(ControlError::Conflict(why));
-        }
-        let tenant = self.tx.tenant(before.tenant).await?.ok_or_else(no_event)?;
+        let (before, tenant) = self.dead_event(Operation::ResendBillingEvent, id, "sent again").await?;
         let account = nearest(&mut self.tx, &tenant, &[BILLING_ACCOUNT]).await?;
         let account = account.get(BILLING_ACCOUNT).and_then(|account| account.as_str());
         let Some(account) = account else {
@@ -129,7 +157,48 @@ impl Work<'_> {
         let told = Told::made(json!({ "identifier": before.identifier(), "account": account }));
         let target = Target::of(&tenant, "billing_event", id.to_string());
         self.audit(Operation::ResendBillingEvent, &target, told).await?;
-        let (state, account) = (DeliveryState::Pending, account.to_owned());
+        let (state, account) = (BillingEventState::Pending, account.to_owned());
         Ok(BillingEvent { state, account, next_at: self.now, finished_at: None, ..before })
+    }
+
+    async fn settle_billing_event(
+        &mut self,
+        id: BillingEventId,
+        settled: Settled,
+        reason: Option<&str>,
+    ) -> Result<BillingEvent, ControlError> {
+        let (before, tenant) = self.dead_event(Operation::SettleBillingEvent, id, "settled").await?;
+        let mut faults = Faults::default();
+        let reason = faults.reason(reason);
+        if reason.is_none() {
+            faults.add("reason", "usage is settled by hand for a reason: say it");
+        }
+        faults.finish()?;
+        let reason = reason.unwrap_or_default();
+        self.tx.settle_billing_event(&before, settled, &reason, self.now).await?;
+        let told =
+            Told::made(json!({ "identifier": before.identifier(), "units": before.units, "state": settled }));
+        let target = Target::of(&tenant, "billing_event", id.to_string());
+        self.audit(Operation::SettleBillingEvent, &target, told.because(Some(reason.clone()))).await?;
+        let state = settled.into();
+        Ok(BillingEvent { state, finished_at: Some(self.now), settled_reason: Some(reason), ..before })
+    }
+
+    /// An event that was given up, and whose it is.
+    async fn dead_event(
+        &mut self,
+        operation: Operation,
+        id: BillingEventId,
+        done: &str,
+    ) -> Result<(BillingEvent, Tenant), ControlError> {
+        let anyones = Target { id: id.to_string(), ..Target::platform("billing_event") };
+        self.authorize(operation, &anyones)?;
+        let event = self.tx.billing_event(id).await?.ok_or_else(|| no_event(id))?;
+        if event.state != BillingEventState::Dead {
+            let why = format!("it is {}: only what was given up is {done}", event.state.as_str());
+            return Err(ControlError::Conflict(why));
+        }
+        let tenant = self.tx.tenant(event.tenant).await?.ok_or_else(|| no_event(id))?;
+        Ok((event, tenant))
     }
 }

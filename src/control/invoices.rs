@@ -98,7 +98,7 @@ impl Default for BillingSettings {
 // === impl Control ===
 
 impl Control {
-    /// The tenant's finalized invoices, newest first.
+    /// The tenant's finalized invoices, newest first; only those in that state, if it is said.
     ///
     /// # Errors
     /// [`ControlError::NotFound`]; [`ControlError::Invalid`] for another list's cursor.
@@ -106,10 +106,11 @@ impl Control {
         &self,
         principal: &Principal,
         tenant: &TenantRef,
+        status: Option<InvoiceStatus>,
         page: &Page,
     ) -> Result<Listed<Invoice>, ControlError> {
         let (mut snapshot, tenant) = self.read_billed(principal, tenant).await?;
-        Ok(snapshot.invoices(tenant.id, page).await??)
+        Ok(snapshot.invoices(tenant.id, status, page).await??)
     }
 
     /// # Errors
@@ -370,7 +371,7 @@ async fn metered(
 /// The tenant's last invoices that are not void, newest first.
 async fn recent_invoices(snapshot: &mut Snapshot, tenant: TenantId) -> Result<Vec<Invoice>, ControlError> {
     let page = Page::new(Some(i64::from(CORRECTED_MAX) * 2), None, None)?;
-    let listed = snapshot.invoices(tenant, &page).await??;
+    let listed = snapshot.invoices(tenant, None, &page).await??;
     Ok(listed.items.into_iter().filter(|invoice| invoice.status != InvoiceStatus::Void).collect())
 }
 
@@ -532,6 +533,7 @@ impl Work<'_> {
             status: InvoiceStatus::Finalized,
             status_at: self.now,
             status_reason: None,
+            exported: None,
         };
         self.tx.insert_invoice(&invoice).await?;
         let told = Told::made(json!({

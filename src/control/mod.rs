@@ -22,6 +22,7 @@ mod channels;
 mod checkpoints;
 mod counting;
 mod error;
+mod exported;
 mod fleet;
 mod gauges;
 mod glance;

@@ -82,11 +82,13 @@ pub(super) enum Operation {
     VoidInvoice,
     /// To note that it was paid.
     PayInvoice,
+    ExportInvoice,
     SetSpendCap,
     RemoveSpendCap,
     /// Usage on its way to whoever collects what is owed.
     ReadBillingEvents,
     ResendBillingEvent,
+    SettleBillingEvent,
     SetTier,
     ReadBulk,
     /// Whatever is done by it is the platform's to do.
@@ -109,7 +111,7 @@ const COLUMNS: &[u8] = b"PS oabduv r";
 const RESELLER: u32 = 10;
 
 /// Who may do what, and how the audit log calls it.
-const MATRIX: [(Operation, &str, Allowed); 73] = [
+const MATRIX: [(Operation, &str, Allowed); 75] = [
     // P platform_owner  S platform_support   o owner  a admin  b billing  d developer  u auditor  v viewer   r reseller
     (Operation::CreateTenant, "tenant.create", allowed("P- ------ r")),
     (Operation::ReadTenant, "tenant.read", allowed("PS oabduv -")),
@@ -171,10 +173,12 @@ const MATRIX: [(Operation, &str, Allowed); 73] = [
     (Operation::FinalizeInvoice, "invoice.finalize", allowed("P- ------ -")),
     (Operation::VoidInvoice, "invoice.void", allowed("P- ------ -")),
     (Operation::PayInvoice, "invoice.pay", allowed("P- ------ -")),
+    (Operation::ExportInvoice, "invoice.export", allowed("P- ------ -")),
     (Operation::SetSpendCap, "spend_cap.set", allowed("P- ------ r")),
     (Operation::RemoveSpendCap, "spend_cap.remove", allowed("P- ------ r")),
     (Operation::ReadBillingEvents, "billing_event.read", allowed("PS ------ -")),
     (Operation::ResendBillingEvent, "billing_event.resend", allowed("P- ------ -")),
+    (Operation::SettleBillingEvent, "billing_event.settle", allowed("P- ------ -")),
     (Operation::SetTier, "tier.set", allowed("P- ------ -")),
     (Operation::ReadBulk, "bulk.read", allowed("PS ------ -")),
     (Operation::CreateBulk, "bulk.create", allowed("P- ------ -")),
@@ -404,6 +408,7 @@ mod tests {
                     | Operation::ChangeTerms
                     | Operation::CreateTenant
                     | Operation::EraseTenant
+                    | Operation::ExportInvoice
                     | Operation::FinalizeInvoice
                     | Operation::ImportKey
                     | Operation::ImportTenant
@@ -417,6 +422,7 @@ mod tests {
                     | Operation::SetSpendCap
                     | Operation::SetStatus
                     | Operation::SetTier
+                    | Operation::SettleBillingEvent
                     | Operation::VoidInvoice
             );
             assert!(!(is_sold && owner.contains(operation)), "{action}");

@@ -99,6 +99,8 @@ pub struct BillingKept {
     /// Tiers that were changed as scheduled.
     pub changed: u64,
     pub finalized: u64,
+    /// Invoices of whose periods everything has reached its collector.
+    pub exported: u64,
 }
 
 /// What becomes of the tier that a tenant is to have.
@@ -328,8 +330,8 @@ impl Control {
         Ok(named.into_iter().map(change).collect())
     }
 
-    /// Somebody has to say since when tenants have their plans, see to it that tiers change when they are to, and that
-    /// what ended is invoiced. Any number of gateways may: each thing is done once.
+    /// Somebody has to say since when tenants have their plans, see to it that tiers change when they are to, that
+    /// what ended is invoiced, and that it is known what of that was exported. Any number of gateways may: each thing is done once.
     ///
     /// Dropping the future leaves the rest for the next time.
     ///
@@ -342,7 +344,8 @@ impl Control {
             return Ok(BillingKept { changed, ..BillingKept::default() });
         }
         let begun = self.begin_subscriptions().await?;
-        Ok(BillingKept { begun, changed, finalized: self.finalize_due(&system).await? })
+        let finalized = self.finalize_due(&system).await?;
+        Ok(BillingKept { begun, changed, finalized, exported: self.note_exported(&system).await? })
     }
 
     async fn begin_subscriptions(&self) -> Result<u64, ControlError> {

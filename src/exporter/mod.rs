@@ -17,7 +17,6 @@
 //! What is refused for good is a dead letter at once. What meets a fault waits by itself, longer each time; the collector
 //! as a whole is left alone while it answers nobody, but for one question now and then, each of another event.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,12 +25,10 @@ use uuid::{ContextV7, Uuid};
 
 use crate::clock::{Clock, Timestamp};
 use crate::collector::{Collector, Fate, Setback};
-use crate::domain::billing::{BillingEvent, BillingEventId, CollectorKind};
-use crate::domain::{DeliveryState, Resource, TenantId};
+use crate::domain::Resource;
+use crate::domain::billing::{BillingEvent, BillingEventId, BillingEventState, CollectorKind};
 use crate::outbox::{MeterNames, Meters, Pace, every, growing, keep_sending};
-use crate::store::{
-    Attempt, BillingAccount, EndedAttempt, ExportProgress, SentBeside, Snapshot, Store, StoreError, Untaken,
-};
+use crate::store::{Attempt, EndedAttempt, ExportProgress, SentBeside, Store, StoreError, Untaken};
 use crate::telemetry::log::with_causes;
 use crate::telemetry::readiness::Readiness;
 
@@ -180,7 +177,7 @@ impl Exporter {
             self.take_hour(hour).await?;
             hour = hour.plus(HOUR);
         }
-        self.store.note_look(kind, now).await
+        self.store.note_look(kind, now, end).await
     }
 
     /// The hours to be looked at: from the first that was not over at the last look, or that batches since have added to,
@@ -190,7 +187,7 @@ impl Exporter {
         progress: ExportProgress,
         now: Timestamp,
     ) -> Result<(Timestamp, Timestamp), StoreError> {
-        let ExportProgress { began_at, looked_at } = progress;
+        let ExportProgress { began_at, looked_at, .. } = progress;
         let since = looked_at.minus(BATCHES_LOOKED_BACK);
         let grown = self.store.read().await?.first_hour_brought(since).await?;
         let end = hour_of(now.minus(self.settings.delay));
@@ -210,7 +207,7 @@ impl Exporter {
         let accounts = tx.billing_accounts().await?;
         let mut events = Vec::new();
         for one in untaken {
-            let Some(billed) = account_of(&mut tx, &accounts, one.tenant).await? else { continue };
+            let Some(billed) = tx.billed_as(&accounts, one.tenant).await? else { continue };
             // What was used before the tenant was called anything is not billed there, but for what was begun.
             if one.revision > 0 || hour.plus(HOUR) > billed.since {
                 events.push(self.event(hour, one, billed.account));
@@ -233,13 +230,14 @@ impl Exporter {
             units: untaken.units,
             collector: self.collector.kind(),
             account,
-            state: DeliveryState::Pending,
+            state: BillingEventState::Pending,
             attempts: 0,
             next_at: now,
             doubtful_since: None,
             last_error: None,
             created_at: now,
             finished_at: None,
+            settled_reason: None,
         }
     }
 
@@ -446,21 +444,6 @@ impl Exporter {
     fn rest(&self) -> std::sync::MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a tenant is called at the collector, or else the nearest tenant above that is called something: a reseller is
-/// billed for what the tenants below it use.
-async fn account_of(
-    snapshot: &mut Snapshot,
-    accounts: &BTreeMap<TenantId, BillingAccount>,
-    id: TenantId,
-) -> Result<Option<BillingAccount>, StoreError> {
-    if let Some(own) = accounts.get(&id) {
-        return Ok(Some(own.clone()));
-    }
-    let Some(tenant) = snapshot.tenant(id).await? else { return Ok(None) };
-    let above = snapshot.tenants_above(&tenant).await?;
-    Ok(above.iter().find_map(|above| accounts.get(&above.id)).cloned())
 }
 
 #[cfg(test)]

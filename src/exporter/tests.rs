@@ -14,12 +14,14 @@ use crate::clock::{Clock, TestClock, Timestamp};
 use crate::collector::testing::{Collectors, Mood, SECRET};
 use crate::collector::{Collector, CollectorSettings};
 use crate::control::{Control, ControlError, NewSetting, NewTenant, Principal, TenantRef};
-use crate::domain::billing::{BillingEvent, CollectorKind};
-use crate::domain::{Actor, DeliveryState, Tenant, TenantId};
+use crate::domain::billing::{
+    BillingEvent, BillingEventState, CollectorKind, Invoice, InvoiceStatus, Settled,
+};
+use crate::domain::{Actor, AuditRow, Tenant, TenantId};
 use crate::secret::hash::Pepper;
 use crate::store::testing::{TestStore, on_both};
 use crate::store::usage_testing::{batch, resource};
-use crate::store::{Page, Rollup, RollupPeriod, UsageSums};
+use crate::store::{AuditFilter, Page, Rollup, RollupPeriod, UsageSums};
 use crate::telemetry::readiness::Readiness;
 
 on_both! {
@@ -32,6 +34,8 @@ on_both! {
     a_collector_that_answers_nobody_is_left_alone_for_as_long_as_it_wants,
     a_batch_that_lago_refuses_for_what_it_knows_arrives_once_all_the_same,
     what_is_too_old_for_stripe_is_a_dead_letter,
+    an_invoice_is_exported_once_all_of_its_period_is_there,
+    what_was_given_up_is_settled_by_people_for_a_reason_and_no_invoice_waits_for_it,
     who_is_called_nothing_is_not_billed_and_a_child_is_billed_to_its_reseller,
     only_the_platform_says_what_a_tenant_is_called_and_no_two_are_called_the_same,
 }
@@ -116,7 +120,7 @@ impl House {
         self.store.insert_usage(&brought).await.unwrap();
     }
 
-    async fn events(&self, state: Option<DeliveryState>) -> Vec<BillingEvent> {
+    async fn events(&self, state: Option<BillingEventState>) -> Vec<BillingEvent> {
         let page = Page::new(Some(1_000), None, None).unwrap();
         self.control.billing_events(&self.owner, None, state, &page).await.unwrap().items
     }
@@ -184,8 +188,8 @@ async fn every_hour_arrives_once_though_stripe_fails_for_two_days_and_forgets_id
         house.clock.advance(HOUR / 2);
         look_and_send(&exporter).await;
     }
-    assert_eq!(house.events(Some(DeliveryState::Pending)).await, []);
-    assert_eq!(house.events(Some(DeliveryState::Dead)).await, []);
+    assert_eq!(house.events(Some(BillingEventState::Pending)).await, []);
+    assert_eq!(house.events(Some(BillingEventState::Dead)).await, []);
     assert_eq!(arrived(), used);
     let events = house.events(None).await;
     assert!(events.iter().any(|event| event.revision > 0), "something came late");
@@ -268,7 +272,7 @@ async fn what_a_killed_exporter_had_sent_is_known_by_its_identifier_and_after_a_
     }
     assert_eq!(house.taken(), [("cus_acme".to_owned(), 10), ("cus_acme".to_owned(), 11)]);
     let events = house.events(None).await;
-    assert!(events.iter().all(|event| event.state == DeliveryState::Delivered), "{events:?}");
+    assert!(events.iter().all(|event| event.state == BillingEventState::Delivered), "{events:?}");
     // One that had not even been sent is: the meter has not counted it.
     let exporter = house.begun(CollectorKind::Stripe).await;
     house.uses(acme.id, 12, super::hour_of(house.clock.now())).await;
@@ -295,7 +299,7 @@ async fn what_is_in_doubt_and_can_not_be_told_is_left_to_people(store: TestStore
     exporter.collector.send(&[others]).await;
     house.clock.advance(HOUR * 47);
     look_and_send(&exporter).await;
-    let dead = house.events(Some(DeliveryState::Dead)).await;
+    let dead = house.events(Some(BillingEventState::Dead)).await;
     assert_eq!(dead.len(), 1);
     let expected = "nobody knows whether it arrived: of that hour Stripe's meter has counted 4, 0 are known to have \
                     arrived, and 10 if all that is in doubt had";
@@ -313,7 +317,7 @@ async fn what_is_refused_is_a_dead_letter_and_the_others_go_on(store: TestStore)
     house.clock.advance(HOUR * 2);
     assert_eq!(look_and_send(&exporter).await, 2);
     assert_eq!(house.taken(), [("cus_beta".to_owned(), 5)]);
-    let dead = house.events(Some(DeliveryState::Dead)).await;
+    let dead = house.events(Some(BillingEventState::Dead)).await;
     assert_eq!(dead.iter().map(reason).collect::<Vec<_>>(), ["400: No such customer: 'cus_acme'"]);
     exporter.measure().await;
     let report = exporter.readiness.report();
@@ -378,9 +382,9 @@ async fn a_batch_that_lago_refuses_for_what_it_knows_arrives_once_all_the_same(s
     house.clock.advance(HOUR * 50);
     look_and_send(&exporter).await;
     assert_eq!(house.collectors.sums(), used);
-    let dead = house.events(Some(DeliveryState::Dead)).await;
+    let dead = house.events(Some(BillingEventState::Dead)).await;
     assert_eq!(dead.iter().map(|event| event.account.as_str()).collect::<Vec<_>>(), ["cus_t5"]);
-    assert_eq!(house.events(Some(DeliveryState::Delivered)).await.len(), 6);
+    assert_eq!(house.events(Some(BillingEventState::Delivered)).await.len(), 6);
 }
 
 async fn what_is_too_old_for_stripe_is_a_dead_letter(store: TestStore) {
@@ -391,7 +395,7 @@ async fn what_is_too_old_for_stripe_is_a_dead_letter(store: TestStore) {
     house.clock.advance(HOUR * 24 * 36);
     house.uses(acme.id, 5, hour).await;
     look_and_send(&exporter).await;
-    let dead = house.events(Some(DeliveryState::Dead)).await;
+    let dead = house.events(Some(BillingEventState::Dead)).await;
     assert_eq!(
         dead.iter().map(reason).collect::<Vec<_>>(),
         ["Stripe takes nothing that is older than 35 days"]
@@ -446,4 +450,117 @@ async fn only_the_platform_says_what_a_tenant_is_called_and_no_two_are_called_th
     assert!(matches!(refused, Err(ControlError::Forbidden { .. })), "{refused:?}");
     let listed = house.control.billing_events(&their_owner, None, None, &Page::default()).await;
     assert!(matches!(listed, Err(ControlError::Forbidden { .. })), "{listed:?}");
+}
+
+impl House {
+    /// What is due is billed, at the next round.
+    async fn kept(&self) -> (u64, u64) {
+        self.clock.advance(Duration::from_secs(600));
+        let kept = self.control.keep_billing().await.unwrap();
+        (kept.finalized, kept.exported)
+    }
+
+    async fn invoice(&self, tenant: &Tenant) -> Invoice {
+        let named = TenantRef::Id(tenant.id);
+        self.control.invoices(&self.owner, &named, None, &Page::default()).await.unwrap().items.remove(0)
+    }
+
+    /// What was done to the tenant, newest first.
+    async fn audit(&self, tenant: &Tenant) -> Vec<AuditRow> {
+        let (named, filter) = (TenantRef::Id(tenant.id), AuditFilter::default());
+        let logs = self.control.audit_logs(&self.owner, &named, &filter, &Page::default()).await.unwrap();
+        logs.items.into_iter().map(|entry| entry.row).collect()
+    }
+
+    async fn in_state(&self, tenant: &Tenant, state: InvoiceStatus) -> usize {
+        let named = TenantRef::Id(tenant.id);
+        self.control.invoices(&self.owner, &named, Some(state), &Page::default()).await.unwrap().items.len()
+    }
+}
+
+async fn an_invoice_is_exported_once_all_of_its_period_is_there(store: TestStore) {
+    let house = House::on(store);
+    let (acme, other) = (house.customer("acme").await, house.tenant("other").await);
+    let exporter = house.begun(CollectorKind::Stripe).await;
+    let last = Timestamp::parse("2026-12-22T23:00:00Z").unwrap();
+    house.clock.set("2026-12-23T00:10:00Z");
+    for tenant in [&acme, &other] {
+        house.uses(tenant.id, 10, last).await;
+    }
+    house.clock.set("2026-12-23T01:00:00Z");
+    assert_eq!(house.kept().await, (2, 0), "nobody has looked since the period was over");
+    exporter.take_hours().await.unwrap();
+    assert_eq!(house.kept().await, (0, 0), "it is on its way");
+    house.collectors.fares(Mood::Down);
+    assert_eq!(send(&exporter).await, 1);
+    assert_eq!(house.kept().await, (0, 0), "it is not there");
+    house.collectors.fares(Mood::Well);
+    assert_eq!(send(&exporter).await, 1);
+    assert_eq!((house.kept().await, house.kept().await), ((0, 1), (0, 0)));
+    let exported = house.invoice(&acme).await;
+    assert_eq!(exported.status, InvoiceStatus::Exported);
+    assert_eq!(exported.exported.map(|exported| exported.collector), Some(CollectorKind::Stripe));
+    assert_eq!(
+        (
+            house.in_state(&acme, InvoiceStatus::Exported).await,
+            house.in_state(&acme, InvoiceStatus::Finalized).await
+        ),
+        (1, 0)
+    );
+    assert_eq!(house.invoice(&other).await.status, InvoiceStatus::Finalized, "it is called nothing there");
+    let row = house.audit(&acme).await.remove(0);
+    assert_eq!(
+        (row.action.as_str(), row.after.unwrap()["collector"].as_str()),
+        ("invoice.export", Some("stripe"))
+    );
+
+    // What comes late is on its way, and a correction of the next.
+    house.uses(acme.id, 3, last).await;
+    exporter.take_hours().await.unwrap();
+    assert_eq!(house.kept().await, (0, 0));
+    let named = TenantRef::Id(acme.id);
+    let paid = house.control.pay_invoice(&house.owner, &named, exported.id).await.unwrap();
+    assert_eq!((paid.status, paid.exported), (InvoiceStatus::Paid, exported.exported), "it stays known");
+    let other = house.invoice(&other).await;
+    let named = TenantRef::Id(other.bill.tenant);
+    house.control.void_invoice(&house.owner, &named, other.id, Some("a mistake")).await.unwrap();
+}
+
+async fn what_was_given_up_is_settled_by_people_for_a_reason_and_no_invoice_waits_for_it(store: TestStore) {
+    let house = House::on(store);
+    let acme = house.customer("acme").await;
+    let exporter = house.begun(CollectorKind::Stripe).await;
+    house.clock.set("2026-12-23T00:10:00Z");
+    for hour in ["2026-12-22T20:00:00Z", "2026-12-22T21:00:00Z"] {
+        house.uses(acme.id, 10, Timestamp::parse(hour).unwrap()).await;
+    }
+    house.clock.set("2026-12-23T01:00:00Z");
+    house.collectors.knows("cus_acme", false);
+    look_and_send(&exporter).await;
+    let dead = house.events(Some(BillingEventState::Dead)).await;
+    assert_eq!((dead.len(), house.kept().await), (2, (1, 0)));
+    let settle = async |event: &BillingEvent, settled, reason| {
+        house.control.settle_billing_event(&house.owner, event.id, settled, reason).await
+    };
+    let without = settle(&dead[0], Settled::Abandoned, Some(" ")).await;
+    assert!(matches!(without, Err(ControlError::Invalid(_))), "{without:?}");
+    let settled = settle(&dead[0], Settled::Abandoned, Some("a test")).await.unwrap();
+    assert_eq!(
+        (settled.state, settled.settled_reason.as_deref()),
+        (BillingEventState::Abandoned, Some("a test"))
+    );
+    assert_eq!(house.kept().await, (0, 0), "one more");
+    settle(&dead[1], Settled::Delivered, Some("by hand")).await.unwrap();
+    let again = settle(&dead[1], Settled::Abandoned, Some("no")).await;
+    assert!(matches!(again, Err(ControlError::Conflict(_))), "{again:?}");
+    assert_eq!(house.events(Some(BillingEventState::Delivered)).await[0].id, dead[1].id);
+    assert_eq!(house.kept().await, (0, 1));
+    house.collectors.knows("cus_acme", true);
+    house.clock.advance(HOUR);
+    assert_eq!(look_and_send(&exporter).await, 0, "nothing is taken or sent again");
+    let depth = house.store.billing_depth(CollectorKind::Stripe).await.unwrap();
+    assert_eq!((depth.pending, depth.dead), (0, 0));
+    let settled = house.audit(&acme).await.into_iter().filter(|row| row.action == "billing_event.settle");
+    let reasons: Vec<_> = settled.map(|row| row.reason).collect();
+    assert_eq!(reasons, [Some("by hand".to_owned()), Some("a test".to_owned())]);
 }

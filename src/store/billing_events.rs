@@ -10,6 +10,7 @@
 //! batches are looked at for some time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::outbox::{Attempt, OutboxDepth};
 use super::rows::Rows;
@@ -17,8 +18,10 @@ use super::sql::{Bind, Kind, Query, Row, query, select};
 use super::values::{get, parsed, whole};
 use super::{BadPage, Cursor, Listed, Page, Snapshot, Store, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::domain::billing::{BILLING_ACCOUNT, BillingEvent, BillingEventId, CollectorKind};
-use crate::domain::{DeliveryState, Resource, TenantId, Units};
+use crate::domain::billing::{
+    BILLING_ACCOUNT, BillingEvent, BillingEventId, BillingEventState, BillingPeriod, CollectorKind, Settled,
+};
+use crate::domain::{Resource, TenantId, Units};
 
 /// How far an export has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +29,8 @@ pub struct ExportProgress {
     pub began_at: Timestamp,
     /// Up to when it was looked for what gateways had brought.
     pub looked_at: Timestamp,
+    /// All hours before it were taken, as far as they had arrived by then; `None` before the first look.
+    pub taken_until: Option<Timestamp>,
 }
 
 /// What of an hour no event has taken.
@@ -70,11 +75,13 @@ pub struct SentBeside {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BillingEventFilter {
     pub tenant: Option<TenantId>,
-    pub state: Option<DeliveryState>,
+    pub state: Option<BillingEventState>,
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 const COLUMNS: &str = "tenant_id, event_id, resource_type, bucket_start, revision, units, collector, account, state, \
-     attempts, next_at, doubtful_since, last_error, created_at, finished_at";
+     attempts, next_at, doubtful_since, last_error, created_at, finished_at, settled_reason";
 
 // === impl Store ===
 
@@ -99,20 +106,30 @@ impl Store {
         begun.bind(collector.as_str()).bind(now).execute(tx.connection()).await?;
         let begun = tx.export_progress(collector).await?;
         tx.commit().await?;
-        Ok(begun.unwrap_or(ExportProgress { began_at: now, looked_at: now }))
+        Ok(begun.unwrap_or(ExportProgress { began_at: now, looked_at: now, taken_until: None }))
     }
 
-    /// Notes up to when it was looked for what gateways had brought. Never goes back.
+    /// Notes up to when it was looked for what gateways had brought, and that all hours before `taken_until` were taken.
+    /// Never goes back.
     ///
     /// # Errors
     /// [`StoreError`]; then it is looked for again.
-    pub async fn note_look(&self, collector: CollectorKind, looked_at: Timestamp) -> Result<(), StoreError> {
+    pub async fn note_look(
+        &self,
+        collector: CollectorKind,
+        looked_at: Timestamp,
+        taken_until: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        query("UPDATE billing_exports SET looked_at = $2 WHERE collector = $1 AND looked_at < $2")
-            .bind(collector.as_str())
-            .bind(looked_at)
-            .execute(tx.connection())
-            .await?;
+        query(
+            "UPDATE billing_exports SET looked_at = $2, taken_until = $3
+             WHERE collector = $1 AND (looked_at < $2 OR taken_until IS NULL)",
+        )
+        .bind(collector.as_str())
+        .bind(looked_at)
+        .bind(taken_until)
+        .execute(tx.connection())
+        .await?;
         tx.commit().await
     }
 
@@ -170,9 +187,9 @@ impl Store {
         let mut tx = self.begin().await?;
         for EndedAttempt { event, attempt, doubtful_since } in ended {
             let (state, error, next_at) = match attempt {
-                Attempt::Delivered => (DeliveryState::Delivered, None, event.next_at),
-                Attempt::Failed { error, next_at } => (DeliveryState::Pending, Some(error), *next_at),
-                Attempt::Dead { error } => (DeliveryState::Dead, Some(error), event.next_at),
+                Attempt::Delivered => (BillingEventState::Delivered, None, event.next_at),
+                Attempt::Failed { error, next_at } => (BillingEventState::Pending, Some(error), *next_at),
+                Attempt::Dead { error } => (BillingEventState::Dead, Some(error), event.next_at),
             };
             query(
                 "UPDATE billing_events SET state = $4, last_error = $5, next_at = $6, finished_at = $7,
@@ -185,7 +202,7 @@ impl Store {
             .bind(state.as_str())
             .bind(error)
             .bind(next_at)
-            .bind((state != DeliveryState::Pending).then_some(now))
+            .bind((state != BillingEventState::Pending).then_some(now))
             .bind(*doubtful_since)
             .execute(tx.connection())
             .await?;
@@ -207,7 +224,9 @@ impl Store {
     /// [`StoreError`]
     pub async fn forget_billing_events(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        let old = query("DELETE FROM billing_events WHERE bucket_start < $1 AND state = 'delivered'");
+        let old = query(
+            "DELETE FROM billing_events WHERE bucket_start < $1 AND state IN ('delivered', 'abandoned')",
+        );
         let mut forgotten = old.bind(before).execute(tx.connection()).await?;
         let old = query("DELETE FROM billing_news WHERE heard_at < $1");
         forgotten += old.bind(before).execute(tx.connection()).await?;
@@ -227,10 +246,15 @@ impl Snapshot {
         &mut self,
         collector: CollectorKind,
     ) -> Result<Option<ExportProgress>, StoreError> {
-        let known = query("SELECT began_at, looked_at FROM billing_exports WHERE collector = $1");
+        let known =
+            query("SELECT began_at, looked_at, taken_until FROM billing_exports WHERE collector = $1");
         let row = known.bind(collector.as_str()).fetch_optional(self.connection()).await?;
         let progress = |row: &Row| {
-            Ok(ExportProgress { began_at: get(row, "began_at")?, looked_at: get(row, "looked_at")? })
+            Ok(ExportProgress {
+                began_at: get(row, "began_at")?,
+                looked_at: get(row, "looked_at")?,
+                taken_until: get(row, "taken_until")?,
+            })
         };
         row.as_ref().map(progress).transpose()
     }
@@ -315,6 +339,46 @@ impl Snapshot {
             Ok((TenantId(get(row, "tenant_id")?), BillingAccount { account, since }))
         };
         rows.iter().map(account).collect()
+    }
+
+    /// What a tenant is called there by these `accounts`, or else the nearest tenant above that is called something: a
+    /// reseller is billed for what the tenants below it use.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn billed_as(
+        &mut self,
+        accounts: &BTreeMap<TenantId, BillingAccount>,
+        id: TenantId,
+    ) -> Result<Option<BillingAccount>, StoreError> {
+        if let Some(own) = accounts.get(&id) {
+            return Ok(Some(own.clone()));
+        }
+        let Some(tenant) = self.tenant(id).await? else { return Ok(None) };
+        let above = self.tenants_above(&tenant).await?;
+        Ok(above.iter().find_map(|above| accounts.get(&above.id)).cloned())
+    }
+
+    /// Whether something is on its way, or was given up, of what was taken for that account in a period. An hour that is
+    /// only in part of the period counts.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn has_open_billing_events(
+        &mut self,
+        collector: CollectorKind,
+        account: &str,
+        period: BillingPeriod,
+    ) -> Result<bool, StoreError> {
+        let open = query(
+            "SELECT COUNT(*) FROM billing_events WHERE collector = $1 AND account = $2
+                 AND bucket_start > $3 AND bucket_start < $4 AND state IN ('pending', 'dead')",
+        )
+        .bind(collector.as_str())
+        .bind(account)
+        .bind(period.start.minus(HOUR))
+        .bind(period.end);
+        Ok(open.fetch_number(self.connection()).await? > 0)
     }
 
     /// Who is called that at the collector.
@@ -409,13 +473,14 @@ fn event(row: &Row) -> Result<BillingEvent, StoreError> {
         units: Units::saturating(whole(row, "units")?),
         collector: parsed(row, "collector", CollectorKind::parse)?,
         account: get(row, "account")?,
-        state: parsed(row, "state", DeliveryState::parse)?,
+        state: parsed(row, "state", BillingEventState::parse)?,
         attempts: u32::try_from(whole(row, "attempts")?).unwrap_or(u32::MAX),
         next_at: get(row, "next_at")?,
         doubtful_since: get(row, "doubtful_since")?,
         last_error: get(row, "last_error")?,
         created_at: get(row, "created_at")?,
         finished_at: get(row, "finished_at")?,
+        settled_reason: get(row, "settled_reason")?,
     })
 }
 
@@ -478,6 +543,31 @@ impl Tx {
         .bind(event.tenant.0)
         .bind(event.id.0)
         .bind(account)
+        .bind(now)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Notes what somebody has decided of an event that was given up.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn settle_billing_event(
+        &mut self,
+        event: &BillingEvent,
+        settled: Settled,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        query(
+            "UPDATE billing_events SET state = $3, settled_reason = $4, finished_at = $5
+             WHERE tenant_id = $1 AND event_id = $2 AND state = 'dead'",
+        )
+        .bind(event.tenant.0)
+        .bind(event.id.0)
+        .bind(BillingEventState::from(settled).as_str())
+        .bind(reason)
         .bind(now)
         .execute(self.connection())
         .await?;

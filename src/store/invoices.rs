@@ -4,16 +4,24 @@ use uuid::Uuid;
 
 use super::sql::{Row, query, select};
 use super::values::{corrupt, get, json, parsed, to_json};
-use super::{BadPage, Changed, Cursor, Listed, Page, Snapshot, StoreError, Tx};
+use super::{BadPage, Changed, Cursor, ExportProgress, Listed, Page, Snapshot, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::billing::{
-    Bill, BillingPeriod, Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Plan, Proration, Rounding,
-    ScheduledTier, Segment, Terms,
+    Bill, BillingPeriod, CollectorKind, Currency, ExportedTo, Invoice, InvoiceId, InvoiceLine, InvoiceStatus,
+    Plan, Proration, Rounding, ScheduledTier, Segment, Terms,
 };
 use crate::domain::{Limit, NotUnits, Period, Resource, TenantId, Units, Window, Zone};
 
+/// One that no collector is known to have all of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnexportedInvoice {
+    pub tenant: TenantId,
+    pub id: InvoiceId,
+    pub period: BillingPeriod,
+}
+
 const INVOICE: &str = "tenant_id, invoice_id, period_start, period_end, currency, total_minor, timezone, proration, \
-     rounding, bill_to, billing_email, finalized_at, status, status_at, status_reason";
+     rounding, bill_to, billing_email, finalized_at, status, status_at, status_reason, exported_at, exported_to";
 
 // === impl Snapshot ===
 
@@ -206,19 +214,56 @@ impl Snapshot {
         Limit::from_sql(get(&row, "limit_amount")?).map(Some).map_err(bad)
     }
 
-    /// The tenant's invoices, newest first.
+    /// Invoices of which something may be on its way to a collector, of tenants that may be called something there, whose
+    /// periods it was looked at to the end and not only before it began; after `behind` in the order of their tenants.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn unexported_invoices(
+        &mut self,
+        progress: ExportProgress,
+        behind: Option<(TenantId, InvoiceId)>,
+        limit: u32,
+    ) -> Result<Vec<UnexportedInvoice>, StoreError> {
+        let Some(taken_until) = progress.taken_until else { return Ok(Vec::new()) };
+        let (tenant, id) = behind.unwrap_or((TenantId(Uuid::nil()), InvoiceId(Uuid::nil())));
+        let rows = query(
+            "SELECT tenant_id, invoice_id, period_start, period_end FROM invoices
+             WHERE status = 'finalized' AND period_end > $1 AND period_end <= $2
+               AND (tenant_id > $3 OR tenant_id = $3 AND invoice_id > $4)
+               AND (EXISTS (SELECT 1 FROM tenant_settings AS named WHERE named.tenant_id = invoices.tenant_id
+                        AND setting_key = 'billing_account')
+                   OR EXISTS (SELECT 1 FROM organizations AS below WHERE below.tenant_id = invoices.tenant_id
+                        AND parent_id IS NOT NULL))
+             ORDER BY tenant_id, invoice_id LIMIT $5",
+        )
+        .bind(progress.began_at)
+        .bind(taken_until)
+        .bind(tenant.0)
+        .bind(id.0)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(unexported).collect()
+    }
+
+    /// The tenant's invoices, newest first; only those in that state, if it is said.
     ///
     /// # Errors
     /// [`StoreError`]; `Ok(Err(BadPage::Cursor))` for another list's cursor.
     pub async fn invoices(
         &mut self,
         tenant: TenantId,
+        status: Option<InvoiceStatus>,
         page: &Page,
     ) -> Result<Result<Listed<Invoice>, BadPage>, StoreError> {
         let Ok(below) = page.below() else { return Ok(Err(BadPage::Cursor)) };
-        let query = select(INVOICE, "FROM invoices WHERE tenant_id = $1 AND invoice_id < $2")
+        let mut query = select(INVOICE, "FROM invoices WHERE tenant_id = $1 AND invoice_id < $2")
             .bind(tenant.0)
             .bind(below);
+        if let Some(status) = status {
+            query.push(" AND status = ").push_bind(status.as_str());
+        }
         let cursor = |last: &Invoice| Cursor::behind(last.id, last.finalized_at);
         let listed = self.listed(query, "invoice_id DESC", page, invoice, cursor).await?;
         Ok(Ok(Listed { items: self.with_lines(tenant, listed.items).await?, ..listed }))
@@ -299,6 +344,20 @@ fn invoice(row: &Row) -> Result<Invoice, StoreError> {
         status: parsed(row, "status", InvoiceStatus::parse)?,
         status_at: get(row, "status_at")?,
         status_reason: get(row, "status_reason")?,
+        exported: exported(row)?,
+    })
+}
+
+fn exported(row: &Row) -> Result<Option<ExportedTo>, StoreError> {
+    let Some(at) = get(row, "exported_at")? else { return Ok(None) };
+    Ok(Some(ExportedTo { at, collector: parsed(row, "exported_to", CollectorKind::parse)? }))
+}
+
+fn unexported(row: &Row) -> Result<UnexportedInvoice, StoreError> {
+    Ok(UnexportedInvoice {
+        tenant: TenantId(get(row, "tenant_id")?),
+        id: InvoiceId(get(row, "invoice_id")?),
+        period: period(row)?,
     })
 }
 
@@ -394,6 +453,29 @@ impl Tx {
             .execute(self.connection())
             .await?;
         }
+        Ok(())
+    }
+
+    /// Notes that everything of an invoice's period has reached its collector.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if it was noted before.
+    pub async fn set_invoice_exported(
+        &mut self,
+        tenant: TenantId,
+        id: InvoiceId,
+        exported: ExportedTo,
+    ) -> Result<(), StoreError> {
+        query(
+            "UPDATE invoices SET status = 'exported', status_at = $3, exported_at = $3, exported_to = $4
+             WHERE tenant_id = $1 AND invoice_id = $2 AND status = 'finalized'",
+        )
+        .bind(tenant.0)
+        .bind(id.0)
+        .bind(exported.at)
+        .bind(exported.collector.as_str())
+        .execute(self.connection())
+        .await?;
         Ok(())
     }
 

@@ -77,6 +77,7 @@ pub use events::UsageEvent;
 pub use fleet::Flusher;
 pub use grants::{GrantSettings, Grants, Hearing, ServerFacts};
 pub use idempotency::KnownRequest;
+pub use invoices::UnexportedInvoice;
 pub use listing::{BadPage, Cursor, Listed, Page};
 pub use outbox::{Attempt, OutboxDepth};
 pub use partitions::Partitions;

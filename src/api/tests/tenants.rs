@@ -55,6 +55,7 @@ async fn a_new_tenant_is_answered_with_its_place_its_version_and_its_quotas() {
             "as_of": "2026-11-23T06:00:00.000000Z",
             "enforcement": "hard",
             "expires_at": null,
+            "is_capped": false,
             "key_id": null,
             "limit": 10000,
             "on_loss": null,

@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::TestConsole;
 use crate::clock::Clock;
 use crate::control::{NewSetting, NewTenant, TenantRef};
-use crate::domain::{AccountKey, Enforcement, Outcome, Owner, Period, Resource, Tenant};
+use crate::domain::billing::{BillingEvent, BillingEventId, BillingEventState, CollectorKind};
+use crate::domain::{AccountKey, Enforcement, Outcome, Owner, Period, Resource, Tenant, Units};
 use crate::store::usage_testing::batch;
-use crate::store::{AccountUse, UsageLog, UsageSums};
+use crate::store::{AccountUse, Attempt, EndedAttempt, UsageLog, UsageSums};
 
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
 const BILLING: &str = "/console/tenants/acme/billing";
@@ -198,6 +199,68 @@ async fn a_spend_cap_is_set_and_taken_away_by_whoever_may_change_terms() {
     shown.shows("1,500.00 USD").shows("root@example.com");
     assert!(!shown.text.contains("Set the cap"));
     assert_eq!(ann.submit(BILLING, &cap, &[("amount", "2")]).await.status, StatusCode::FORBIDDEN);
+    console.sell_calls().await;
+    let beta = console.tenant("Beta", "pro").await;
+    let at = |path: &str| format!("/console/tenants/{}/billing{path}", beta.slug);
+    let stop = [("amount", "300"), ("then", "stop"), ("shares", "")];
+    let wrong = [("amount", "300"), ("then", "stop"), ("shares", "much")];
+    let wrong = owner.submit(&at(""), &at("/cap"), &wrong).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    wrong.shows("divides nothing").is_a_good_page(BILLING);
+    owner.submit(&at(""), &at("/cap"), &stop).await.leads_to(&at(""));
+    // 1.00 buys 2,500 calls, and half a cent 12 more.
+    owner.page(&at("")).await.shows("at most 12,512 in this period").is_a_good_page(BILLING);
+    owner.page("/console/tenants/beta/quotas").await.shows("What the spend cap pays for");
     owner.submit(BILLING, &cap, &[("amount", "")]).await.leads_to(BILLING);
     owner.page(BILLING).await.shows("nobody is told");
+}
+
+#[tokio::test]
+async fn usage_that_was_given_up_is_settled_on_its_page_for_a_reason() {
+    let console = TestConsole::new().await;
+    let acme = console.tenant("Acme", "pro").await;
+    let now = console.clock.now();
+    let event = BillingEvent {
+        id: BillingEventId(Uuid::from_u128(9)),
+        tenant: acme.id,
+        resource: "api_calls".parse().unwrap(),
+        bucket: now,
+        revision: 0,
+        units: Units::ONE,
+        collector: CollectorKind::Stripe,
+        account: "cus_acme".to_owned(),
+        state: BillingEventState::Pending,
+        attempts: 0,
+        next_at: now,
+        doubtful_since: None,
+        last_error: None,
+        created_at: now,
+        finished_at: None,
+        settled_reason: None,
+    };
+    let mut tx = console.store.begin().await.unwrap();
+    tx.insert_billing_events(std::slice::from_ref(&event)).await.unwrap();
+    tx.commit().await.unwrap();
+    let attempt = Attempt::Dead { error: "no such customer".to_owned() };
+    let ended = EndedAttempt { event: event.clone(), attempt, doubtful_since: None };
+    console.store.end_billing_attempts(&[ended], now).await.unwrap();
+
+    let mut owner = console.owner("root@example.com").await;
+    let dead = "/console/billing-events?state=dead";
+    owner.page(dead).await.shows("no such customer").shows("cus_acme").is_a_good_page(dead);
+    let address = format!("/console/billing-events/{}", event.id);
+    owner.page(&address).await.shows("Send it again").is_a_good_page(&address);
+    let settle = format!("{address}/settle");
+    let without = owner.submit(&address, &settle, &[("as", "abandoned")]).await;
+    assert_eq!(without.status, StatusCode::UNPROCESSABLE_ENTITY);
+    without.shows("for a reason").is_a_good_page(&address);
+    owner.submit(&address, &settle, &[("as", "abandoned"), ("reason", "a test")]).await.leads_to(&address);
+    let settled = owner.page(&address).await;
+    settled.shows("Abandoned").shows("a test");
+    assert!(!settled.text.contains("Settle it"));
+    owner.page(dead).await.shows("No usage is like that");
+    let mut ann = console.member(&acme, "ann@example.com", "owner").await;
+    for address in ["/console/billing-events", &address] {
+        assert_eq!(ann.get(address).await.status, StatusCode::FORBIDDEN, "{address}");
+    }
 }

@@ -99,7 +99,7 @@ impl House {
     }
 
     async fn invoices(&self, tenant: &Tenant) -> Vec<Invoice> {
-        self.control.invoices(&self.owner, &by_id(tenant), &Page::default()).await.unwrap().items
+        self.control.invoices(&self.owner, &by_id(tenant), None, &Page::default()).await.unwrap().items
     }
 }
 
@@ -576,11 +576,11 @@ async fn whoever_may_read_invoices_may_not_finalize_them(store: TestStore) {
         assert!(house.control.running_invoice(&reader, &by_id(&acme)).await.is_ok(), "{role:?}");
         let finalize = house.control.finalize_invoice(&reader, &by_id(&acme)).await;
         assert!(matches!(finalize, Err(ControlError::Forbidden { .. })), "{finalize:?}");
-        let foreign = house.control.invoices(&reader, &by_id(&other), &Page::default()).await;
+        let foreign = house.control.invoices(&reader, &by_id(&other), None, &Page::default()).await;
         assert!(matches!(foreign, Err(ControlError::NotFound { .. })), "{foreign:?}");
     }
     let developer = of_tenant(&acme, Role::Developer);
-    let read = house.control.invoices(&developer, &by_id(&acme), &Page::default()).await;
+    let read = house.control.invoices(&developer, &by_id(&acme), None, &Page::default()).await;
     assert!(matches!(read, Err(ControlError::Forbidden { .. })), "{read:?}");
 }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::domain::{DeliveryState, Resource, TenantId, Units};
+use crate::domain::{Resource, TenantId, Units};
 
 /// Identifies an event here; its collector knows it by its [`identifier`](BillingEvent::identifier). A UUIDv7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
@@ -20,6 +20,28 @@ pub struct BillingEventId(pub Uuid);
 pub enum CollectorKind {
     Stripe,
     Lago,
+}
+
+/// What has become of an event.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BillingEventState {
+    Pending,
+    Delivered,
+    /// Given up; somebody may have it sent again, or settle it.
+    Dead,
+    /// Somebody has decided that it is billed to nobody.
+    Abandoned,
+}
+
+/// What somebody says of an event that was given up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// Its collector has it, or was told of it by hand.
+    Delivered,
+    /// It is billed to nobody.
+    Abandoned,
 }
 
 /// One row of `billing_events`: what a tenant used of a resource in one hour, as far as no earlier revision brings it.
@@ -37,7 +59,7 @@ pub struct BillingEvent {
     pub collector: CollectorKind,
     /// What the tenant is called there.
     pub account: String,
-    pub state: DeliveryState,
+    pub state: BillingEventState,
     /// Attempts that have begun.
     pub attempts: u32,
     /// When the next attempt is due; while one is under way, when it is given up for lost.
@@ -47,6 +69,8 @@ pub struct BillingEvent {
     pub last_error: Option<String>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// Why somebody has settled it.
+    pub settled_reason: Option<String>,
 }
 
 /// The setting that says what a tenant is called at the collector.
@@ -83,6 +107,39 @@ impl fmt::Display for CollectorKind {
     }
 }
 
+// === impl BillingEventState ===
+
+impl BillingEventState {
+    pub const ALL: [BillingEventState; 4] = [
+        BillingEventState::Pending,
+        BillingEventState::Delivered,
+        BillingEventState::Dead,
+        BillingEventState::Abandoned,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            BillingEventState::Pending => "pending",
+            BillingEventState::Delivered => "delivered",
+            BillingEventState::Dead => "dead",
+            BillingEventState::Abandoned => "abandoned",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        BillingEventState::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl From<Settled> for BillingEventState {
+    fn from(settled: Settled) -> Self {
+        match settled {
+            Settled::Delivered => BillingEventState::Delivered,
+            Settled::Abandoned => BillingEventState::Abandoned,
+        }
+    }
+}
+
 // === impl BillingEvent ===
 
 impl BillingEvent {
@@ -98,9 +155,9 @@ impl BillingEvent {
 mod tests {
     use uuid::Uuid;
 
-    use super::{BillingEvent, BillingEventId, CollectorKind};
+    use super::{BillingEvent, BillingEventId, BillingEventState, CollectorKind};
     use crate::clock::Timestamp;
-    use crate::domain::{DeliveryState, Resource, TenantId, Units};
+    use crate::domain::{Resource, TenantId, Units};
 
     #[test]
     fn an_identifier_says_what_was_used_and_is_short_enough_for_stripe() {
@@ -114,13 +171,14 @@ mod tests {
             units: Units::ONE,
             collector: CollectorKind::Stripe,
             account: "cus_1".to_owned(),
-            state: DeliveryState::Pending,
+            state: BillingEventState::Pending,
             attempts: 0,
             next_at: at,
             doubtful_since: None,
             last_error: None,
             created_at: at,
             finished_at: None,
+            settled_reason: None,
         };
         assert_eq!(event.identifier(), "tg:00000000-0000-0000-0000-000000000007:api_calls:1795413600:2");
         let longest = "x".repeat(Resource::LENGTH_MAX).parse().unwrap();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{BillingPeriod, Currency, Item, Money, NotCountable, Proration, Rounding};
+use super::{BillingPeriod, CollectorKind, Currency, Item, Money, NotCountable, Proration, Rounding};
 use crate::clock::Timestamp;
 use crate::domain::{TenantId, Zone};
 
@@ -66,6 +66,15 @@ pub struct Invoice {
     /// Since when it has that status.
     pub status_at: Timestamp,
     pub status_reason: Option<String>,
+    /// When everything that was counted in its period had reached its collector; also of one that was paid since.
+    pub exported: Option<ExportedTo>,
+}
+
+/// Where the usage of a period was brought, and when all of it was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExportedTo {
+    pub at: Timestamp,
+    pub collector: CollectorKind,
 }
 
 // === impl InvoiceId ===

@@ -22,9 +22,9 @@ mod money;
 mod period;
 
 pub use cap::{AtCap, BadShares, Ceiling, SPEND_CAP, Sale, Shares, SpendCap};
-pub use event::{BILLING_ACCOUNT, BillingEvent, BillingEventId, CollectorKind};
+pub use event::{BILLING_ACCOUNT, BillingEvent, BillingEventId, BillingEventState, CollectorKind, Settled};
 pub use held::{ChargeBy, Held, Holding, Level};
-pub use invoice::{Bill, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Terms};
+pub use invoice::{Bill, ExportedTo, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Terms};
 pub use line::{Item, Metered, NotCountable, Priced, line_items, overage_minor};
 pub use money::{BadPrice, Currency, Money, Rounding, UnitPrice};
 pub use period::{

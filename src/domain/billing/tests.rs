@@ -147,6 +147,39 @@ fn an_upgrade_is_charged_for_the_days_from_its_own_on() {
     assert_eq!(amounts.collect::<Vec<_>>(), [9_967, 53_267]);
 }
 
+#[test]
+fn each_version_of_a_tier_is_charged_for_at_its_own_price() {
+    let (begun, changed) = (at("2026-04-01T00:00:00Z"), at("2026-04-16T00:00:00Z"));
+    let version = |tier_version| Plan { tier_version, ..plan("pro") };
+    let segments = [(begun, 1), (changed, 2)]
+        .map(|(starts_at, number)| Segment { starts_at, plan: Some(version(number)) });
+    let period = next_period(&segments, None, Anchor::Calendar, &Zone::UTC).unwrap();
+    let measure = Measure::of(period, Proration::Day, &Zone::UTC);
+    let priced = [(2, 40_000), (1, 30_000)].map(|(number, price_minor)| Priced {
+        plan: version(number),
+        display: "Pro".to_owned(),
+        price_minor,
+    });
+    let items = line_items(&measure, &stretches(&segments, &measure), &priced, &[]);
+    let amounts = items.iter().map(|item| item.amount_minor(currency("USD"), Rounding::HalfEven).unwrap());
+    assert_eq!(amounts.collect::<Vec<_>>(), [15_000, 20_000]);
+}
+
+#[test]
+fn a_change_in_the_middle_of_a_minute_is_charged_to_the_second() {
+    let period = BillingPeriod { start: at("2026-04-01T00:00:00Z"), end: at("2026-04-01T01:00:00Z") };
+    let measure = Measure::of(period, Proration::Second, &Zone::UTC);
+    let segments =
+        [segment(period.start, Some("pro")), segment(at("2026-04-01T00:01:31Z"), Some("business"))];
+    let parts: Vec<_> = stretches(&segments, &measure).iter().map(|part| (part.from, part.to)).collect();
+    assert_eq!(parts, [(0, 91), (91, 3_600)]);
+    assert_eq!(
+        measure.until(period.end.plus(std::time::Duration::from_secs(5))),
+        3_600,
+        "nothing is behind its end"
+    );
+}
+
 fn held(levels: &[Level], start: Timestamp, end: Timestamp) -> Held {
     let mut holding = Holding::over(start, end);
     levels.iter().for_each(|level| holding.becomes(*level));
