@@ -32,8 +32,10 @@ impl Control {
             let mut snapshot = self.read().await?;
             let Some(progress) = snapshot.export_progress(collector).await? else { continue };
             let accounts = snapshot.billing_accounts().await?;
+            drop(snapshot);
             let mut behind = None;
             loop {
+                let mut snapshot = self.read().await?;
                 let some = snapshot.unexported_invoices(progress, behind, INVOICES_AT_ONCE).await?;
                 let Some(last) = some.last() else { break };
                 behind = Some((last.tenant, last.id));

@@ -33,6 +33,7 @@ on_both! {
     a_cap_that_stops_limits_each_resource_to_what_it_pays_for,
     whatever_moves_what_a_cap_leaves_moves_it_at_once_and_a_new_period_frees,
     a_cap_is_divided_among_what_is_sold_and_gauges_are_held_within_their_share,
+    a_month_that_began_anew_with_another_zone_is_billed_and_capped_with_the_one_before,
     whoever_may_read_invoices_may_not_finalize_them,
     what_a_child_costs_is_told_to_its_reseller_and_not_to_the_child,
 }
@@ -553,6 +554,27 @@ async fn a_cap_is_divided_among_what_is_sold_and_gauges_are_held_within_their_sh
     house.clock.advance(Duration::from_secs(60));
     house.control.watch().await.unwrap();
     assert_eq!(house.in_force(&acme, "users").await, capped(80), "the most that was held is charged for");
+}
+
+async fn a_month_that_began_anew_with_another_zone_is_billed_and_capped_with_the_one_before(
+    store: TestStore,
+) {
+    let house = House::on(store);
+    house.sell_overage("pro", "1.00 per 1").await;
+    let acme = house.subscriber("pro").await;
+    house.cap(&acme, stops_at("350")).await;
+    house.use_calls(&acme, 1, 10_001, house.clock.now()).await;
+    let zone = TenantChange { timezone: Some("America/New_York".to_owned()), ..TenantChange::default() };
+    let moved = house.control.change_tenant(&house.owner, &by_id(&acme), zone).await.unwrap();
+    assert_eq!(house.in_force(&moved, "api_calls").await, capped(50), "of 10051");
+    house.use_calls(&moved, 2, 50, house.clock.now()).await;
+    let bill = house.control.running_invoice(&house.owner, &by_id(&moved)).await.unwrap();
+    assert_eq!(bill.total_minor, 35_000);
+    let used = bill.lines.iter().find_map(|line| match line.item {
+        Item::Usage { resource_type, used, .. } if resource_type == resource("api_calls") => Some(used.get()),
+        _ => None,
+    });
+    assert_eq!(used, Some(10_051));
 }
 
 async fn an_invoice_stays_made_out_to_a_tenant_that_is_erased(store: TestStore) {
