@@ -11,7 +11,7 @@ use crate::calendar::Calendar;
 use crate::support::{Profile, StubUpstream, until};
 
 /// What can be posted below the tenant's address, or below `/console` if it begins with a slash; and the test that does.
-const FORMS: [(&str, &str); 46] = [
+const FORMS: [(&str, &str); 48] = [
     ("/console/log-in", "who_is_invited_joins_by_the_link_without_scripts_and_is_changed_and_removed_there"),
     ("/console/first-log-in", "from_the_first_log_in_to_the_first_429_and_the_upgrade_without_scripts"),
     ("/console/join", "who_is_invited_joins_by_the_link_without_scripts_and_is_changed_and_removed_there"),
@@ -24,6 +24,14 @@ const FORMS: [(&str, &str); 46] = [
     ("/console/account/second-factor/confirm", SECOND_FACTOR),
     ("/console/account/second-factor/remove", SECOND_FACTOR),
     ("/console/new-tenant", "from_the_first_log_in_to_the_first_429_and_the_upgrade_without_scripts"),
+    (
+        "/console/billing-events/{event}/resend",
+        "usage_that_was_given_up_is_sent_again_and_settled_without_scripts",
+    ),
+    (
+        "/console/billing-events/{event}/settle",
+        "usage_that_was_given_up_is_sent_again_and_settled_without_scripts",
+    ),
     ("settings", "settings_are_set_reset_and_secret"),
     ("settings/{setting}", "settings_are_set_reset_and_secret"),
     ("settings/{setting}/reset", "settings_are_set_reset_and_secret"),
