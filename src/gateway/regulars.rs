@@ -20,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::directory::{Entitlements, Subject};
 use crate::secret::hash::KeyText;
 
-/// Callers that are remembered; a power of two. Each takes 150 bytes here and holds entitlements of about 1 KiB, most of
+/// Callers that are remembered; a power of two. Each takes 150 bytes here and holds entitlements of about 5 KB, most of
 /// which the directory has cached anyway.
 const PLACES: usize = 256;
 
